@@ -1,0 +1,357 @@
+//! Control interface of a media node: the commands that signaling gives and the events that it gets back.
+//!
+//! Plain values only, so that a node can run in the same process or on another machine. Ids are handed out by
+//! signaling and are opaque here. Every command is fire-and-forget; its outcome, if it has one, is an [`Event`].
+
+use serde::{Deserialize, Serialize};
+
+/// A room; lives on one shard.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct RoomId(pub u64);
+
+/// One participant's stay in a room. A full reconnect is a new id, a resume keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct ParticipantId(pub u64);
+
+/// A published track.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct TrackId(pub u64);
+
+/// What a track carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum MediaKind {
+    /// Audio.
+    Audio,
+    /// Video.
+    Video,
+}
+
+/// Which of a participant's two transports (dual peer connection mode).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum TransportRole {
+    /// Client to server; the client offers.
+    Publisher,
+    /// Server to client; the server offers.
+    Subscriber,
+}
+
+/// Delivery of a data message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Ordered and retransmitted until it arrives (channel `_reliable`).
+    Reliable,
+    /// Unordered, never retransmitted (channel `_lossy`).
+    Lossy,
+}
+
+/// What signaling knows of a track before its media is negotiated.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PublishRequest {
+    /// The id that the client put into its SDP as the track part of `msid`.
+    pub cid: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Codec that the client wants to send (`video/VP8`, or without `video/`; any case), empty if it does not say. The answer
+    /// lists it first, since browsers send the first codec of the answer. (LiveKit: first entry of `simulcast_codecs`.)
+    pub preferred_codec: String,
+    /// The client wants Opus in stereo.
+    pub stereo: bool,
+    /// The client wants Opus with discontinuous transmission.
+    pub dtx: bool,
+    /// The client starts it muted.
+    pub muted: bool,
+    /// Width and height in pixels of the full-size picture as announced, 0 if unknown.
+    pub width_px: u32,
+    /// See `width_px`.
+    pub height_px: u32,
+    /// Announced simulcast layers, smallest first; may be empty.
+    pub layers: Vec<LayerInfo>,
+}
+
+/// One announced simulcast layer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// 0 = smallest. Matches rid order `q`, `h`, `f`.
+    pub spatial: u8,
+    /// RTP stream id, empty if the client did not name one.
+    pub rid: String,
+    /// Picture width in pixels.
+    pub width_px: u32,
+    /// Picture height in pixels.
+    pub height_px: u32,
+    /// Target bitrate in bits per second, 0 if unknown.
+    pub bitrate_bps: u32,
+}
+
+/// What a subscriber wants of a video track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VideoWish {
+    /// False: send nothing for now.
+    pub enabled: bool,
+    /// Shown size in pixels; 0 means no limit.
+    pub width_px: u32,
+    /// See `width_px`.
+    pub height_px: u32,
+    /// Highest spatial layer wanted (0 = smallest); `u8::MAX` means no limit.
+    pub max_spatial: u8,
+    /// Highest frame rate wanted; 0 means no limit.
+    pub max_fps: u32,
+}
+
+impl Default for VideoWish {
+    fn default() -> Self {
+        Self { enabled: true, width_px: 0, height_px: 0, max_spatial: u8::MAX, max_fps: 0 }
+    }
+}
+
+/// How a subscribed track is named in the subscriber's SDP (`msid`).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MediaLabel {
+    /// First part of `msid`.
+    pub stream_id: String,
+    /// Second part of `msid`.
+    pub track_id: String,
+}
+
+/// From signaling to a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// Puts a participant into a room; creates the room when it is the first.
+    Join {
+        /// Where to.
+        room: RoomId,
+        /// Who.
+        participant: ParticipantId,
+        /// False: no subscriber transport is offered until a subscription needs one.
+        can_subscribe: bool,
+    },
+    /// Removes a participant with all its tracks, subscriptions and transports. The last one closes the room.
+    Leave {
+        /// Who.
+        participant: ParticipantId,
+    },
+    /// Announces a track; its media is bound to it when an offer carries its `cid`.
+    Publish {
+        /// Whose.
+        participant: ParticipantId,
+        /// Id under which the track is known from here on.
+        track: TrackId,
+        /// What the client said of it.
+        request: PublishRequest,
+    },
+    /// Ends a track and every subscription to it.
+    Unpublish {
+        /// Which.
+        track: TrackId,
+    },
+    /// Muted tracks are not forwarded and don't count for speakers.
+    SetMuted {
+        /// Which.
+        track: TrackId,
+        /// New state.
+        muted: bool,
+    },
+    /// The client's offer for its publisher transport. Answered by [`Event::Answer`] or [`Event::NegotiationFailed`].
+    Offer {
+        /// From whom.
+        participant: ParticipantId,
+        /// Echoed in the answer.
+        id: u32,
+        /// SDP.
+        sdp: String,
+    },
+    /// The client's answer to an [`Event::Offer`].
+    Answer {
+        /// From whom.
+        participant: ParticipantId,
+        /// Id of the offer that it answers (0 if the client does not echo ids).
+        id: u32,
+        /// SDP.
+        sdp: String,
+    },
+    /// Asks for a subscriber offer with new ICE credentials.
+    RestartIce {
+        /// For whom.
+        participant: ParticipantId,
+    },
+    /// Subscribes a participant to a track of its room.
+    Subscribe {
+        /// Who.
+        participant: ParticipantId,
+        /// To what.
+        track: TrackId,
+        /// Names in the SDP.
+        label: MediaLabel,
+    },
+    /// Ends a subscription.
+    Unsubscribe {
+        /// Who.
+        participant: ParticipantId,
+        /// From what.
+        track: TrackId,
+    },
+    /// Changes what a subscriber wants of a video track (or pauses an audio track).
+    SetWish {
+        /// Who.
+        participant: ParticipantId,
+        /// Of what.
+        track: TrackId,
+        /// What.
+        wish: VideoWish,
+    },
+    /// Sends one message to each of the participants that have an open data channel.
+    SendData {
+        /// To whom, all in the same room.
+        to: Vec<ParticipantId>,
+        /// How.
+        delivery: Delivery,
+        /// Bytes of one message.
+        payload: Vec<u8>,
+    },
+}
+
+/// State of a transport as signaling needs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum TransportState {
+    /// ICE and DTLS are up.
+    Connected,
+    /// No consent (RFC 7675) for 30 s or DTLS closed; an ICE restart can revive it only after the former.
+    Disconnected,
+    /// Cannot work any more; the reason says why.
+    Failed(FailReason),
+}
+
+/// Stable reason codes; never renamed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum FailReason {
+    /// No authenticated connectivity check arrived in time.
+    IceNoPath,
+    /// The DTLS handshake failed or timed out.
+    DtlsHandshake,
+    /// The client's certificate does not match the fingerprint in its SDP.
+    DtlsFingerprint,
+    /// No SRTP profile in common.
+    DtlsSrtpProfile,
+    /// The SCTP association broke, or the client does not take its reliable data.
+    DataChannel,
+}
+
+impl FailReason {
+    /// The word used in SDK errors, logs and metric labels.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::IceNoPath => "ice-no-path",
+            Self::DtlsHandshake => "dtls-handshake",
+            Self::DtlsFingerprint => "dtls-fingerprint",
+            Self::DtlsSrtpProfile => "dtls-srtp-profile",
+            Self::DataChannel => "data-channel",
+        }
+    }
+}
+
+/// Level of one speaker.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Speaker {
+    /// Who.
+    pub participant: ParticipantId,
+    /// 0.0 (silence) to 1.0 (loudest), linear.
+    pub level: f32,
+}
+
+/// From a node to signaling.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// Answer to a [`Command::Offer`].
+    Answer {
+        /// For whom.
+        participant: ParticipantId,
+        /// Id of the offer.
+        id: u32,
+        /// SDP.
+        sdp: String,
+    },
+    /// A subscriber offer; the client must answer it. At most one is outstanding.
+    Offer {
+        /// For whom.
+        participant: ParticipantId,
+        /// Id to echo; starts at 1 and grows.
+        id: u32,
+        /// SDP.
+        sdp: String,
+    },
+    /// An offer or answer of the client can't be used. Nothing of it was applied.
+    NegotiationFailed {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which transport.
+        role: TransportRole,
+        /// For people.
+        message: String,
+    },
+    /// A transport changed state.
+    Transport {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        role: TransportRole,
+        /// New state.
+        state: TransportState,
+    },
+    /// A published track's media is negotiated: others may subscribe.
+    TrackReady {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+        /// m-line in the publisher's SDP.
+        mid: String,
+        /// `audio/opus`, `video/VP8` and so on.
+        mime: String,
+        /// More than one rid was negotiated.
+        simulcast: bool,
+    },
+    /// The client's offer removed the track's media (m-line inactive or gone).
+    TrackEnded {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+    },
+    /// A subscription's m-line is negotiated and media may flow, or it can't be had.
+    Subscription {
+        /// Who.
+        participant: ParticipantId,
+        /// To what.
+        track: TrackId,
+        /// None: it works.
+        error: Option<SubscriptionError>,
+    },
+    /// A data message from a client.
+    Data {
+        /// From whom.
+        participant: ParticipantId,
+        /// How it came.
+        delivery: Delivery,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+    /// Who speaks: sent when the set or a level changes noticeably, at most every 300 ms a room. Empty: nobody.
+    Speakers {
+        /// Where.
+        room: RoomId,
+        /// Loudest (dominant) first.
+        speakers: Vec<Speaker>,
+    },
+}
+
+/// Why a subscription can't be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SubscriptionError {
+    /// No such track in the room.
+    TrackUnknown,
+    /// The subscriber's client can't decode the track's codec.
+    CodecUnsupported,
+    /// A bound of the server was reached.
+    Limit,
+}

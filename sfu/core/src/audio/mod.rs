@@ -1,0 +1,4 @@
+//! Audio: who speaks.
+
+mod activity;
+pub mod speaker;

@@ -1,0 +1,225 @@
+//! Carries out what signaling commands: rooms, publications, subscriptions, data.
+//!
+//! A command for something that is gone is not an error: signaling and media learn of an end at different times. It is
+//! counted as `unknown-entity`. Offers and answers are in [`crate::descriptions`], what opens and removes entities in
+//! [`crate::lifecycle`].
+
+use std::time::Instant;
+
+use rand::RngExt as _;
+use sfu_api::{
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
+};
+use slotmap::Key;
+
+use crate::audio::speaker::Speakers;
+use crate::error::Discard;
+use crate::ids::ParticipantKey;
+use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
+use crate::negotiate::DownMedia;
+use crate::room::{Participant, Room};
+use crate::shard::Shard;
+use crate::subscribe::DownTrack;
+
+/// Outcome of a part of a command; the error says that what it names does not exist (any more).
+pub(crate) type Found = Result<(), Discard>;
+
+impl Shard {
+    /// Carries out a command. Answers are events.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let result = match command {
+            Command::Join { room, participant, can_subscribe } => {
+                self.join(now, room, participant, can_subscribe);
+                Ok(())
+            }
+            Command::Leave { participant } => self.participant(participant).map(|key| self.leave(key, now)),
+            Command::Publish { participant, track, request } => self.announce(participant, track, request),
+            Command::Unpublish { track } => self.unpublish(track),
+            Command::SetMuted { track, muted } => self.set_muted(track, muted, now),
+            Command::Offer { participant, id, sdp } => self.offer(now, participant, id, &sdp),
+            Command::Answer { participant, id, sdp } => self.answer(now, participant, id, &sdp),
+            Command::RestartIce { participant } => self.restart_ice(participant),
+            Command::Subscribe { participant, track, label } => self.subscribe(now, participant, track, label),
+            Command::Unsubscribe { participant, track } => self.unsubscribe(participant, track),
+            Command::SetWish { participant, track, wish } => self.set_wish(now, participant, track, wish),
+            Command::SendData { to, delivery, payload } => {
+                self.send_data(now, &to, delivery, &payload);
+                Ok(())
+            }
+        };
+        if let Err(reason) = result {
+            self.discards.add(reason);
+        }
+    }
+
+    fn join(&mut self, now: Instant, room: RoomId, id: ParticipantId, can_subscribe: bool) {
+        if let Some(&known) = self.directory.participants.get(&id) {
+            self.leave(known, now);
+        }
+        let room_key = *self
+            .directory
+            .rooms
+            .entry(room)
+            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default() }));
+        let participant = Participant { id, room: room_key, publisher: None, subscriber: None, pending: Vec::new(), ups: Vec::new() };
+        let key = self.participants.insert(participant);
+        self.rooms[room_key].participants.push(key);
+        self.directory.participants.insert(id, key);
+        if can_subscribe {
+            self.open_subscriber(key, now);
+        }
+    }
+
+    fn leave(&mut self, key: ParticipantKey, now: Instant) {
+        let Some(participant) = self.participants.get(key) else { return };
+        for up in participant.ups.clone() {
+            self.remove_up(up);
+        }
+        let Some(participant) = self.participants.remove(key) else { return };
+        self.unnegotiated.remove(&key);
+        self.directory.participants.remove(&participant.id);
+        let peers = [participant.publisher.map(|side| side.peer), participant.subscriber.map(|side| side.peer)];
+        for peer in peers.into_iter().flatten() {
+            self.close_peer(peer, now);
+        }
+        if let Some(room) = self.rooms.get_mut(participant.room) {
+            room.participants.retain(|&other| other != key);
+            if room.participants.is_empty() {
+                self.directory.rooms.remove(&room.id);
+                self.rooms.remove(participant.room);
+            }
+        }
+    }
+
+    fn announce(&mut self, id: ParticipantId, track: TrackId, request: PublishRequest) -> Found {
+        let key = self.participant(id)?;
+        let participant = &mut self.participants[key];
+        if participant.pending.len() + participant.ups.len() < MAX_TRACKS_PER_PARTICIPANT {
+            participant.pending.push((track, request));
+        } else {
+            self.events.push_back(Event::TrackEnded { participant: id, track });
+        }
+        Ok(())
+    }
+
+    fn unpublish(&mut self, track: TrackId) -> Found {
+        if let Some(&up) = self.directory.tracks.get(&track) {
+            self.remove_up(up);
+            return Ok(());
+        }
+        let mut found = Err(Discard::UnknownEntity);
+        for participant in self.participants.values_mut() {
+            if participant.pending.iter().any(|(id, _)| *id == track) {
+                participant.pending.retain(|(id, _)| *id != track);
+                found = Ok(());
+            }
+        }
+        found
+    }
+
+    fn set_muted(&mut self, track: TrackId, muted: bool, now: Instant) -> Found {
+        let Some(&key) = self.directory.tracks.get(&track) else {
+            let pending = self.participants.values_mut().flat_map(|p| &mut p.pending).find(|(id, _)| *id == track);
+            let (_, request) = pending.ok_or(Discard::UnknownEntity)?;
+            request.muted = muted;
+            return Ok(());
+        };
+        let up = &mut self.ups[key];
+        if up.is_muted == muted {
+            return Ok(());
+        }
+        up.is_muted = muted;
+        let downs = up.downs.clone();
+        if muted {
+            let owner = up.participant;
+            if up.kind() == MediaKind::Audio
+                && let Some(participant) = self.participants.get(owner)
+                && let Some(room) = self.rooms.get_mut(participant.room)
+            {
+                room.speakers.remove(track.0);
+            }
+            for down in downs {
+                self.stop_flow(down);
+            }
+        } else {
+            for down in downs {
+                self.retarget(down, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, now: Instant, id: ParticipantId, track: TrackId, label: MediaLabel) -> Found {
+        let key = self.participant(id)?;
+        let Some(&up_key) = self.directory.tracks.get(&track).filter(|&&up| self.room_of(up) == Some(self.participants[key].room)) else {
+            self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::TrackUnknown) });
+            return Ok(());
+        };
+        let peer_key = match &self.participants[key].subscriber {
+            Some(side) => side.peer,
+            None => self.open_subscriber(key, now),
+        };
+        if self.down_of(peer_key, up_key).is_some() {
+            return Ok(());
+        }
+        let first_sequence = self.rng.random();
+        let peer = &mut self.peers[peer_key];
+        let (ssrc, rtx_ssrc) = (peer.allocate_ssrc(), peer.allocate_ssrc());
+        let up = &mut self.ups[up_key];
+        let down_key =
+            self.downs.insert(DownTrack::new(up_key, peer_key, up.codec.codec, &label.stream_id, ssrc, rtx_ssrc, first_sequence));
+        peer.downs.push(down_key);
+        peer.down_by_ssrc.insert(ssrc, down_key);
+        up.downs.push(down_key);
+        let has_rtx = up.codec.codec.is_video();
+        let media = DownMedia {
+            key: down_key.data().as_ffi(),
+            codec: up.codec.codec,
+            fmtp: up.codec.fmtp.clone(),
+            ssrc,
+            rtx_ssrc: has_rtx.then_some(rtx_ssrc),
+            label,
+        };
+        if let Some(side) = &mut self.participants[key].subscriber
+            && let Err(error) = side.session.add(media)
+        {
+            tracing::debug!(%error, "subscription refused");
+            self.remove_down(down_key);
+            self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::Limit) });
+            return Ok(());
+        }
+        self.unnegotiated.insert(key);
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, id: ParticipantId, track: TrackId) -> Found {
+        let key = self.participant(id)?;
+        let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
+        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
+        self.remove_down(down);
+        Ok(())
+    }
+
+    fn set_wish(&mut self, now: Instant, id: ParticipantId, track: TrackId, wish: VideoWish) -> Found {
+        let key = self.participant(id)?;
+        let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
+        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
+        self.downs[down].wish = wish;
+        self.retarget(down, now);
+        Ok(())
+    }
+
+    fn send_data(&mut self, now: Instant, to: &[ParticipantId], delivery: Delivery, payload: &[u8]) {
+        for id in to {
+            let side = self.participant(*id).ok().and_then(|key| self.participants[key].subscriber.as_ref());
+            let Some(key) = side.map(|side| side.peer) else { continue };
+            let transport = &mut self.peers[key].transport;
+            if let Err(error) = transport.send_data(now, delivery, payload, &mut self.egress.outbox) {
+                tracing::trace!(?error, "data message dropped");
+            }
+            self.peer_changed(key, now);
+        }
+    }
+}

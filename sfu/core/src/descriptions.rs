@@ -1,0 +1,202 @@
+//! Offers and answers: what [`crate::negotiate`] agrees on becomes tracks and subscriptions.
+//!
+//! Invariant: a description that can't be used changes no track and no subscription.
+
+use std::time::Instant;
+
+use sfu_api::{Event, ParticipantId, PublishRequest, SubscriptionError, TrackId, TransportRole};
+
+use crate::control::Found;
+use crate::error::Discard;
+use crate::ids::{DownKey, ParticipantKey, PeerKey};
+use crate::negotiate::{AnnouncedTrack, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
+use crate::peer::Carries;
+use crate::publish::{UpTrack, announced};
+use crate::room::PublisherSide;
+use crate::shard::Shard;
+use crate::transport::params::LocalParams;
+
+/// Offers written in one flush; the others follow in the next, so that media does not wait for hundreds of them.
+const OFFERS_PER_FLUSH: usize = 8;
+
+impl Shard {
+    pub(crate) fn offer(&mut self, now: Instant, id: ParticipantId, offer_id: u32, sdp: &str) -> Found {
+        let key = self.participant(id)?;
+        if self.participants[key].publisher.is_none() {
+            let peer = self.open_peer(key, TransportRole::Publisher, now);
+            self.participants[key].publisher = Some(PublisherSide { peer, session: PublisherSession::new(), remote_ufrag: None });
+        }
+        let Some(side) = &self.participants[key].publisher else { return Err(Discard::UnknownEntity) };
+        let peer = side.peer;
+        if ice_ufrag(sdp).is_some_and(|ufrag| side.remote_ufrag.as_deref().is_some_and(|known| known != ufrag)) {
+            self.restart_peer(peer);
+        }
+        let local = self.local_params(peer);
+        let participant = &mut self.participants[key];
+        let known = participant.ups.iter().filter_map(|&up| self.ups.get(up)).map(UpTrack::announced);
+        let announced: Vec<AnnouncedTrack> = known.chain(participant.pending.iter().map(|(_, request)| announced(request))).collect();
+        let Some(side) = &mut participant.publisher else { return Err(Discard::UnknownEntity) };
+        let answer = match side.session.answer(sdp, &local, &announced) {
+            Ok(answer) => answer,
+            Err(error) => return self.negotiation_failed(id, TransportRole::Publisher, error.to_string()),
+        };
+        if let Err(error) = self.peers[peer].transport.set_remote(now, &answer.remote) {
+            return self.negotiation_failed(id, TransportRole::Publisher, error.to_string());
+        }
+        side.remote_ufrag = Some(answer.remote.ice.ufrag.clone());
+        self.events.push_back(Event::Answer { participant: id, id: offer_id, sdp: answer.sdp });
+        self.apply_media(key, peer, &answer.media);
+        self.peer_changed(peer, now);
+        Ok(())
+    }
+
+    pub(crate) fn answer(&mut self, now: Instant, id: ParticipantId, offer_id: u32, sdp: &str) -> Found {
+        let key = self.participant(id)?;
+        let side = self.participants[key].subscriber.as_mut().ok_or(Discard::UnknownEntity)?;
+        let peer = side.peer;
+        let answer = match side.session.apply_answer(offer_id, sdp) {
+            Ok(answer) => answer,
+            // The answer to an offer that was abandoned in a restart: the right one is on its way.
+            Err(NegotiationError::WrongAnswer { .. } | NegotiationError::NothingOutstanding) => return Ok(()),
+            Err(error) => return self.negotiation_failed(id, TransportRole::Subscriber, error.to_string()),
+        };
+        self.unnegotiated.insert(key);
+        if let Err(error) = self.peers[peer].transport.set_remote(now, &answer.remote) {
+            return self.negotiation_failed(id, TransportRole::Subscriber, error.to_string());
+        }
+        for media in answer.media {
+            let down_key = DownKey::from(slotmap::KeyData::from_ffi(media.key));
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
+            let was_accepted = down.payload_type.is_some();
+            down.payload_type = Some(media.payload_type).filter(|_| media.accepted);
+            down.rtx_payload_type = media.rtx_payload_type.filter(|_| media.accepted);
+            let Some(track) = self.ups.get(down.up).map(|up| up.id) else { continue };
+            if !media.accepted {
+                // Forgotten on both sides, so that the client may ask again.
+                self.remove_down(down_key);
+                self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::CodecUnsupported) });
+            } else if !was_accepted {
+                self.events.push_back(Event::Subscription { participant: id, track, error: None });
+                self.retarget(down_key, now);
+            }
+        }
+        self.peer_changed(peer, now);
+        Ok(())
+    }
+
+    pub(crate) fn restart_ice(&mut self, id: ParticipantId) -> Found {
+        let key = self.participant(id)?;
+        let side = self.participants[key].subscriber.as_mut().ok_or(Discard::UnknownEntity)?;
+        // An offer whose answer was lost with the signaling connection would block the new one.
+        side.session.abandon_offer();
+        side.session.request_offer();
+        let peer = side.peer;
+        self.restart_peer(peer);
+        self.unnegotiated.insert(key);
+        Ok(())
+    }
+
+    /// Emits the offers that have become necessary; a session with an unanswered offer is skipped until the answer.
+    pub(crate) fn send_offers(&mut self, now: Instant) {
+        if self.unnegotiated.is_empty() {
+            return;
+        }
+        let keys: Vec<ParticipantKey> = self.unnegotiated.iter().copied().take(OFFERS_PER_FLUSH).collect();
+        for key in keys {
+            self.unnegotiated.remove(&key);
+            let Some(peer) = self.participants.get(key).and_then(|p| p.subscriber.as_ref()).map(|side| side.peer) else { continue };
+            let local = self.local_params(peer);
+            let participant = &mut self.participants[key];
+            let Some(offer) = participant.subscriber.as_mut().and_then(|side| side.session.offer(&local)) else { continue };
+            self.events.push_back(Event::Offer { participant: participant.id, id: offer.id, sdp: offer.sdp });
+            self.peer_changed(peer, now);
+        }
+    }
+
+    /// Takes over what an answered offer says about the client's tracks.
+    pub(crate) fn apply_media(&mut self, key: ParticipantKey, peer_key: PeerKey, media: &[UpMedia]) {
+        for media in media {
+            let known = self.peers[peer_key].inbound.tracks.iter().find(|(mid, _)| *mid == media.mid).map(|&(_, up)| up);
+            if media.is_sending {
+                for (extension, id) in media.extensions.iter() {
+                    self.peers[peer_key].inbound.extensions.set(extension, id);
+                }
+            }
+            let Some(participant) = self.participants.get_mut(key) else { return };
+            let announced = participant.pending.iter().position(|(_, request)| Some(request.cid.as_str()) == media.track_cid.as_deref());
+            match (media.is_sending, announced) {
+                (true, Some(index)) => {
+                    let (track, request) = participant.pending.remove(index);
+                    if let Some(old) = known {
+                        self.end_up(old);
+                    }
+                    self.start_up(key, peer_key, track, &request, media);
+                }
+                (false, Some(index)) if media.codecs.is_empty() => {
+                    // None of its codecs can be forwarded: it will never be ready.
+                    let (track, _) = participant.pending.remove(index);
+                    self.events.push_back(Event::TrackEnded { participant: participant.id, track });
+                }
+                (true, None) if known.is_none() => tracing::debug!(mid = %media.mid, "m-line without an announced track"),
+                (true, None) => {
+                    let codec = media.codecs.first();
+                    if let Some(up) = known.and_then(|up| self.ups.get_mut(up))
+                        && let Some(codec) = codec.filter(|codec| codec.codec == up.codec.codec)
+                    {
+                        // A later offer may give the same codec other numbers.
+                        up.codec = codec.clone();
+                    }
+                }
+                (false, _) => {
+                    if let Some(old) = known {
+                        self.end_up(old);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn start_up(&mut self, key: ParticipantKey, peer_key: PeerKey, track: TrackId, request: &PublishRequest, media: &UpMedia) {
+        let Some(up) = UpTrack::new(track, key, peer_key, media, request) else { return };
+        let (codec, is_simulcast) = (up.codec.codec, up.is_simulcast());
+        let up_key = self.ups.insert(up);
+        self.directory.tracks.insert(track, up_key);
+        let inbound = &mut self.peers[peer_key].inbound;
+        inbound.tracks.push((media.mid, up_key));
+        if !is_simulcast {
+            // Clients without the mid extension are bound by the SSRCs of their description.
+            // A stream that is known keeps its rollover counter: the client may go on with the same SSRC.
+            for &(primary, rtx) in media.ssrcs.iter().take(1) {
+                let carries = |is_rtx| Carries { up: up_key, encoding: 0, is_rtx };
+                if inbound.announce(primary, carries(false)) {
+                    self.ups[up_key].encodings[0].ssrc = Some(primary);
+                }
+                if let Some(rtx) = rtx {
+                    inbound.announce(rtx, carries(true));
+                }
+            }
+        }
+        let participant = &mut self.participants[key];
+        participant.ups.push(up_key);
+        self.events.push_back(Event::TrackReady {
+            participant: participant.id,
+            track,
+            mid: media.mid.to_string(),
+            mime: codec.mime().to_owned(),
+            simulcast: is_simulcast,
+        });
+    }
+
+    pub(crate) fn local_params(&self, key: PeerKey) -> LocalParams {
+        LocalParams {
+            ice: self.peers[key].transport.local_ice().clone(),
+            fingerprint: self.config.certificate.fingerprint(),
+            candidates: self.config.candidates.clone(),
+        }
+    }
+
+    pub(crate) fn negotiation_failed(&mut self, participant: ParticipantId, role: TransportRole, message: String) -> Found {
+        self.events.push_back(Event::NegotiationFailed { participant, role, message });
+        Ok(())
+    }
+}

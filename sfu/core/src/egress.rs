@@ -1,0 +1,345 @@
+//! The packet's journey OUT: select -> copy -> rewrite -> protect -> train.
+//!
+//! Packets wait in their publisher's ring until the batch ends. Then each encoding that got some is walked once for all
+//! its live subscribers, and each of these gets one train of segments, ready for one system call. What costs time is
+//! done once per encoding (which packets, how long, how padded); a subscriber costs a copy, a few patched bytes and the
+//! cipher.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use slotmap::SlotMap;
+
+use crate::ids::{DownKey, PeerKey, UpKey};
+use crate::net::Outbox;
+use crate::peer::Peer;
+use crate::publish::UpTrack;
+use crate::publish::encoding::Encoding;
+use crate::publish::ring::Stored;
+use crate::rtp::extension::TRANSPORT_CC_OFFSET;
+use crate::rtp::header::{FIXED_LEN, FixedHeader};
+use crate::rtp::sequence::low16;
+use crate::subscribe::{DownTrack, FlowState};
+
+/// Packets of one encoding that are planned at once.
+const RUN: usize = 64;
+/// Longest train: 16 packets of 1,200 bytes are 10 ms of a 15 Mbit/s link.
+const MAX_TRAIN: usize = 16;
+/// Sizes that differ by at most this are made equal by RTP padding, because a train's segments must have one size.
+/// libwebrtc cuts a frame into packets that differ by one byte.
+const MAX_PADDING: usize = 4;
+/// The owner sends and clears the outbox when it holds this much, so that it stays in the processor's cache.
+const FLUSH_BYTES: usize = 256 * 1024;
+/// How long a switch waits for the rest of the old encoding's frame (a frame's packets arrive within a few ms).
+const FINISH_FRAME: Duration = Duration::from_millis(15);
+/// Longest authentication tag of any SRTP profile.
+const MAX_TAG: usize = 16;
+
+/// Whether a flush has more to do after the outbox was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "after `More`, send and clear the outbox, then flush again"]
+pub enum Progress {
+    /// Everything is in the outbox.
+    Done,
+    /// The outbox is full.
+    More,
+}
+
+/// What is to be forwarded at the end of the batch.
+#[derive(Default)]
+pub struct Egress {
+    /// Where packets go.
+    pub outbox: Outbox,
+    /// Encodings with fresh packets.
+    dirty: VecDeque<(UpKey, usize)>,
+    /// Next subscriber of the front encoding.
+    cursor: usize,
+    /// Tracks whose waiting subscribers may start, once everything fresh is forwarded.
+    switching: VecDeque<UpKey>,
+    /// RTP packets and bytes (with SRTP overhead) forwarded so far, without retransmissions.
+    pub forwarded: Forwarded,
+}
+
+/// Totals of forwarding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// RTP packets.
+    pub packets: u64,
+    /// Bytes on the wire without IP and UDP headers.
+    pub bytes: u64,
+    /// Switches from one encoding to another.
+    pub switches: u64,
+}
+
+/// A packet of the run with what is decided once for all subscribers.
+struct Planned<'a> {
+    stored: Stored<'a>,
+    padding: u8,
+    starts_train: bool,
+}
+
+impl Egress {
+    /// Notes that an encoding has its first fresh packet since the last flush.
+    pub fn mark(&mut self, up: UpKey, encoding: usize) {
+        self.dirty.push_back((up, encoding));
+    }
+
+    /// Notes that a track's waiting subscribers may be able to start.
+    pub fn mark_switch(&mut self, up: UpKey) {
+        if !self.switching.contains(&up) {
+            self.switching.push_back(up);
+        }
+    }
+
+    /// Forwards what is fresh, then starts those who waited. On `More` the outbox has to be sent and cleared first.
+    pub fn forward(
+        &mut self,
+        ups: &mut SlotMap<UpKey, UpTrack>,
+        downs: &mut SlotMap<DownKey, DownTrack>,
+        peers: &mut SlotMap<PeerKey, Peer>,
+        now: Instant,
+    ) -> Progress {
+        while let Some(&(up_key, index)) = self.dirty.front() {
+            let Some(up) = ups.get_mut(up_key) else {
+                self.next_encoding();
+                continue;
+            };
+            let Some(encoding) = up.encodings.get_mut(index) else {
+                self.next_encoding();
+                continue;
+            };
+            let planned = encoding.fresh.len().min(RUN);
+            let run = plan(encoding, planned);
+            while let Some(&down_key) = encoding.live.get(self.cursor) {
+                if self.outbox.arena().len() >= FLUSH_BYTES {
+                    return Progress::More;
+                }
+                self.cursor += 1;
+                if let Some(down) = downs.get_mut(down_key)
+                    && let Some(peer) = peers.get_mut(down.peer)
+                {
+                    forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, now);
+                }
+            }
+            drop(run);
+            self.cursor = 0;
+            encoding.fresh.drain(..planned);
+            if encoding.fresh.is_empty() {
+                self.next_encoding();
+                if !up.waiting.is_empty() {
+                    self.mark_switch(up_key);
+                }
+            }
+        }
+        while let Some(&up_key) = self.switching.front() {
+            let up = ups.get_mut(up_key).filter(|up| !up.is_muted);
+            if up.is_some_and(|up| self.switch_waiting(up, downs, peers, now) == Progress::More) {
+                return Progress::More;
+            }
+            self.switching.pop_front();
+        }
+        Progress::Done
+    }
+
+    /// Starts those of a track's waiting subscribers whose keyframe is here, from the ring.
+    fn switch_waiting(
+        &mut self,
+        up: &mut UpTrack,
+        downs: &mut SlotMap<DownKey, DownTrack>,
+        peers: &mut SlotMap<PeerKey, Peer>,
+        now: Instant,
+    ) -> Progress {
+        let UpTrack { waiting, encodings, codec, .. } = up;
+        let mut progress = Progress::Done;
+        waiting.retain(|&key| {
+            if self.outbox.arena().len() >= FLUSH_BYTES {
+                progress = Progress::More;
+                return true;
+            }
+            let Some(down) = downs.get_mut(key) else { return false };
+            let Some(wanted) = &mut down.flow.wanted else { return false };
+            let index = wanted.encoding;
+            let target = encodings.get(index);
+            // What is still to be forwarded to the live ones would reach this one twice.
+            debug_assert!(target.is_none_or(|encoding| encoding.fresh.is_empty()));
+            let Some(start) = target.and_then(|encoding| encoding.keyframe_for(wanted.since, now)) else { return true };
+            // What is missing of the old encoding can still come late, but has no place after the switch.
+            let old_encoding = down.flow.live.and_then(|index| encodings.get(index));
+            let is_whole = old_encoding.is_none_or(|old| down.flow.is_frame_complete && old.nack.missing() == 0);
+            if !is_whole && now < *wanted.finish_by.get_or_insert(now + FINISH_FRAME) {
+                return true;
+            }
+            let Some(peer) = peers.get_mut(down.peer) else { return false };
+            let old = down.flow.live;
+            let aligned = down.rewriter.epoch().and_then(|epoch| {
+                let previous = encodings.get(usize::from(epoch.encoding))?;
+                let delta = previous.timestamp_delta_from(&encodings[index], codec.codec.clock_rate_hz())?;
+                Some(epoch.timestamp_delta.wrapping_add(delta))
+            });
+            if let Some(previous) = old.and_then(|index| encodings.get_mut(index)) {
+                previous.live.retain(|&live| live != key);
+                self.forwarded.switches += 1;
+            }
+            let encoding = &mut encodings[index];
+            encoding.live.push(key);
+            down.flow = FlowState { live: Some(index), wanted: None, is_frame_complete: false };
+            if let Some(first) = encoding.ring.get(start.sequence) {
+                down.rewriter.switch(u8::try_from(index).unwrap_or(0), first.meta, aligned, now);
+            }
+            let highest = encoding.highest().unwrap_or(start.sequence);
+            let mut next = start.sequence;
+            while next <= highest {
+                let end = highest.min(next + RUN as u64 - 1);
+                let run = plan_range(encoding, next..=end);
+                forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, now);
+                next = end + 1;
+            }
+            false
+        });
+        progress
+    }
+
+    fn next_encoding(&mut self) {
+        self.dirty.pop_front();
+        self.cursor = 0;
+    }
+}
+
+/// Plans the first `count` fresh packets.
+fn plan(encoding: &Encoding, count: usize) -> ArrayVec<Planned<'_>, RUN> {
+    group(encoding.fresh.iter().take(count).filter_map(|&sequence| encoding.ring.get(sequence)))
+}
+
+/// Plans packets that were forwarded to others before.
+fn plan_range(encoding: &Encoding, range: std::ops::RangeInclusive<u64>) -> ArrayVec<Planned<'_>, RUN> {
+    group(range.filter_map(|sequence| encoding.ring.get(sequence)))
+}
+
+/// Cuts packets into trains: all segments of a train have one size, but the last may be shorter.
+fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>, RUN> {
+    let mut run: ArrayVec<Planned<'a>, RUN> = packets.take(RUN).map(|stored| Planned { stored, padding: 0, starts_train: false }).collect();
+    let mut start = 0;
+    while start < run.len() {
+        // The longest stretch whose sizes can be made equal ...
+        let mut longest = run[start].stored.bytes.len();
+        let mut shortest = longest;
+        let mut end = start + 1;
+        while end < run.len() && end - start < MAX_TRAIN {
+            let len = run[end].stored.bytes.len();
+            if longest.max(len) - shortest.min(len) > MAX_PADDING {
+                break;
+            }
+            (longest, shortest) = (longest.max(len), shortest.min(len));
+            end += 1;
+        }
+        for planned in &mut run[start..end] {
+            planned.padding = u8::try_from(longest - planned.stored.bytes.len()).unwrap_or(0);
+        }
+        // ... and one shorter packet, which ends the train.
+        if end < run.len() && end - start < MAX_TRAIN && run[end].stored.bytes.len() < longest {
+            end += 1;
+        }
+        run[start].starts_train = true;
+        start = end;
+    }
+    run
+}
+
+/// Forwards a run to one subscriber as trains.
+fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, forwarded: &mut Forwarded, now: Instant) {
+    let Some(flow) = peer.transport.selected() else { return };
+    let Some(payload_type) = down.payload_type else { return };
+    let Some(srtp) = peer.transport.srtp() else { return };
+    let tag_len = srtp.profile().rtp_tag_len();
+    let mut train_start = outbox.arena().len();
+    let mut segment_len = 0;
+    for planned in run {
+        if planned.starts_train && outbox.arena().len() > train_start {
+            outbox.close_train(flow, train_start, segment_len);
+            train_start = outbox.arena().len();
+        }
+        let meta = planned.stored.meta;
+        let Some(placed) = down.rewriter.place(meta, now) else { continue };
+        let arena = outbox.arena();
+        let start = arena.len();
+        let header_len = FIXED_LEN + usize::from(meta.block_len);
+        let header = FixedHeader {
+            marker: meta.marker,
+            has_padding: planned.padding > 0,
+            payload_type,
+            sequence: low16(placed.sequence),
+            timestamp: placed.timestamp,
+            ssrc: down.ssrc,
+        };
+        arena.extend_from_slice(&header.to_bytes());
+        arena.extend_from_slice(planned.stored.bytes);
+        let plain_len = arena.len() - start;
+        let tail = [0_u8; MAX_PADDING + MAX_TAG];
+        arena.extend_from_slice(&tail[..usize::from(planned.padding) + tag_len]);
+        let packet = &mut arena[start..];
+        if planned.padding > 0 {
+            packet[plain_len + usize::from(planned.padding) - 1] = planned.padding;
+        }
+        packet[TRANSPORT_CC_OFFSET..TRANSPORT_CC_OFFSET + 2].copy_from_slice(&peer.next_transport_sequence.to_be_bytes());
+        peer.next_transport_sequence = peer.next_transport_sequence.wrapping_add(1);
+        if let Some(fields) = meta.payload.vp8
+            && let Some(epoch) = down.rewriter.epoch()
+        {
+            fields.rewrite(&mut packet[header_len..], epoch.vp8);
+        }
+        srtp.sender.seal_rtp(down.ssrc, placed.sequence, packet, header_len);
+        let len = packet.len();
+        if start == train_start {
+            segment_len = len;
+        }
+        if down.rtx_payload_type.is_some() {
+            down.history.record(placed.sequence, meta.sequence, down.rewriter.epoch_id());
+        }
+        // A late or repaired packet says nothing about the newest frame, and neither does padding.
+        if down.rewriter.highest() == Some(placed.sequence) && plain_len > header_len {
+            down.flow.is_frame_complete = meta.marker;
+        }
+        down.sent.packets += 1;
+        down.sent.octets += (plain_len - header_len) as u64;
+        forwarded.packets += 1;
+        forwarded.bytes += len as u64;
+    }
+    outbox.close_train(flow, train_start, segment_len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::ring::Meta;
+    use crate::rtp::payload::PayloadInfo;
+
+    /// (padding, starts train) of packets with these sizes.
+    fn grouped(sizes: &[usize]) -> Vec<(u8, bool)> {
+        let meta = Meta { sequence: 0, timestamp: 0, marker: false, block_len: 0, payload: PayloadInfo::default() };
+        let bytes = [0_u8; 1500];
+        let packets = sizes.iter().map(|&len| Stored { meta: &meta, bytes: &bytes[..len] });
+        group(packets).iter().map(|p| (p.padding, p.starts_train)).collect()
+    }
+
+    #[test]
+    fn a_frame_of_two_neighbouring_sizes_is_one_train() {
+        assert_eq!(grouped(&[1100, 1100, 1101, 1101]), [(1, true), (1, false), (0, false), (0, false)]);
+    }
+
+    #[test]
+    fn a_shorter_packet_ends_its_train() {
+        assert_eq!(grouped(&[1200, 1200, 300, 1200]), [(0, true), (0, false), (0, false), (0, true)]);
+    }
+
+    #[test]
+    fn a_longer_packet_begins_a_train() {
+        assert_eq!(grouped(&[300, 1200, 1200]), [(0, true), (0, true), (0, false)]);
+    }
+
+    #[test]
+    fn a_train_has_a_bounded_length() {
+        let trains = grouped(&[1000; 40]).iter().filter(|(_, starts)| *starts).count();
+        assert_eq!(trains, 40_usize.div_ceil(MAX_TRAIN));
+    }
+}

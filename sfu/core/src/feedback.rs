@@ -1,0 +1,89 @@
+//! RTCP that clients send: reports, requests for what was lost, requests for keyframes.
+
+use std::time::Instant;
+
+use crate::error::Discard;
+use crate::ids::{DownKey, PeerKey};
+use crate::publish::encoding::ReceivedSenderReport;
+use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, packets};
+use crate::shard::Shard;
+use crate::subscribe::retransmit::resend;
+
+impl Shard {
+    /// Takes a decrypted compound packet.
+    pub(crate) fn receive_feedback(&mut self, now: Instant, key: PeerKey, compound: &[u8]) -> Result<(), Discard> {
+        for packet in packets(compound) {
+            match packet? {
+                RtcpPacket::SenderReport(report) => {
+                    self.take_sender_report(now, key, &report);
+                    self.take_blocks(now, key, report.blocks());
+                }
+                RtcpPacket::ReceiverReport(report) => self.take_blocks(now, key, report.blocks()),
+                RtcpPacket::Nack(nack) => self.take_nack(now, key, &nack),
+                RtcpPacket::Pli(pli) => self.take_keyframe_request(now, key, pli.media_ssrc),
+                RtcpPacket::Fir(fir) => {
+                    for entry in fir.entries() {
+                        self.take_keyframe_request(now, key, entry.ssrc);
+                    }
+                }
+                // Feedback for the estimate of the subscriber's bandwidth; names and ends of streams are signaling's matter.
+                RtcpPacket::TransportCc(_)
+                | RtcpPacket::Remb(_)
+                | RtcpPacket::SourceDescription(_)
+                | RtcpPacket::Bye(_)
+                | RtcpPacket::ExtendedReport(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take_sender_report(&mut self, now: Instant, key: PeerKey, report: &SenderReport<'_>) {
+        let Some(stream) = self.peers.get(key).and_then(|peer| peer.inbound.streams.get(&report.ssrc)) else { return };
+        let Some(carries) = stream.carries.filter(|carries| !carries.is_rtx) else { return };
+        let Some(encoding) = self.ups.get_mut(carries.up).and_then(|up| up.encodings.get_mut(carries.encoding)) else { return };
+        encoding.reception.on_sender_report(report.info.ntp, now);
+        encoding.sender_report = Some(ReceivedSenderReport { ntp: report.info.ntp, rtp: report.info.rtp_timestamp, at: now });
+    }
+
+    fn take_blocks(&mut self, now: Instant, key: PeerKey, blocks: impl Iterator<Item = ReportBlock>) {
+        for block in blocks {
+            let Some(down_key) = self.down_by_ssrc(key, block.ssrc) else { continue };
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
+            down.reported.fraction_lost = block.fraction_lost;
+            down.reported.cumulative_lost = block.cumulative_lost;
+            down.reported.jitter_ticks = block.jitter_ticks;
+            let Some((_, sent)) = down.last_sender_report.filter(|(ntp, _)| *ntp == block.last_sr) else { continue };
+            let round_trip = now.saturating_duration_since(sent).saturating_sub(block.delay_since_last_sr.duration());
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.rtt = Some(round_trip);
+            }
+        }
+    }
+
+    fn take_nack(&mut self, now: Instant, key: PeerKey, nack: &Nack<'_>) {
+        let Some(down_key) = self.down_by_ssrc(key, nack.media_ssrc) else { return };
+        let Some(down) = self.downs.get_mut(down_key) else { return };
+        let Some(up) = self.ups.get(down.up) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        for sequence in nack.sequences() {
+            down.reported.nacks += 1;
+            if resend(sequence, up, down, peer, &mut self.egress.outbox, now) {
+                self.retransmitted += 1;
+            }
+        }
+    }
+
+    fn take_keyframe_request(&mut self, now: Instant, key: PeerKey, ssrc: u32) {
+        let Some(down_key) = self.down_by_ssrc(key, ssrc) else { return };
+        let Some(down) = self.downs.get_mut(down_key) else { return };
+        down.reported.keyframe_requests += 1;
+        let (up_key, wanted) = (down.up, down.flow.wanted.map(|wanted| wanted.encoding).or(down.flow.live));
+        let Some(encoding) = wanted.and_then(|index| self.ups.get_mut(up_key)?.encodings.get_mut(index)) else { return };
+        encoding.keyframe.want();
+        self.request_keyframes(up_key, now);
+    }
+
+    fn down_by_ssrc(&self, key: PeerKey, ssrc: u32) -> Option<DownKey> {
+        self.peers.get(key)?.down_by_ssrc.get(&ssrc).copied()
+    }
+}

@@ -1,0 +1,237 @@
+//! The packet's journey IN: demux -> transport -> publish -> route.
+//!
+//! STUN goes to its peer by user name, everything else by validated flow. RTP is opened in place, bound to its encoding,
+//! stored in the ring and queued for the flush at the end of the batch.
+
+use std::time::Instant;
+
+use crate::demux::Kind;
+use crate::error::Discard;
+use crate::ids::PeerKey;
+use crate::limits::MAX_DATAGRAM;
+use crate::net::Flow;
+use crate::peer::{Carries, Peer, Stream};
+use crate::publish::UpTrack;
+use crate::publish::ring::Meta;
+use crate::rtp::extension::Extensions;
+use crate::rtp::header::{RtpHeader, is_rtcp};
+use crate::rtp::payload::PayloadInfo;
+use crate::rtp::sequence::nearest;
+use crate::shard::Shard;
+use crate::transport::username_ufrag;
+
+/// A decrypted packet on its way into a ring.
+struct Arrival<'a> {
+    sequence: u64,
+    header: &'a RtpHeader,
+    extensions: &'a Extensions<'a>,
+    payload: &'a [u8],
+    is_repair: bool,
+}
+
+impl Shard {
+    /// Takes one received datagram; it is decrypted in place. Bad ones are counted and dropped.
+    pub fn handle_datagram(&mut self, now: Instant, flow: Flow, datagram: &mut [u8]) {
+        self.received.packets += 1;
+        self.received.bytes += datagram.len() as u64;
+        if let Err(reason) = self.receive(now, flow, datagram) {
+            self.discards.add(reason);
+        }
+    }
+
+    fn receive(&mut self, now: Instant, flow: Flow, datagram: &mut [u8]) -> Result<(), Discard> {
+        if datagram.len() > MAX_DATAGRAM {
+            return Err(Discard::TooLarge);
+        }
+        match Kind::of(datagram).ok_or(Discard::UnknownProtocol)? {
+            Kind::Stun => self.receive_stun(now, flow, datagram),
+            Kind::Dtls => {
+                let key = self.demux.by_flow(&flow).ok_or(Discard::UnknownSource)?;
+                let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
+                let result = peer.transport.handle_dtls(now, flow, datagram, &mut self.egress.outbox);
+                self.peer_changed(key, now);
+                result
+            }
+            Kind::Srtp => {
+                let key = self.demux.by_flow(&flow).ok_or(Discard::UnknownSource)?;
+                if is_rtcp(datagram) { self.receive_rtcp(now, key, datagram) } else { self.receive_rtp(now, key, datagram) }
+            }
+        }
+    }
+
+    fn receive_stun(&mut self, now: Instant, flow: Flow, datagram: &[u8]) -> Result<(), Discard> {
+        let ufrag = username_ufrag(datagram).ok_or(Discard::StunMalformed)?;
+        let key = self.demux.by_ufrag(ufrag).ok_or(Discard::StunUnknownUser)?;
+        let owner = self.demux.by_flow(&flow).filter(|&owner| owner != key);
+        if owner.and_then(|owner| self.peers.get(owner)).is_some_and(|owner| owner.transport.is_heard_on(flow, now)) {
+            // Somebody with credentials of its own uses the source address of a living path of somebody else.
+            return Err(Discard::StunForeignPath);
+        }
+        let peer = self.peers.get_mut(key).ok_or(Discard::StunUnknownUser)?;
+        let outcome = peer.transport.handle_stun(now, flow, datagram, &mut self.egress.outbox)?;
+        if let Some(evicted) = outcome.evicted {
+            self.demux.remove_flow(&evicted, key);
+        }
+        if outcome.newly_valid || self.demux.by_flow(&flow) != Some(key) {
+            self.demux.add_flow(flow, key);
+        }
+        self.peer_changed(key, now);
+        Ok(())
+    }
+
+    fn receive_rtcp(&mut self, now: Instant, key: PeerKey, datagram: &mut [u8]) -> Result<(), Discard> {
+        let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let srtp = peer.transport.srtp().ok_or(Discard::SrtpNotReady)?;
+        let len = srtp.receiver.open_rtcp(datagram)?;
+        let compound = datagram.get(..len).ok_or(Discard::RtcpMalformed)?;
+        self.receive_feedback(now, key, compound)
+    }
+
+    fn receive_rtp(&mut self, now: Instant, key: PeerKey, datagram: &mut [u8]) -> Result<(), Discard> {
+        let header = RtpHeader::parse(datagram)?;
+        let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let sequence = open(peer, &header, datagram)?;
+        let plain_len = datagram.len() - peer.transport.srtp().ok_or(Discard::SrtpNotReady)?.profile().rtp_tag_len();
+        let packet = datagram.get(..plain_len).ok_or(Discard::RtpMalformed)?;
+        let extensions = Extensions::parse(&header, packet, &peer.inbound.extensions);
+        if let Some(transport_sequence) = extensions.transport_cc {
+            peer.inbound.twcc.record(transport_sequence, now);
+        }
+        let payload = header.payload(packet)?;
+        let carries = match peer.inbound.streams.get(&header.ssrc).and_then(|stream| stream.carries) {
+            Some(carries) => carries,
+            None => self.bind(now, key, &header, sequence, &extensions)?,
+        };
+        let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
+        if carries.is_rtx {
+            if payload.is_empty() {
+                // Padding only: a probe for bandwidth.
+                return Ok(());
+            }
+            // RFC 4588 section 4: the original sequence number, then the original payload.
+            let (original, payload) = payload.split_first_chunk::<2>().ok_or(Discard::RtxMalformed)?;
+            let encoding = up.encodings.get(carries.encoding).ok_or(Discard::UnknownSsrc)?;
+            let highest = encoding.highest().ok_or(Discard::RtxMalformed)?;
+            let numbering = encoding.numbering;
+            let sequence = numbering.own(nearest(u16::from_be_bytes(*original), numbering.source(highest)));
+            if sequence > highest {
+                // Nobody asks for what was not sent yet.
+                return Err(Discard::RtxMalformed);
+            }
+            let arrival = Arrival { sequence, header: &header, extensions: &extensions, payload, is_repair: true };
+            return self.publish(now, carries, &arrival);
+        }
+        if header.payload_type != up.codec.payload_type {
+            return Err(Discard::UnknownPayloadType);
+        }
+        // Without RTX probes are padding on the stream itself: forwarded empty, so that their numbers are no gap.
+        let numbering = up.encodings.get(carries.encoding).ok_or(Discard::UnknownSsrc)?.numbering;
+        let arrival = Arrival { sequence: numbering.own(sequence), header: &header, extensions: &extensions, payload, is_repair: false };
+        self.publish(now, carries, &arrival)
+    }
+
+    /// Stores a packet and queues it for forwarding.
+    fn publish(&mut self, now: Instant, carries: Carries, arrival: &Arrival<'_>) -> Result<(), Discard> {
+        let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
+        let encoding = up.encodings.get_mut(carries.encoding).ok_or(Discard::UnknownSsrc)?;
+        let block = arrival.extensions.forwarded_block();
+        let meta = Meta {
+            sequence: arrival.sequence,
+            timestamp: arrival.header.timestamp,
+            marker: arrival.header.marker,
+            block_len: u8::try_from(block.len()).unwrap_or(0),
+            payload: PayloadInfo::parse(up.codec.codec, arrival.payload),
+        };
+        let is_first = encoding.store(meta, &block, arrival.payload, !up.is_muted, now)?;
+        if arrival.is_repair {
+            encoding.nack.on_recovered(arrival.sequence);
+        } else {
+            encoding.reception.on_packet(encoding.numbering.source(arrival.sequence), arrival.header.timestamp, now);
+            if up.codec.has_nack && encoding.nack.on_packet(arrival.sequence, now) && !encoding.live.is_empty() {
+                encoding.keyframe.want();
+            }
+        }
+        if is_first {
+            self.egress.mark(carries.up, carries.encoding);
+        }
+        if let Some(level) = arrival.extensions.audio_level
+            && !up.is_muted
+            && let Some(participant) = self.participants.get(up.participant)
+            && let Some(room) = self.rooms.get_mut(participant.room)
+        {
+            room.speakers.level(up.id.0, level, now);
+        }
+        Ok(())
+    }
+
+    /// Finds out what a new SSRC carries: by what the client's description lists, by header extensions, or because there is
+    /// just one track that can have this payload type.
+    fn bind(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        header: &RtpHeader,
+        index: u64,
+        extensions: &Extensions<'_>,
+    ) -> Result<Carries, Discard> {
+        let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let by_mid = |mid: &str| peer.inbound.tracks.iter().find(|(own, _)| own.as_str() == mid).map(|&(_, up)| up);
+        let mut by_type =
+            peer.inbound.tracks.iter().map(|&(_, up)| up).filter(|&up| self.ups.get(up).is_some_and(|up| accepts(up, header)));
+        let up_key = match extensions.mid {
+            Some(mid) => by_mid(mid),
+            None => by_type.next().filter(|_| by_type.next().is_none()),
+        };
+        let up_key = up_key.ok_or(Discard::UnknownSsrc)?;
+        let up = self.ups.get_mut(up_key).ok_or(Discard::UnknownSsrc)?;
+        let is_rtx = up.codec.rtx_payload_type == Some(header.payload_type);
+        if !is_rtx && up.codec.payload_type != header.payload_type {
+            return Err(Discard::UnknownPayloadType);
+        }
+        let rid = if is_rtx { extensions.repaired_rid.or(extensions.rid) } else { extensions.rid };
+        let encoding = match rid {
+            Some(rid) => up.encoding_by_rid(rid),
+            None => Some(0).filter(|_| !up.is_simulcast()),
+        };
+        let encoding = encoding.ok_or(Discard::UnknownSsrc)?;
+        let carries = Carries { up: up_key, encoding, is_rtx };
+        if let Some(stream) = peer.inbound.streams.get_mut(&header.ssrc) {
+            stream.carries = Some(carries);
+        }
+        let Some(known) = up.encodings.get_mut(encoding).filter(|_| !is_rtx) else { return Ok(carries) };
+        match known.ssrc {
+            Some(ssrc) if ssrc != header.ssrc => {
+                known.start_over(header.ssrc, index, up.codec.codec.clock_rate_hz());
+                if let Some(stream) = peer.inbound.streams.get_mut(&ssrc) {
+                    stream.carries = None;
+                }
+                for down in known.live.clone() {
+                    self.stop_flow(down);
+                    self.retarget(down, now);
+                }
+            }
+            _ => known.ssrc = Some(header.ssrc),
+        }
+        Ok(carries)
+    }
+}
+
+/// Opens a packet in place. State for a new SSRC is kept only if the packet is authentic.
+fn open(peer: &mut Peer, header: &RtpHeader, datagram: &mut [u8]) -> Result<u64, Discard> {
+    let Peer { transport, inbound, .. } = peer;
+    let srtp = transport.srtp().ok_or(Discard::SrtpNotReady)?;
+    if let Some(stream) = inbound.streams.get_mut(&header.ssrc) {
+        return Ok(srtp.receiver.open_rtp(&mut stream.srtp, datagram, header.len)?.index);
+    }
+    let mut stream = Stream::default();
+    let opened = srtp.receiver.open_rtp(&mut stream.srtp, datagram, header.len)?;
+    if !inbound.make_room() {
+        return Err(Discard::TooManySsrcs);
+    }
+    inbound.streams.insert(header.ssrc, stream);
+    Ok(opened.index)
+}
+
+fn accepts(up: &UpTrack, header: &RtpHeader) -> bool {
+    up.codec.payload_type == header.payload_type || up.codec.rtx_payload_type == Some(header.payload_type)
+}

@@ -1,0 +1,30 @@
+//! Sans-IO media engine of Sluice: bytes and commands in, bytes and events out, time as an argument.
+//!
+//! One [`Shard`](shard::Shard) is driven by one thread (`sfu-node`) or by a simulation (`sfu-sim`). Start reading at
+//! [`shard`], then `ingress` (the packet's journey in) and `egress` (its journey out).
+
+pub mod audio;
+mod control;
+pub mod demux;
+mod descriptions;
+pub mod egress;
+pub mod error;
+mod feedback;
+pub mod ids;
+mod ingress;
+mod lifecycle;
+pub mod limits;
+pub mod media;
+pub mod negotiate;
+pub mod net;
+pub mod peer;
+pub mod publish;
+mod reports;
+pub mod room;
+mod route;
+pub mod rtp;
+pub mod shard;
+pub mod snapshot;
+pub mod subscribe;
+pub mod timers;
+pub mod transport;

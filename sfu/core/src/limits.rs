@@ -1,0 +1,34 @@
+//! Every bound of the engine, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Largest datagram that is handled (bytes); larger ones are dropped as `too-large`.
+pub const MAX_DATAGRAM: usize = 1500;
+/// Addresses that one transport may have validated at once; the oldest unused one makes room.
+pub const MAX_PATHS_PER_TRANSPORT: usize = 8;
+/// m-lines in one session description; a longer one is refused.
+pub const MAX_MEDIA_LINES: usize = 256;
+/// Bytes of one session description; a longer one is refused.
+pub const MAX_SDP_BYTES: usize = 512 * 1024;
+/// Simulcast encodings of one track; further rids are not negotiated.
+pub const MAX_ENCODINGS: usize = 3;
+/// SSRCs that one transport may send to us; packets of further ones are dropped as `too-many-ssrcs`.
+pub const MAX_SSRCS_PER_TRANSPORT: usize = 256;
+/// Tracks that one participant may publish; more are refused in signaling and here.
+pub const MAX_TRACKS_PER_PARTICIPANT: usize = 64;
+/// Bytes of one data message; a longer one closes the association.
+pub const MAX_DATA_MESSAGE: usize = 256 * 1024;
+/// Data channels that one association may open; further ones are refused.
+pub const MAX_DATA_CHANNELS: usize = 16;
+/// Bytes queued for one association's reliable data; further messages are dropped.
+pub const MAX_DATA_BUFFER: usize = 4 * 1024 * 1024;
+/// Time from a transport's first description to ICE and DTLS being up; then it fails.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time without an authenticated check after which consent is gone (RFC 7675 section 5.1).
+pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Packets of one stream that one NACK asks for; further ones wait for the next.
+pub const MAX_NACKS: usize = 256;
+/// Bytes waiting on a lossy data channel; a message that finds as many is dropped, it would only arrive late.
+pub const MAX_LOSSY_BUFFER: usize = 64 * 1024;
+/// SCTP packets kept until the client's certificate can be checked; the client repeats further ones.
+pub const MAX_EARLY_DATA: usize = 8;

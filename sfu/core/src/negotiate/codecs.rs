@@ -1,0 +1,381 @@
+//! Which codecs are taken from a client's offer, in which order, and what our own offers say of them.
+//!
+//! Invariants: an answer names the client's payload types; our offers give one payload type to one configuration on every
+//! transport, so that a forwarded packet's header is the same for all subscribers.
+//! RFC 7587 (Opus), RFC 7741 (VP8), RFC 6184 section 8 (H.264), RFC 4588 (RTX).
+
+use sfu_api::MediaKind;
+
+use super::parse::OfferedCodec;
+use crate::media::{Codec, NegotiatedCodec};
+
+/// How a client wants its track to be encoded, beyond what its offer says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EncodingWish {
+    /// Preferred codec. Some clients announce it in signaling only and leave their offer in the default order.
+    pub codec: Option<Codec>,
+    /// Opus in stereo. Not read from the offer: `stereo=1` there says what the client can play, and many say it always.
+    pub stereo: bool,
+    /// Opus with discontinuous transmission.
+    pub dtx: bool,
+}
+
+/// A codec of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct AnsweredCodec {
+    pub(super) negotiated: NegotiatedCodec,
+    /// Our `a=fmtp`; empty: none.
+    pub(super) fmtp: String,
+    /// Our `a=rtcp-fb` values.
+    pub(super) feedback: Vec<&'static str>,
+}
+
+/// The supported codecs of an offered m-line, the one to send first.
+///
+/// The offerer sends the first codec of the answer, so the order decides: the wish, then the client's order of codecs, and
+/// within H.264 the configuration that most subscribers can decode.
+pub(super) fn select(kind: MediaKind, offered: &[OfferedCodec], wish: EncodingWish) -> Vec<AnsweredCodec> {
+    let mut families: Vec<Codec> = Vec::new();
+    let mut selected: Vec<((bool, usize, usize), AnsweredCodec)> = Vec::new();
+    for candidate in offered {
+        let Some((codec, rank)) = supported(kind, candidate) else { continue };
+        let family = families.iter().position(|&f| f == codec).unwrap_or_else(|| {
+            families.push(codec);
+            families.len() - 1
+        });
+        let key = (wish.codec != Some(codec), family, rank);
+        selected.push((key, answered(codec, candidate, offered, wish)));
+    }
+    // One codec and no choice: what a client may send without asking would have to be offered to every subscriber first.
+    let best = selected.into_iter().min_by_key(|(key, _)| *key);
+    best.into_iter().map(|(_, codec)| codec).collect()
+}
+
+/// The codec, and its place among configurations of the same codec.
+fn supported(kind: MediaKind, offered: &OfferedCodec) -> Option<(Codec, usize)> {
+    let is = |codec: Codec, name: &str| {
+        codec.is_video() == (kind == MediaKind::Video)
+            && offered.name.eq_ignore_ascii_case(name)
+            && offered.clock_rate_hz == codec.clock_rate_hz()
+    };
+    if is(Codec::Opus, "opus") && offered.channels == 2 {
+        Some((Codec::Opus, 0))
+    } else if is(Codec::Vp8, "VP8") {
+        Some((Codec::Vp8, 0))
+    } else if is(Codec::H264, "H264") {
+        let config = H264Config::parse(&offered.fmtp)?;
+        Some((Codec::H264, config.rank()))
+    } else {
+        None
+    }
+}
+
+fn answered(codec: Codec, offered: &OfferedCodec, all: &[OfferedCodec], wish: EncodingWish) -> AnsweredCodec {
+    // Only what was offered may be answered (RFC 4585 section 4.2.3 by way of RFC 3264).
+    let feedback: Vec<&'static str> = FEEDBACK.into_iter().filter(|f| offered.feedback.iter().any(|o| o == f)).collect();
+    let has = |name: &str| feedback.contains(&name);
+    // The answer lets it send stereo; subscribers must hear of that.
+    let sends_stereo = codec == Codec::Opus && wish.stereo && parameter(&offered.fmtp, "sprop-stereo").is_none();
+    let sent_fmtp = if sends_stereo { format!("{};{SENDS_STEREO}", offered.fmtp) } else { offered.fmtp.clone() };
+    let negotiated = NegotiatedCodec {
+        codec,
+        payload_type: offered.payload_type,
+        rtx_payload_type: all.iter().find(|c| is_rtx_of(c, offered.payload_type)).map(|c| c.payload_type),
+        fmtp: sent_fmtp,
+        has_nack: has("nack"),
+        has_pli: has("nack pli"),
+        has_fir: has("ccm fir"),
+        has_transport_cc: has("transport-cc"),
+    };
+    let fmtp = match codec {
+        Codec::Opus => opus_answer(wish),
+        Codec::Vp8 => String::new(),
+        Codec::H264 => h264_answer(&offered.fmtp),
+    };
+    AnsweredCodec { negotiated, fmtp, feedback }
+}
+
+fn is_rtx_of(codec: &OfferedCodec, payload_type: u8) -> bool {
+    codec.name.eq_ignore_ascii_case("rtx") && parameter(&codec.fmtp, "apt").and_then(|apt| apt.parse().ok()) == Some(payload_type)
+}
+
+fn opus_answer(wish: EncodingWish) -> String {
+    let stereo = if wish.stereo { ";stereo=1" } else { "" };
+    let dtx = if wish.dtx { ";usedtx=1" } else { "" };
+    format!("{OPUS_FMTP}{stereo}{dtx}")
+}
+
+/// Only the parameters of RFC 6184; encoder hints and parameter sets of the offer are not ours to repeat.
+fn h264_answer(offered: &str) -> String {
+    let kept = ["level-asymmetry-allowed", "packetization-mode", "profile-level-id"];
+    let kept = kept.into_iter().filter_map(|name| Some(format!("{name}={}", parameter(offered, name).filter(|v| v.len() <= 6)?)));
+    kept.collect::<Vec<_>>().join(";")
+}
+
+/// How one of our own offers names a codec.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct DownCodec {
+    pub(super) payload_type: u8,
+    /// Of its RTX, if the codec has one.
+    pub(super) rtx_payload_type: Option<u8>,
+    /// Empty: none.
+    pub(super) fmtp: String,
+    pub(super) feedback: &'static [&'static str],
+}
+
+impl DownCodec {
+    /// For a track of this codec, whose publisher wrote this `a=fmtp`.
+    pub(super) fn new(codec: Codec, publisher_fmtp: &str) -> Self {
+        match codec {
+            Codec::Opus => {
+                // Players ask for stereo in their answer only if they are told that it comes.
+                let is_stereo = parameter(publisher_fmtp, "sprop-stereo") == Some("1");
+                let fmtp = if is_stereo { format!("{OPUS_FMTP};{SENDS_STEREO}") } else { OPUS_FMTP.to_owned() };
+                Self { payload_type: OPUS_PAYLOAD_TYPE, rtx_payload_type: None, fmtp, feedback: &["transport-cc"] }
+            }
+            Codec::Vp8 => Self::video(VP8_PAYLOAD_TYPE, String::new()),
+            Codec::H264 => {
+                let config = H264Config::parse(publisher_fmtp).unwrap_or(H264Config::ALL[0]);
+                Self::video(config.payload_type(), config.offered_fmtp())
+            }
+        }
+    }
+
+    /// RTX is the payload type above.
+    fn video(payload_type: u8, fmtp: String) -> Self {
+        Self { payload_type, rtx_payload_type: Some(payload_type + 1), fmtp, feedback: &FEEDBACK }
+    }
+}
+
+/// Value of a parameter in `a=fmtp`; names are case-insensitive.
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').filter_map(|p| p.split_once('=')).find(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// What an H.264 decoder must know in advance; level is left out because every offer allows asymmetry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct H264Config {
+    profile: H264Profile,
+    /// Packetization mode 1 (RFC 6184 section 6.3: FU-A and STAP-A), else 0 (single NAL units).
+    is_non_interleaved: bool,
+}
+
+/// Profiles in the order of RFC 6184 table 5 that browsers use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum H264Profile {
+    ConstrainedBaseline,
+    Baseline,
+    Main,
+    ConstrainedHigh,
+    High,
+}
+
+impl H264Config {
+    /// Most widely decodable first. The position gives the payload type, so entries are only ever appended.
+    const ALL: [Self; 10] = {
+        use H264Profile::{Baseline, ConstrainedBaseline, ConstrainedHigh, High, Main};
+        const fn config(profile: H264Profile, is_non_interleaved: bool) -> H264Config {
+            H264Config { profile, is_non_interleaved }
+        }
+        [
+            config(ConstrainedBaseline, true),
+            config(Baseline, true),
+            config(Main, true),
+            config(ConstrainedHigh, true),
+            config(High, true),
+            config(ConstrainedBaseline, false),
+            config(Baseline, false),
+            config(Main, false),
+            config(ConstrainedHigh, false),
+            config(High, false),
+        ]
+    };
+
+    /// `None` for profiles and packetization modes that are not supported.
+    fn parse(fmtp: &str) -> Option<Self> {
+        // RFC 6184 section 8.1: an absent mode is 0. An absent profile is Baseline; libwebrtc means Constrained Baseline.
+        let profile = match parameter(fmtp, "profile-level-id") {
+            Some(id) => H264Profile::parse(id)?,
+            None => H264Profile::ConstrainedBaseline,
+        };
+        let is_non_interleaved = match parameter(fmtp, "packetization-mode") {
+            Some("1") => true,
+            Some("0") | None => false,
+            Some(_) => return None,
+        };
+        Some(Self { profile, is_non_interleaved })
+    }
+
+    fn rank(self) -> usize {
+        Self::ALL.iter().position(|&c| c == self).unwrap_or(Self::ALL.len())
+    }
+
+    fn payload_type(self) -> u8 {
+        H264_PAYLOAD_TYPES.get(self.rank()).copied().unwrap_or(H264_PAYLOAD_TYPES[0])
+    }
+
+    /// Level 3.1, the one that every browser names; with asymmetry allowed it binds nobody.
+    fn offered_fmtp(self) -> String {
+        let profile = match self.profile {
+            H264Profile::ConstrainedBaseline => "42e0",
+            H264Profile::Baseline => "4200",
+            H264Profile::Main => "4d00",
+            H264Profile::ConstrainedHigh => "640c",
+            H264Profile::High => "6400",
+        };
+        format!("level-asymmetry-allowed=1;packetization-mode={};profile-level-id={profile}1f", u8::from(self.is_non_interleaved))
+    }
+}
+
+impl H264Profile {
+    /// From `profile-level-id`: profile_idc, constraint flags, level (RFC 6184 section 8.1, table 5).
+    fn parse(id: &str) -> Option<Self> {
+        if id.len() != 6 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let [_, profile_idc, constraints, _level] = u32::from_str_radix(id, 16).ok()?.to_be_bytes();
+        let is_set = |flag: u8| constraints & (0x80 >> flag) != 0;
+        match profile_idc {
+            0x42 if is_set(1) => Some(Self::ConstrainedBaseline),
+            0x42 => Some(Self::Baseline),
+            // Main and Extended with constraint_set0 (and 1) are streams that a Constrained Baseline decoder plays.
+            0x4d if is_set(0) => Some(Self::ConstrainedBaseline),
+            0x58 if is_set(0) && is_set(1) => Some(Self::ConstrainedBaseline),
+            0x4d => Some(Self::Main),
+            0x64 if is_set(4) && is_set(5) => Some(Self::ConstrainedHigh),
+            0x64 => Some(Self::High),
+            _ => None,
+        }
+    }
+}
+
+/// `a=rtcp-fb` values that we know, in the order in which we write them.
+const FEEDBACK: [&str; 5] = ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"];
+const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
+const SENDS_STEREO: &str = "sprop-stereo=1";
+const OPUS_PAYLOAD_TYPE: u8 = 111;
+const VP8_PAYLOAD_TYPE: u8 = 96;
+/// One per [`H264Config::ALL`]; the RTX of each is one above.
+const H264_PAYLOAD_TYPES: [u8; 10] = [98, 100, 102, 104, 106, 112, 114, 116, 118, 120];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn offered(payload_type: u8, name: &str, fmtp: &str) -> OfferedCodec {
+        let (clock_rate_hz, channels) = if name == "opus" { (48_000, 2) } else { (90_000, 1) };
+        OfferedCodec {
+            payload_type,
+            name: name.into(),
+            clock_rate_hz,
+            channels,
+            fmtp: fmtp.into(),
+            feedback: vec!["nack".into(), "x".into()],
+        }
+    }
+
+    fn order(offer: &[OfferedCodec], wish: Option<Codec>) -> Vec<u8> {
+        let wish = EncodingWish { codec: wish, ..EncodingWish::default() };
+        select(MediaKind::Video, offer, wish).iter().map(|c| c.negotiated.payload_type).collect()
+    }
+
+    #[test]
+    fn profiles_are_told_apart_by_their_constraint_flags() {
+        use H264Profile::{Baseline, ConstrainedBaseline, ConstrainedHigh, High, Main};
+        let expected = [
+            ("42e01f", ConstrainedBaseline),
+            ("42c01f", ConstrainedBaseline),
+            ("42E034", ConstrainedBaseline),
+            ("4d8015", ConstrainedBaseline),
+            ("42001f", Baseline),
+            ("4d001f", Main),
+            ("4d401f", Main),
+            ("640c1f", ConstrainedHigh),
+            ("64001f", High),
+        ];
+        for (id, profile) in expected {
+            assert_eq!(H264Profile::parse(id), Some(profile), "{id}");
+        }
+        for id in ["f4001f", "42e0", "42e01f00", "zzzzzz", "+2e01f", ""] {
+            assert_eq!(H264Profile::parse(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn the_most_decodable_h264_configuration_is_answered() {
+        let offer = [
+            offered(102, "H264", "packetization-mode=1;profile-level-id=42001f"),
+            offered(104, "H264", "packetization-mode=0;profile-level-id=42e01f"),
+            offered(108, "H264", "packetization-mode=1;profile-level-id=42e01f"),
+            offered(110, "H264", "packetization-mode=2;profile-level-id=42e01f"),
+        ];
+        assert_eq!(order(&offer, None), [108]);
+        assert_eq!(order(&offer[..2], None), [102]);
+        assert_eq!(order(&offer[1..2], None), [104]);
+    }
+
+    #[test]
+    fn the_clients_order_of_codecs_decides_unless_signaling_names_one() {
+        let offer = [offered(96, "VP8", ""), offered(98, "VP9", ""), offered(102, "h264", "profile-level-id=42e01f")];
+        assert_eq!(order(&offer, None), [96]);
+        assert_eq!(order(&offer, Some(Codec::H264)), [102]);
+        assert_eq!(order(&offer[..1], Some(Codec::H264)), [96]);
+    }
+
+    #[test]
+    fn an_answer_repeats_no_encoder_hints() {
+        let hinted = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f;x-google-start-bitrate=999";
+        let selected = select(MediaKind::Video, &[offered(102, "H264", hinted)], EncodingWish::default());
+        assert_eq!(selected[0].fmtp, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f");
+        assert_eq!(selected[0].negotiated.fmtp, hinted);
+    }
+
+    #[test]
+    fn stereo_and_dtx_follow_the_wish_and_not_the_offer() {
+        let offer = [offered(111, "opus", "minptime=10;stereo=1;usedtx=1")];
+        let fmtp = |wish| select(MediaKind::Audio, &offer, wish)[0].fmtp.clone();
+        assert_eq!(fmtp(EncodingWish::default()), "minptime=10;useinbandfec=1");
+        assert_eq!(fmtp(EncodingWish { codec: None, stereo: true, dtx: true }), "minptime=10;useinbandfec=1;stereo=1;usedtx=1");
+    }
+
+    #[test]
+    fn subscribers_of_a_stereo_publisher_are_told_so() {
+        let wish = EncodingWish { stereo: true, ..EncodingWish::default() };
+        let up = select(MediaKind::Audio, &[offered(111, "opus", "minptime=10")], wish).remove(0).negotiated;
+        assert_eq!(DownCodec::new(Codec::Opus, &up.fmtp).fmtp, "minptime=10;useinbandfec=1;sprop-stereo=1");
+        assert_eq!(DownCodec::new(Codec::Opus, "stereo=1").fmtp, "minptime=10;useinbandfec=1");
+    }
+
+    #[test]
+    fn only_feedback_that_was_offered_is_answered() {
+        let selected = select(MediaKind::Video, &[offered(96, "VP8", "")], EncodingWish::default());
+        assert_eq!(selected[0].feedback, ["nack"]);
+        assert!(selected[0].negotiated.has_nack && !selected[0].negotiated.has_pli);
+    }
+
+    #[test]
+    fn rtx_is_found_by_the_payload_type_that_it_repairs() {
+        let offer = [offered(96, "VP8", ""), offered(97, "rtx", "apt=96;rtx-time=3000"), offered(99, "rtx", "apt=98")];
+        assert_eq!(select(MediaKind::Video, &offer, EncodingWish::default())[0].negotiated.rtx_payload_type, Some(97));
+    }
+
+    #[test]
+    fn offered_payload_types_are_distinct_and_dynamic() {
+        let mut all: Vec<u8> = vec![OPUS_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE + 1];
+        all.extend(H264_PAYLOAD_TYPES.iter().flat_map(|&pt| [pt, pt + 1]));
+        assert!(all.iter().all(|pt| (96..128).contains(pt)));
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn a_down_track_keeps_the_publishers_profile_and_mode_at_a_fixed_level() {
+        let down = DownCodec::new(Codec::H264, "packetization-mode=0;profile-level-id=4d0034;x=1");
+        assert_eq!(down.fmtp, "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=4d001f");
+        assert_eq!((down.payload_type, down.rtx_payload_type), (116, Some(117)));
+    }
+}

@@ -1,0 +1,39 @@
+//! SDP offer and answer: what is agreed with a client, as values that the packet path reads.
+//!
+//! [`PublisherSession`] answers a client's offers, [`SubscriberSession`] makes offers to a client. Both are values without
+//! clock, randomness or IO; a description that can't be used changes nothing. Inside: `parse` and `simulcast` read,
+//! `codecs` and `extensions` decide, `write` prints. This module is the only one that names `rtc-sdp`.
+//!
+//! Not here: transports (`transport`), binding of streams to tracks by packet (`publish`).
+
+mod codecs;
+mod error;
+mod extensions;
+mod parse;
+mod publisher;
+mod simulcast;
+mod subscriber;
+mod write;
+
+pub use codecs::EncodingWish;
+pub use error::NegotiationError;
+pub use publisher::{AnnouncedTrack, PublisherAnswer, PublisherSession, UpMedia};
+pub use subscriber::{DownMedia, DownMediaState, Offer, SubscriberAnswer, SubscriberSession};
+
+use crate::media::Codec;
+
+/// First ICE user name fragment of a description, before it is parsed as a whole: a new one asks for new credentials of
+/// ours, which have to exist before the description is answered.
+#[must_use]
+pub fn ice_ufrag(description: &str) -> Option<&str> {
+    description.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(str::trim)
+}
+
+/// As in `a=rtpmap`.
+const fn encoding_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Opus => "opus/48000/2",
+        Codec::Vp8 => "VP8/90000",
+        Codec::H264 => "H264/90000",
+    }
+}

@@ -1,0 +1,125 @@
+//! A peer connection of a participant, as the packet path sees it.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use sfu_api::TransportRole;
+
+use crate::ids::{DownKey, ParticipantKey, UpKey};
+use crate::limits::MAX_SSRCS_PER_TRANSPORT;
+use crate::media::{ExtensionMap, Mid};
+use crate::publish::twcc::TwccReceiver;
+use crate::transport::Transport;
+use crate::transport::srtp::{InboundStream, SrtpProfile};
+
+/// A transport with what belongs to it.
+pub struct Peer {
+    /// Whose.
+    pub participant: ParticipantKey,
+    /// Publisher or subscriber side.
+    pub role: TransportRole,
+    /// ICE, DTLS, SRTP, SCTP.
+    pub transport: Transport,
+    /// What arrives from the client: streams by SSRC.
+    pub inbound: Inbound,
+    /// Down tracks that are sent here.
+    pub downs: Vec<DownKey>,
+    /// The same by SSRC: reports and requests name it.
+    pub down_by_ssrc: FxHashMap<u32, DownKey>,
+    /// Transport-wide sequence number of the next media packet.
+    pub next_transport_sequence: u16,
+    /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
+    next_ssrc: u32,
+    /// SSRC under which we send feedback.
+    pub feedback_ssrc: u32,
+    /// What protects the media, once it is agreed.
+    pub profile: Option<SrtpProfile>,
+    /// Round trip time by the client's receiver reports.
+    pub rtt: Option<Duration>,
+    /// Deadline that is in the timer queue.
+    pub scheduled: Option<Instant>,
+}
+
+/// The streams that a client sends on one transport.
+#[derive(Default)]
+pub struct Inbound {
+    /// By SSRC; bounded by `MAX_SSRCS_PER_TRANSPORT`, and only authenticated packets get in.
+    pub streams: FxHashMap<u32, Stream>,
+    /// Tracks by m-line.
+    pub tracks: Vec<(Mid, UpKey)>,
+    /// Header extension ids; one map, since bundled m-lines share them.
+    pub extensions: ExtensionMap,
+    /// Arrival times for congestion feedback.
+    pub twcc: TwccReceiver,
+}
+
+/// State of one received SSRC.
+#[derive(Default)]
+pub struct Stream {
+    /// Rollover counter and replay window.
+    pub srtp: InboundStream,
+    /// What it carries, once its header extensions or payload type have told.
+    pub carries: Option<Carries>,
+}
+
+/// What an SSRC carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Carries {
+    /// Track.
+    pub up: UpKey,
+    /// Encoding of the track.
+    pub encoding: usize,
+    /// Retransmissions of the encoding, not its media.
+    pub is_rtx: bool,
+}
+
+impl Inbound {
+    /// The client's description says what an SSRC will carry. False if there is no room for it.
+    pub fn announce(&mut self, ssrc: u32, carries: Carries) -> bool {
+        let has_room = self.streams.contains_key(&ssrc) || self.make_room();
+        if has_room {
+            self.streams.entry(ssrc).or_default().carries = Some(carries);
+        }
+        has_room
+    }
+
+    /// Makes room for one more stream, at the cost of one that carries nothing any more. False if all carry something.
+    pub fn make_room(&mut self) -> bool {
+        if self.streams.len() < MAX_SSRCS_PER_TRANSPORT {
+            return true;
+        }
+        let unused = self.streams.iter().find(|(_, stream)| stream.carries.is_none()).map(|(&ssrc, _)| ssrc);
+        unused.is_some_and(|ssrc| self.streams.remove(&ssrc).is_some())
+    }
+}
+
+impl Peer {
+    /// A peer without tracks. `seed` is random.
+    #[must_use]
+    pub fn new(participant: ParticipantKey, role: TransportRole, transport: Transport, seed: u32) -> Self {
+        Self {
+            participant,
+            role,
+            transport,
+            inbound: Inbound::default(),
+            downs: Vec::new(),
+            down_by_ssrc: FxHashMap::default(),
+            next_transport_sequence: 1,
+            next_ssrc: seed,
+            feedback_ssrc: seed | 1,
+            profile: None,
+            rtt: None,
+            scheduled: None,
+        }
+    }
+
+    /// An SSRC that was never used on this transport.
+    pub fn allocate_ssrc(&mut self) -> u32 {
+        // An odd step visits all 2^32 values before one returns.
+        self.next_ssrc = self.next_ssrc.wrapping_add(0x9e37_79b1);
+        if self.next_ssrc == self.feedback_ssrc || self.next_ssrc == 0 {
+            self.next_ssrc = self.next_ssrc.wrapping_add(0x9e37_79b1);
+        }
+        self.next_ssrc
+    }
+}

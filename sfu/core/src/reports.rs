@@ -1,0 +1,210 @@
+//! RTCP that we send: reports once a second, and between them what the publishers have to know soon.
+
+use std::time::Instant;
+
+use sfu_api::{Event, Speaker, TrackId, TransportRole};
+
+use crate::ids::{PeerKey, UpKey};
+use crate::peer::Peer;
+use crate::rtp::rtcp::{
+    FirEntry, Pli, SenderInfo, write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report,
+};
+use crate::rtp::sequence::low16;
+use crate::shard::Shard;
+use crate::timers::TICKS_PER_SECOND;
+
+/// Media ticks between two looks at speakers and at which encodings flow (100 ms).
+const REVIEW_TICKS: u64 = 5;
+/// Canonical name of what we report as a receiver. Down tracks have the names of their publishers' streams, since sender
+/// reports keep the publishers' clocks.
+const CNAME: &str = "sluice";
+
+impl Shard {
+    /// Every 20 ms: what is due for publishers, switches that wait; every 100 ms a review; reports spread over a second.
+    pub(crate) fn media_tick(&mut self, tick: u64, now: Instant) {
+        let ups: Vec<UpKey> = self.ups.keys().collect();
+        for &up in &ups {
+            self.send_nacks(up, now);
+            self.request_keyframes(up, now);
+            let Some(track) = self.ups.get_mut(up) else { continue };
+            if !track.waiting.is_empty() {
+                self.egress.mark_switch(up);
+            }
+            if tick.is_multiple_of(REVIEW_TICKS) {
+                self.review(up, now);
+            }
+            if tick.is_multiple_of(TICKS_PER_SECOND)
+                && let Some(track) = self.ups.get_mut(up)
+            {
+                track.encodings.iter_mut().for_each(crate::publish::encoding::Encoding::end_second);
+            }
+        }
+        let peers: Vec<PeerKey> = self.peers.keys().collect();
+        for (place, &key) in (0_u64..).zip(&peers) {
+            self.send_transport_feedback(key, now);
+            if place % TICKS_PER_SECOND == tick % TICKS_PER_SECOND {
+                self.send_reports(key, now);
+            }
+        }
+        if tick.is_multiple_of(REVIEW_TICKS) {
+            self.report_speakers(now);
+        }
+    }
+
+    /// Asks for a keyframe of each encoding that needs one, not more often than is good for the picture.
+    pub(crate) fn request_keyframes(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get_mut(key) else { return };
+        let Some(peer) = self.peers.get_mut(up.peer) else { return };
+        for (index, encoding) in up.encodings.iter_mut().enumerate() {
+            let Some(ssrc) = encoding.ssrc else { continue };
+            if !encoding.keyframe.is_wanted() {
+                continue;
+            }
+            let is_awaited = up.waiting.iter().filter_map(|&key| self.downs.get(key)?.flow.wanted).any(|wanted| wanted.encoding == index);
+            if !up.codec.codec.is_video() || up.is_muted || (encoding.live.is_empty() && !is_awaited) {
+                // Nobody waits any more.
+                encoding.keyframe.satisfy();
+                continue;
+            }
+            if !encoding.keyframe.take_due(now) {
+                continue;
+            }
+            self.scratch.clear();
+            if up.codec.has_pli {
+                write_pli(&mut self.scratch, Pli { sender_ssrc: peer.feedback_ssrc, media_ssrc: ssrc });
+            } else if up.codec.has_fir {
+                self.fir_sequence = self.fir_sequence.wrapping_add(1);
+                write_fir(&mut self.scratch, peer.feedback_ssrc, &[FirEntry { ssrc, sequence: self.fir_sequence }]);
+            }
+            self.egress.send_rtcp(peer, &mut self.scratch);
+        }
+    }
+
+    fn send_nacks(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get_mut(key).filter(|up| up.codec.has_nack) else { return };
+        // A publisher sends us no reports about our reports; its subscriber side goes the same way.
+        let subscriber = self.participants.get(up.participant).and_then(|participant| participant.subscriber.as_ref());
+        let rtt = subscriber.and_then(|side| self.peers.get(side.peer)).and_then(|peer| peer.rtt);
+        let Some(peer) = self.peers.get_mut(up.peer) else { return };
+        for encoding in &mut up.encodings {
+            let Some(ssrc) = encoding.ssrc else { continue };
+            let due = encoding.nack.due(now, rtt);
+            if due.gave_up && !encoding.live.is_empty() {
+                encoding.keyframe.want();
+            }
+            if due.sequences.is_empty() {
+                continue;
+            }
+            self.scratch.clear();
+            write_nack(
+                &mut self.scratch,
+                peer.feedback_ssrc,
+                ssrc,
+                due.sequences.iter().map(|&sequence| low16(encoding.numbering.source(sequence))),
+            );
+            self.egress.send_rtcp(peer, &mut self.scratch);
+        }
+    }
+
+    fn send_transport_feedback(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.role == TransportRole::Publisher) else { return };
+        let Some(media_ssrc) = peer.inbound.streams.keys().next().copied() else { return };
+        self.scratch.clear();
+        if peer.inbound.twcc.write_feedback(&mut self.scratch, peer.feedback_ssrc, media_ssrc, now) {
+            self.egress.send_rtcp(peer, &mut self.scratch);
+        }
+    }
+
+    fn send_reports(&mut self, key: PeerKey, now: Instant) {
+        match self.peers.get(key).map(|peer| peer.role) {
+            Some(TransportRole::Publisher) => self.send_receiver_report(key, now),
+            Some(TransportRole::Subscriber) => self.send_sender_reports(key, now),
+            None => {}
+        }
+    }
+
+    fn send_receiver_report(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let mut blocks = Vec::new();
+        for &(_, up) in &peer.inbound.tracks {
+            let Some(up) = self.ups.get_mut(up) else { continue };
+            for encoding in &mut up.encodings {
+                blocks.extend(encoding.ssrc.and_then(|ssrc| encoding.reception.report(ssrc, now)));
+            }
+        }
+        if blocks.is_empty() {
+            return;
+        }
+        self.scratch.clear();
+        write_receiver_report(&mut self.scratch, peer.feedback_ssrc, &blocks);
+        write_sdes_cname(&mut self.scratch, peer.feedback_ssrc, CNAME);
+        self.egress.send_rtcp(peer, &mut self.scratch);
+    }
+
+    /// Sender reports keep the publisher's wall clock, so that audio and video of one publisher stay in step whatever
+    /// path their packets took; RTP time goes through the subscriber's current mapping.
+    fn send_sender_reports(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        for &down_key in &peer.downs.clone() {
+            let Some(down) = self.downs.get_mut(down_key).filter(|down| down.sent.packets > 0) else { continue };
+            let Some(up) = self.ups.get(down.up) else { continue };
+            let Some(epoch) = down.rewriter.epoch() else { continue };
+            let Some(report) = up.encodings.get(usize::from(epoch.encoding)).and_then(|encoding| encoding.sender_report) else { continue };
+            let since = now.saturating_duration_since(report.at);
+            let ntp = report.ntp.plus(since);
+            let elapsed = ntp.ticks_since(report.ntp, up.codec.codec.clock_rate_hz()).unwrap_or(0);
+            #[expect(clippy::cast_possible_truncation, reason = "RFC 3550: the counters wrap at 32 bits")]
+            let info = SenderInfo {
+                ntp,
+                rtp_timestamp: report.rtp.wrapping_add(elapsed).wrapping_add(epoch.timestamp_delta),
+                packet_count: down.sent.packets as u32,
+                octet_count: down.sent.octets as u32,
+            };
+            down.last_sender_report = Some((ntp.compact(), now));
+            self.scratch.clear();
+            write_sender_report(&mut self.scratch, down.ssrc, &info, &[]);
+            write_sdes_cname(&mut self.scratch, down.ssrc, &down.cname);
+            self.egress.send_rtcp(peer, &mut self.scratch);
+        }
+    }
+
+    /// Encodings begin and cease to flow: subscribers of a simulcast track get what there is.
+    fn review(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get_mut(key).filter(|up| up.is_simulcast()) else { return };
+        let active: Vec<bool> = up.offered(now).iter().map(|offered| offered.is_active).collect();
+        if active != up.active_before {
+            up.active_before = active;
+            self.retarget_all(key, now);
+        }
+    }
+
+    fn report_speakers(&mut self, now: Instant) {
+        for room in self.rooms.values_mut() {
+            let Some(speakers) = room.speakers.tick(now) else { continue };
+            let mut heard: Vec<Speaker> = Vec::new();
+            for (track, level) in speakers {
+                let up = self.directory.tracks.get(&TrackId(track)).and_then(|&up| self.ups.get(up));
+                let Some(participant) = up.and_then(|up| self.participants.get(up.participant)).map(|participant| participant.id) else {
+                    continue;
+                };
+                // Somebody with a microphone and a shared tab is one speaker, as loud as the louder of the two.
+                match heard.iter_mut().find(|speaker| speaker.participant == participant) {
+                    Some(speaker) => speaker.level = speaker.level.max(level),
+                    None => heard.push(Speaker { participant, level }),
+                }
+            }
+            self.events.push_back(Event::Speakers { room: room.id, speakers: heard });
+        }
+    }
+}
+
+impl crate::egress::Egress {
+    /// Seals an RTCP compound packet and puts it into the outbox, if the peer's transport is up.
+    pub(crate) fn send_rtcp(&mut self, peer: &mut Peer, compound: &mut Vec<u8>) {
+        let Some(flow) = peer.transport.selected() else { return };
+        let Some(srtp) = peer.transport.srtp() else { return };
+        if !compound.is_empty() && srtp.sender.seal_rtcp(compound, 0) {
+            self.outbox.push(flow, compound);
+        }
+    }
+}

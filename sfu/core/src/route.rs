@@ -1,0 +1,82 @@
+//! Which encoding flows to which subscriber: applies the selector's choice and keeps the live and waiting lists.
+//!
+//! Invariants: a down track is in the live list of at most one encoding, the one that `flow.live` names; it is in its
+//! track's waiting list exactly if `flow.wanted` is set.
+
+use std::time::Instant;
+
+use crate::ids::{DownKey, PeerKey, UpKey};
+use crate::shard::Shard;
+use crate::subscribe::selector::select_encoding;
+use crate::subscribe::{FlowState, Waiting};
+
+impl Shard {
+    /// A subscriber's transport has come up: what it subscribed to may flow.
+    pub(crate) fn start_subscriptions(&mut self, peer: PeerKey, now: Instant) {
+        let downs = self.peers.get(peer).map(|peer| peer.downs.clone()).unwrap_or_default();
+        for down in downs {
+            self.retarget(down, now);
+        }
+    }
+
+    /// There is no way to a subscriber any more: its output must not count on while nothing goes out.
+    pub(crate) fn stop_subscriptions(&mut self, peer: PeerKey) {
+        let downs = self.peers.get(peer).map(|peer| peer.downs.clone()).unwrap_or_default();
+        for down in downs {
+            self.stop_flow(down);
+        }
+    }
+
+    /// Chooses again which encoding a subscriber should get; asks for its keyframe if that is another one.
+    pub(crate) fn retarget(&mut self, key: DownKey, now: Instant) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let Some(up) = self.ups.get_mut(down.up) else { return };
+        let is_connected =
+            self.peers.get_mut(down.peer).is_some_and(|peer| peer.transport.srtp().is_some() && peer.transport.selected().is_some());
+        if !is_connected || down.payload_type.is_none() || up.is_muted {
+            return;
+        }
+        let Some(chosen) = select_encoding(&down.wish, &up.offered(now)) else {
+            self.stop_flow(key);
+            return;
+        };
+        if down.flow.live == Some(chosen) {
+            down.flow.wanted = None;
+            up.waiting.retain(|&waiting| waiting != key);
+            return;
+        }
+        if down.flow.wanted.is_some_and(|wanted| wanted.encoding == chosen) {
+            return;
+        }
+        if down.flow.wanted.is_none() {
+            up.waiting.push(key);
+        }
+        down.flow.wanted = Some(Waiting { encoding: chosen, since: now, finish_by: None });
+        let encoding = &mut up.encodings[chosen];
+        if encoding.keyframe_for(now, now).is_none() {
+            encoding.keyframe.want();
+            self.request_keyframes(self.downs[key].up, now);
+        } else {
+            self.egress.mark_switch(self.downs[key].up);
+        }
+    }
+
+    /// Nothing flows to a subscriber from here on; its numbers go on where they stopped when it starts again.
+    pub(crate) fn stop_flow(&mut self, key: DownKey) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let Some(up) = self.ups.get_mut(down.up) else { return };
+        if let Some(encoding) = down.flow.live.and_then(|index| up.encodings.get_mut(index)) {
+            encoding.live.retain(|&live| live != key);
+        }
+        up.waiting.retain(|&waiting| waiting != key);
+        down.flow = FlowState::default();
+    }
+
+    /// Chooses again for all subscribers of a track, because an encoding has begun or ceased to flow.
+    pub(crate) fn retarget_all(&mut self, up: UpKey, now: Instant) {
+        let Some(up) = self.ups.get(up) else { return };
+        for down in up.downs.clone() {
+            self.retarget(down, now);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! One shard: every entity of one thread, and the calls that drive it.
+//!
+//! The owner reads the clock and the sockets and calls, for every batch: [`Shard::handle_datagram`] and
+//! [`Shard::handle_command`] for what has come, [`Shard::handle_timeout`] when [`Shard::next_timeout`] has passed,
+//! [`Shard::flush`] and, as long as it says `More`, again after sending; then [`Shard::poll_event`] until it is empty.
+//! After every flush it sends what is in [`Shard::outbox`] and clears it.
+//!
+//! This file owns and routes. The journey of a packet is in [`crate::ingress`] and [`crate::egress`], commands are in
+//! [`crate::control`], descriptions in [`crate::descriptions`], RTCP is in [`crate::feedback`] and [`crate::reports`].
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rustc_hash::{FxHashMap, FxHashSet};
+use sfu_api::{Event, ParticipantId, RoomId, TrackId, TransportRole, TransportState};
+use slotmap::SlotMap;
+
+use crate::demux::Demux;
+use crate::egress::{Egress, Progress};
+use crate::error::DiscardCounters;
+use crate::ids::{DownKey, ParticipantKey, PeerKey, RoomKey, UpKey};
+use crate::net::Outbox;
+use crate::peer::Peer;
+use crate::publish::UpTrack;
+use crate::room::{Participant, Room};
+use crate::snapshot::{Received, Snapshot};
+use crate::subscribe::DownTrack;
+use crate::timers::Timers;
+use crate::transport::params::Candidate;
+use crate::transport::{Certificate, TransportEvent};
+
+/// What a shard is told at its start.
+pub struct ShardConfig {
+    /// Addresses that clients are told, best first.
+    pub candidates: Vec<Candidate>,
+    /// DTLS certificate.
+    pub certificate: Certificate,
+    /// Every local ICE user name fragment begins with this, so that a shared TCP listener finds the shard.
+    pub ufrag_prefix: String,
+    /// Entropy for credentials and SSRCs; from the operating system, or fixed in a simulation.
+    pub seed: [u8; 32],
+}
+
+/// Who is known under which id.
+#[derive(Default)]
+pub(crate) struct Directory {
+    pub(crate) rooms: FxHashMap<RoomId, RoomKey>,
+    pub(crate) participants: FxHashMap<ParticipantId, ParticipantKey>,
+    pub(crate) tracks: FxHashMap<TrackId, UpKey>,
+}
+
+/// See the module.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) rng: StdRng,
+    pub(crate) directory: Directory,
+    pub(crate) demux: Demux,
+    pub(crate) rooms: SlotMap<RoomKey, Room>,
+    pub(crate) participants: SlotMap<ParticipantKey, Participant>,
+    pub(crate) peers: SlotMap<PeerKey, Peer>,
+    pub(crate) ups: SlotMap<UpKey, UpTrack>,
+    pub(crate) downs: SlotMap<DownKey, DownTrack>,
+    pub(crate) egress: Egress,
+    pub(crate) timers: Timers,
+    pub(crate) events: VecDeque<Event>,
+    /// Participants whose subscriber session may need an offer; looked at in the flush, so that many changes make one offer.
+    pub(crate) unnegotiated: FxHashSet<ParticipantKey>,
+    pub(crate) discards: DiscardCounters,
+    pub(crate) received: Received,
+    /// Packets resent on NACK.
+    pub(crate) retransmitted: u64,
+    /// Command number of the last full intra request (RFC 5104 section 4.3.1.2).
+    pub(crate) fir_sequence: u8,
+    /// Buffer for RTCP that is being written.
+    pub(crate) scratch: Vec<u8>,
+    flushed_at: Option<Instant>,
+}
+
+impl Shard {
+    /// An empty shard.
+    #[must_use]
+    pub fn new(config: ShardConfig) -> Self {
+        let rng = StdRng::from_seed(config.seed);
+        Self {
+            config,
+            rng,
+            directory: Directory::default(),
+            demux: Demux::default(),
+            rooms: SlotMap::with_key(),
+            participants: SlotMap::with_key(),
+            peers: SlotMap::with_key(),
+            ups: SlotMap::with_key(),
+            downs: SlotMap::with_key(),
+            egress: Egress::default(),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            unnegotiated: FxHashSet::default(),
+            discards: DiscardCounters::default(),
+            received: Received::default(),
+            retransmitted: 0,
+            fir_sequence: 0,
+            scratch: Vec::new(),
+            flushed_at: None,
+        }
+    }
+
+    /// End of a batch: offers that became necessary, and all packets that are to be forwarded.
+    pub fn flush(&mut self, now: Instant) -> Progress {
+        self.flushed_at = Some(now);
+        self.send_offers(now);
+        self.egress.forward(&mut self.ups, &mut self.downs, &mut self.peers, now)
+    }
+
+    /// What is to be sent; the owner clears it.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.egress.outbox
+    }
+
+    /// Next message to signaling.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        // Offers that did not fit into the last flush are due at once.
+        let offers = self.flushed_at.filter(|_| !self.unnegotiated.is_empty());
+        [self.timers.next_timeout(), offers].into_iter().flatten().min()
+    }
+
+    /// Lets everything happen whose time has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, key)) = self.timers.pop_due(now) {
+            let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.scheduled == Some(at)) else { continue };
+            peer.scheduled = None;
+            peer.transport.handle_timeout(now, &mut self.egress.outbox);
+            self.peer_changed(key, now);
+        }
+        self.timers.set_ticking(!self.peers.is_empty(), now);
+        if let Some(tick) = self.timers.take_tick(now) {
+            self.media_tick(tick, now);
+        }
+    }
+
+    /// Plain counters, taken about once a second.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(self)
+    }
+
+    /// After anything was fed to a peer's transport: takes its events and its next deadline.
+    pub(crate) fn peer_changed(&mut self, key: PeerKey, now: Instant) {
+        while let Some(event) = self.peers.get_mut(key).and_then(|peer| peer.transport.poll_event()) {
+            self.transport_event(key, event, now);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Some(at) = peer.transport.next_timeout()
+            && peer.scheduled.is_none_or(|scheduled| at < scheduled)
+        {
+            peer.scheduled = Some(at);
+            self.timers.schedule(at, key);
+        }
+        self.timers.set_ticking(true, now);
+    }
+
+    fn transport_event(&mut self, key: PeerKey, event: TransportEvent, now: Instant) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let Some(participant) = self.participants.get(peer.participant) else { return };
+        let (id, role) = (participant.id, peer.role);
+        match event {
+            TransportEvent::Connected { profile } => {
+                if let Some(peer) = self.peers.get_mut(key) {
+                    peer.profile = Some(profile);
+                }
+                self.report_transport(id, role, TransportState::Connected);
+                self.start_subscriptions(key, now);
+            }
+            TransportEvent::Recovered => {
+                self.report_transport(id, role, TransportState::Connected);
+                self.start_subscriptions(key, now);
+            }
+            TransportEvent::PathExpired(flow) => self.demux.remove_flow(&flow, key),
+            TransportEvent::Disconnected => {
+                self.report_transport(id, role, TransportState::Disconnected);
+                self.stop_subscriptions(key);
+            }
+            TransportEvent::Failed(reason) => {
+                self.report_transport(id, role, TransportState::Failed(reason));
+                self.stop_subscriptions(key);
+            }
+            TransportEvent::Data { delivery, payload } => {
+                self.events.push_back(Event::Data { participant: id, delivery, payload });
+            }
+            TransportEvent::DataChannelOpen { .. } => {}
+        }
+    }
+
+    fn report_transport(&mut self, participant: ParticipantId, role: TransportRole, state: TransportState) {
+        self.events.push_back(Event::Transport { participant, role, state });
+    }
+}

@@ -1,0 +1,127 @@
+//! The subscribing side: a down track and the parts that it is made of.
+
+pub mod history;
+pub mod retransmit;
+pub mod rewrite;
+pub mod selector;
+
+use std::time::Instant;
+
+use sfu_api::VideoWish;
+
+use crate::ids::{PeerKey, UpKey};
+use crate::media::Codec;
+use crate::rtp::ntp::CompactNtp;
+use history::History;
+use retransmit::ResendBudget;
+use rewrite::Rewriter;
+
+/// One subscription: what flows from a published track to one subscriber.
+pub struct DownTrack {
+    /// From where.
+    pub up: UpKey,
+    /// On which transport.
+    pub peer: PeerKey,
+    /// Canonical name (RFC 3550 section 6.5.1): tracks with the same one are played in step.
+    pub cname: Box<str>,
+    /// SSRC of the media.
+    pub ssrc: u32,
+    /// SSRC of retransmissions.
+    pub rtx_ssrc: u32,
+    /// Payload type that the subscriber agreed to; None until it has.
+    pub payload_type: Option<u8>,
+    /// Payload type of retransmissions, if agreed.
+    pub rtx_payload_type: Option<u8>,
+    /// What the subscriber wants.
+    pub wish: VideoWish,
+    /// Which encoding flows, and which one should.
+    pub flow: FlowState,
+    /// Numbers of the output.
+    pub rewriter: Rewriter,
+    /// For retransmission.
+    pub history: History,
+    /// Extended sequence number of the next retransmission.
+    pub next_rtx_sequence: u64,
+    /// Bounds retransmission.
+    pub resend_budget: ResendBudget,
+    /// What was sent.
+    pub sent: Sent,
+    /// Newest sender report: how the subscriber will refer to it, and when it was sent.
+    pub last_sender_report: Option<(CompactNtp, Instant)>,
+    /// What the subscriber reports.
+    pub reported: Reported,
+}
+
+/// Which encoding flows to a subscriber and which one it waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowState {
+    /// Encoding that flows.
+    pub live: Option<usize>,
+    /// Encoding whose keyframe is waited for.
+    pub wanted: Option<Waiting>,
+    /// The newest packet sent was the last of its frame.
+    pub is_frame_complete: bool,
+}
+
+/// A switch to come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// To which encoding.
+    pub encoding: usize,
+    /// Since when.
+    pub since: Instant,
+    /// The keyframe is here, but a frame of the old encoding is unfinished: wait for its end until then.
+    pub finish_by: Option<Instant>,
+}
+
+/// Counters of what was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// RTP packets, without retransmissions.
+    pub packets: u64,
+    /// Payload bytes of these (RFC 3550 section 6.4.1: without headers and padding).
+    pub octets: u64,
+    /// Retransmitted packets.
+    pub retransmitted: u64,
+}
+
+/// What receiver reports and feedback say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reported {
+    /// Share of packets lost in the last report interval, in 1/256.
+    pub fraction_lost: u8,
+    /// Packets lost in total.
+    pub cumulative_lost: i32,
+    /// Interarrival jitter in RTP ticks.
+    pub jitter_ticks: u32,
+    /// NACKed packets.
+    pub nacks: u64,
+    /// PLI and FIR.
+    pub keyframe_requests: u64,
+}
+
+impl DownTrack {
+    /// A subscription that nothing flows on yet. `first_sequence` and `ssrc` are random.
+    #[must_use]
+    pub fn new(up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrc: u32, rtx_ssrc: u32, first_sequence: u16) -> Self {
+        Self {
+            up,
+            peer,
+            cname: cname.into(),
+            ssrc,
+            rtx_ssrc,
+            payload_type: None,
+            rtx_payload_type: None,
+            wish: VideoWish::default(),
+            flow: FlowState::default(),
+            // The upper half of the space is left out, so that an early reordering never goes below zero.
+            rewriter: Rewriter::new(codec.clock_rate_hz(), first_sequence & 0x7fff),
+            history: History::default(),
+            next_rtx_sequence: u64::from(first_sequence & 0x7fff),
+            resend_budget: ResendBudget::default(),
+            sent: Sent::default(),
+            last_sender_report: None,
+            reported: Reported::default(),
+        }
+    }
+}

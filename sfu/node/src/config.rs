@@ -1,0 +1,39 @@
+//! What a node is told at its start.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::addresses::Advertised;
+
+/// Settings of a node. Everything has a default that suits production.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// Number of shards, each a thread with a UDP port of its own. None: one per core that the process may use.
+    pub shards: Option<usize>,
+    /// UDP port of the first shard; each further one has the next number. 0: any free ports, for tests.
+    pub udp_port: u16,
+    /// TCP port for clients that can't use UDP, shared by all shards. None: no ICE-TCP. 0: any free port.
+    pub tcp_port: Option<u16>,
+    /// Local addresses to listen on; unspecified ones stand for all of their family. An unspecified IPv6 address is left out on
+    /// a machine without IPv6.
+    pub bind: Vec<IpAddr>,
+    /// Addresses that clients are told.
+    pub advertised: Advertised,
+    /// Keeps each shard's thread on a core of its own.
+    pub pin_threads: bool,
+    /// Events that wait for whoever takes them.
+    pub event_queue: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            shards: None,
+            udp_port: 7882,
+            tcp_port: Some(7881),
+            bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            advertised: Advertised::Detected { include_loopback: false },
+            pin_threads: true,
+            event_queue: 4_096,
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Starts the threads of a node and stops them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use sfu_api::{Command, Event};
+use sfu_core::shard::{Shard, ShardConfig};
+use sfu_core::transport::params::Candidate;
+use sfu_core::transport::{Certificate, CertificateError};
+use tokio::sync::mpsc;
+
+use crate::addresses::candidates;
+use crate::config::NodeConfig;
+use crate::control::{Change, CommandError, Directory};
+use crate::events::EventQueue;
+use crate::net::accept::{self, Acceptor, MAX_SHARDS, ufrag_prefix};
+use crate::net::udp::UdpEndpoint;
+use crate::stats::ShardReport;
+use crate::worker::{Mailbox, Order, Reception, ReportSlot, Worker, WorkerParts, read_clock};
+
+/// Age from which a missing report says that a shard hangs; three are made in this time.
+const REPORT_OVERDUE: Duration = Duration::from_secs(3);
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// There are more shards than user name fragments can name, or none, or no ports for them.
+    #[error("{0} shards from UDP port {1} on are not possible")]
+    Shards(usize, u16),
+    /// `bind` is empty, or has only addresses of a family that this machine does not have.
+    #[error("there is no address to listen on")]
+    NoAddress,
+    /// A socket could not be opened.
+    #[error("cannot listen on {protocol} {address}: {source}")]
+    Bind {
+        /// "udp" or "tcp".
+        protocol: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The addresses of the network interfaces could not be read.
+    #[error("cannot read the interface addresses: {0}")]
+    Interfaces(io::Error),
+    /// No address that clients could be told was found or configured.
+    #[error("there is no address to tell clients; configure the advertised addresses")]
+    NothingAdvertised,
+    /// The DTLS certificate could not be made.
+    #[error("cannot make a DTLS certificate: {0}")]
+    Certificate(CertificateError),
+    /// A thread or its event queue could not be made.
+    #[error("cannot start a shard: {0}")]
+    Thread(io::Error),
+}
+
+/// Namespace for [`Node::start`].
+#[derive(Debug)]
+pub struct Node;
+
+/// A running node. Clones speak to the same one; when the last is dropped, the shards stop by themselves.
+#[derive(Clone)]
+pub struct NodeHandle(Arc<Inner>);
+
+struct Inner {
+    mailboxes: Vec<Mailbox>,
+    directory: Mutex<Directory>,
+    reports: Vec<ReportSlot>,
+    candidates: Vec<Candidate>,
+    udp_ports: Vec<u16>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    started_at: Instant,
+}
+
+impl Node {
+    /// Opens sockets and starts one thread per shard. Events of all shards come out of the receiver.
+    ///
+    /// # Errors
+    /// Nothing is left running after an error.
+    pub fn start(config: &NodeConfig) -> Result<(NodeHandle, mpsc::Receiver<Event>), NodeError> {
+        let shards = shard_count(config)?;
+        let advertised = config.advertised.addresses().map_err(NodeError::Interfaces)?;
+        let certificate = Certificate::generate().map_err(NodeError::Certificate)?;
+        let (parts, mailboxes) = open_shards(config, shards)?;
+        let mut acceptor = None;
+        if let (Some(port), Some(first)) = (config.tcp_port, parts.first()) {
+            acceptor = Some(listen(config, port, first, shards)?);
+        }
+        let tcp = acceptor.as_ref().map_or(Ok(Vec::new()), |a| a.local_addresses()).map_err(NodeError::Thread)?;
+
+        let udp_ports = parts.iter().flat_map(WorkerParts::local_addresses).map(|address| address.port()).collect();
+        let start = read_clock();
+        let (events, receiver) = mpsc::channel(config.event_queue.max(1));
+        let cores = if config.pin_threads { allowed_cores() } else { Vec::new() };
+        let mut all_candidates = Vec::new();
+        let (mut reports, mut workers) = (Vec::new(), Vec::new());
+        for (shard, parts) in (0..).zip(parts) {
+            let candidates = candidates(&config.advertised, &advertised, &parts.local_addresses(), &tcp);
+            if candidates.is_empty() {
+                return Err(NodeError::NothingAdvertised);
+            }
+            all_candidates.extend(candidates.iter().copied().filter(|c| !all_candidates.contains(c)).collect::<Vec<_>>());
+            let certificate = certificate.clone();
+            let (ufrag_prefix, seed) = (ufrag_prefix(shard), rand::random());
+            let engine = Shard::new(ShardConfig { candidates, certificate, ufrag_prefix, seed });
+            let reception = acceptor.take().map(|acceptor| Reception { acceptor, mailboxes: mailboxes.clone() });
+            let report = ReportSlot::default();
+            reports.push(Arc::clone(&report));
+            workers.push(Worker::new(shard, parts, engine, reception, EventQueue::new(events.clone()), report));
+        }
+        let inner = Inner {
+            mailboxes,
+            directory: Mutex::new(Directory::new(shards)),
+            reports,
+            candidates: all_candidates,
+            udp_ports,
+            threads: Mutex::default(),
+            started_at: start.now,
+        };
+        let handle = NodeHandle(Arc::new(inner));
+        for (shard, worker) in workers.into_iter().enumerate() {
+            let core = (!cores.is_empty()).then(|| cores[shard % cores.len()]);
+            // On an error the handle is dropped, which stops the threads that run already.
+            let thread = spawn(shard, worker, core).map_err(NodeError::Thread)?;
+            handle.threads().push(thread);
+        }
+        tracing::info!(shards, candidates = handle.candidates().len(), "media node started");
+        Ok((handle, receiver))
+    }
+}
+
+impl NodeHandle {
+    /// Gives a command to the shard that it is for. Never blocks; commands for one room keep their order.
+    ///
+    /// # Errors
+    /// The command is for nothing that exists, or the shard can't take it; then nothing was changed.
+    pub fn send(&self, command: Command) -> Result<(), CommandError> {
+        // Held while the order is queued, so that two callers can't swap the order of their commands.
+        let mut directory = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let shard = directory.shard_of(&command)?;
+        let change = Change::of(&command);
+        let mailbox = self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?;
+        mailbox.send(Order::Command(command))?;
+        directory.delivered(change, shard);
+        Ok(())
+    }
+
+    /// The latest report of every shard that has made one.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<ShardReport> {
+        self.0.reports.iter().filter_map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+
+    /// Every address that clients are told, of all shards, best first.
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.0.candidates
+    }
+
+    /// Bound UDP ports of all shards.
+    pub(crate) fn udp_ports(&self) -> &[u16] {
+        &self.0.udp_ports
+    }
+
+    /// Number of shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.0.mailboxes.len()
+    }
+
+    /// True if every shard's thread runs and has reported lately.
+    #[must_use]
+    pub fn is_live(&self, now: Instant) -> bool {
+        let is_fresh = |slot: &ReportSlot| {
+            let taken_at = slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(self.0.started_at, |r| r.taken_at);
+            now.saturating_duration_since(taken_at) < REPORT_OVERDUE
+        };
+        let threads = self.threads();
+        !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished()) && self.0.reports.iter().all(is_fresh)
+    }
+
+    /// Lets everybody leave, so that clients hear of it, then stops the shards and waits for them. Blocks for a moment: call it
+    /// where that is allowed.
+    pub fn shutdown(&self) {
+        let participants = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner).participants();
+        for participant in participants {
+            // Who can't be told because the queue is full finds out by the missing consent.
+            let _ = self.send(Command::Leave { participant });
+        }
+        for mailbox in &self.0.mailboxes {
+            mailbox.stop();
+        }
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard has panicked");
+            }
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.0.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeHandle").field("shards", &self.shards()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for mailbox in &self.mailboxes {
+            let _ = mailbox.send(Order::Stop);
+        }
+    }
+}
+
+fn shard_count(config: &NodeConfig) -> Result<u16, NodeError> {
+    let wanted = config.shards.unwrap_or_else(|| allowed_cores().len().clamp(1, usize::from(MAX_SHARDS)));
+    let impossible = NodeError::Shards(wanted, config.udp_port);
+    let shards = u16::try_from(wanted).ok().filter(|n| (1..=MAX_SHARDS).contains(n));
+    match shards {
+        Some(shards) if config.udp_port.checked_add(shards - 1).is_some() => Ok(shards),
+        _ => Err(impossible),
+    }
+}
+
+fn open_shards(config: &NodeConfig, shards: u16) -> Result<(Vec<WorkerParts>, Vec<Mailbox>), NodeError> {
+    let (mut parts, mut mailboxes) = (Vec::new(), Vec::new());
+    for shard in 0..shards {
+        let port = if config.udp_port == 0 { 0 } else { config.udp_port + shard };
+        let endpoints = bind_all(&config.bind, port, "udp", UdpEndpoint::bind)?;
+        let (part, mailbox) = WorkerParts::new(endpoints).map_err(NodeError::Thread)?;
+        parts.push(part);
+        mailboxes.push(mailbox);
+    }
+    Ok((parts, mailboxes))
+}
+
+fn listen(config: &NodeConfig, port: u16, first: &WorkerParts, shards: u16) -> Result<Acceptor, NodeError> {
+    let listeners = bind_all(&config.bind, port, "tcp", accept::listen)?;
+    first.watch(listeners, shards).map_err(NodeError::Thread)
+}
+
+/// Opens a socket at every address; leaves "all of IPv6" out where there is no IPv6.
+fn bind_all<S>(ips: &[IpAddr], port: u16, protocol: &'static str, bind: impl Fn(SocketAddr) -> io::Result<S>) -> Result<Vec<S>, NodeError> {
+    let mut sockets = Vec::new();
+    for &ip in ips {
+        let address = SocketAddr::new(ip, port);
+        match bind(address) {
+            Ok(socket) => sockets.push(socket),
+            Err(source) if ip.is_ipv6() && ip.is_unspecified() && is_about_the_family(&source) => {
+                tracing::info!(protocol, "this machine has no IPv6");
+            }
+            Err(source) => return Err(NodeError::Bind { protocol, address, source }),
+        }
+    }
+    if sockets.is_empty() { Err(NodeError::NoAddress) } else { Ok(sockets) }
+}
+
+fn is_about_the_family(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
+}
+
+/// Cores that this process may use.
+fn allowed_cores() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
+    (0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect()
+}
+
+fn spawn(shard: usize, worker: Worker, core: Option<usize>) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("sfu-shard-{shard}")).spawn(move || {
+        if let Some(core) = core
+            && let Err(error) = pin(core)
+        {
+            tracing::warn!(shard, core, %error, "cannot pin the shard's thread");
+        }
+        worker.run();
+    })
+}
+
+fn pin(core: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
+}

@@ -1,0 +1,427 @@
+//! LOOP 1: one thread per shard. It reads the clock, drains sockets, drives the engine and sends what comes out.
+//!
+//! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready; take commands for at most
+//! [`COMMAND_SLICE`]; run timers; flush the engine and send, until it has no more; hand out events. There is no batching timer: at
+//! low load a turn is one packet, under load what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
+//! Time given to the engine never goes back from one batch to the next (`clock`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::net::TcpListener;
+use mio::{Events, Poll, Token, Waker};
+use sfu_api::Command;
+use sfu_core::egress::Progress;
+use sfu_core::shard::Shard;
+
+use crate::clock::{Arrivals, Moment};
+use crate::control::CommandError;
+use crate::events::EventQueue;
+use crate::net::accept::{Acceptor, Handover};
+use crate::net::sockets::Sockets;
+use crate::net::udp::{BATCH, UdpEndpoint};
+use crate::stats::{LoopCounters, ShardReport};
+
+/// Token of the waker; sockets follow.
+const WAKER: Token = Token(0);
+/// Where tokens of UDP endpoints begin, and, far enough behind, those of the acceptor.
+const FIRST_ENDPOINT: usize = 1;
+const FIRST_LISTENER: usize = 1 << 16;
+/// Readiness events taken in one turn; further ones come with the next.
+const EVENTS_PER_TURN: usize = 256;
+/// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile.
+const COMMAND_SLICE: Duration = Duration::from_millis(1);
+/// Commands and connections that wait for a shard.
+const MAILBOX: usize = 16_384;
+/// Data messages among them: a flood of data must leave room for joins and leaves.
+const MAILBOX_DATA: usize = MAILBOX / 4;
+/// How often a report is handed out; also the grain of coarse timeouts.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Wait between two attempts to hand out events that nobody takes.
+const EVENT_RETRY: Duration = Duration::from_millis(5);
+
+/// What other threads send to a shard.
+pub(crate) enum Order {
+    Command(Command),
+    /// Boxed: rare, and larger than a command.
+    Connection(Box<Handover>),
+    Stop,
+}
+
+/// Sends orders to a shard and wakes it.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    orders: SyncSender<Order>,
+    /// Data messages that wait.
+    data_waiting: Arc<AtomicUsize>,
+    waker: Arc<Waker>,
+}
+
+impl Mailbox {
+    /// Never blocks.
+    pub(crate) fn send(&self, order: Order) -> Result<(), CommandError> {
+        let data = usize::from(matches!(order, Order::Command(Command::SendData { .. })));
+        // Counted before it can be taken, so that the count never falls below zero.
+        let waiting = self.data_waiting.fetch_add(data, Ordering::Relaxed);
+        let sent = if data > 0 && waiting >= MAILBOX_DATA {
+            Err(CommandError::Overloaded)
+        } else {
+            self.orders.try_send(order).map_err(|error| match error {
+                TrySendError::Full(_) => CommandError::Overloaded,
+                TrySendError::Disconnected(_) => CommandError::Stopped,
+            })
+        };
+        sent.inspect_err(|_| {
+            self.data_waiting.fetch_sub(data, Ordering::Relaxed);
+        })?;
+        // Fails only when the counter of the eventfd is at its limit, and then the thread is awake already.
+        let _ = self.waker.wake();
+        Ok(())
+    }
+
+    /// Stops the shard behind everything that was sent before. Waits for room in the queue.
+    pub(crate) fn stop(&self) {
+        let _ = self.waker.wake();
+        if self.orders.send(Order::Stop).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// Where a shard leaves its latest report.
+pub(crate) type ReportSlot = Arc<Mutex<Option<ShardReport>>>;
+
+/// The acceptor of the shared TCP listener with the ways to all shards; one worker has it.
+pub(crate) struct Reception {
+    pub(crate) acceptor: Acceptor,
+    pub(crate) mailboxes: Vec<Mailbox>,
+}
+
+/// A shard's sockets before it has a thread.
+pub(crate) struct WorkerParts {
+    poll: Poll,
+    orders: Orders,
+    sockets: Sockets,
+}
+
+/// The receiving end of a mailbox.
+struct Orders {
+    queue: Receiver<Order>,
+    data_waiting: Arc<AtomicUsize>,
+    /// The waker was seen since the queue was empty.
+    has_more: bool,
+    /// Held so that a wake-up outlives the mailbox that it came from: closing the waker would take it back.
+    _waker: Arc<Waker>,
+}
+
+/// State of the loop.
+pub(crate) struct Worker {
+    shard: u16,
+    poll: Poll,
+    orders: Orders,
+    sockets: Sockets,
+    reception: Option<Reception>,
+    engine: Shard,
+    events: EventQueue,
+    counters: LoopCounters,
+    report: ReportSlot,
+    next_report: Instant,
+    /// Receive times of the turn's datagrams with how many have each, for the latency histogram.
+    arrivals: Vec<(Instant, u32)>,
+}
+
+impl WorkerParts {
+    /// Watches the endpoints and opens a mailbox.
+    pub(crate) fn new(endpoints: Vec<UdpEndpoint>) -> io::Result<(Self, Mailbox)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (sender, queue) = std::sync::mpsc::sync_channel(MAILBOX);
+        let data_waiting = Arc::new(AtomicUsize::new(0));
+        let orders = Orders { queue, data_waiting: Arc::clone(&data_waiting), has_more: false, _waker: Arc::clone(&waker) };
+        let mut sockets = Sockets::new(endpoints, FIRST_ENDPOINT);
+        sockets.register(poll.registry())?;
+        Ok((Self { poll, orders, sockets }, Mailbox { orders: sender, data_waiting, waker }))
+    }
+
+    /// Accepts for all `shards`, in this shard's loop.
+    pub(crate) fn watch(&self, listeners: Vec<TcpListener>, shards: u16) -> io::Result<Acceptor> {
+        let mut acceptor = Acceptor::new(listeners, FIRST_LISTENER, shards);
+        acceptor.register(self.poll.registry())?;
+        Ok(acceptor)
+    }
+
+    /// Where the UDP endpoints are bound.
+    pub(crate) fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.local_addresses()
+    }
+}
+
+impl Worker {
+    /// A worker that is ready to run.
+    pub(crate) fn new(
+        shard: u16,
+        parts: WorkerParts,
+        engine: Shard,
+        reception: Option<Reception>,
+        events: EventQueue,
+        report: ReportSlot,
+    ) -> Self {
+        let WorkerParts { poll, orders, sockets } = parts;
+        Self {
+            shard,
+            poll,
+            orders,
+            sockets,
+            reception,
+            engine,
+            events,
+            counters: LoopCounters::default(),
+            report,
+            next_report: Instant::now(),
+            arrivals: Vec::with_capacity(BATCH * 4),
+        }
+    }
+
+    /// Runs until it is told to stop; the last thing that it does is a report.
+    pub(crate) fn run(mut self) {
+        let mut ready = Events::with_capacity(EVENTS_PER_TURN);
+        let mut previous = Instant::now();
+        let mut is_running = true;
+        while is_running {
+            let deadline = self.deadline(previous);
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if let Err(error) = self.poll.poll(&mut ready, Some(patience))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(shard = self.shard, %error, "the event queue is gone");
+                return;
+            }
+            let batch = read_clock();
+            if deadline > previous && batch.now >= deadline {
+                self.counters.lag.observe(batch.now - deadline, 1);
+            }
+            is_running = self.turn(&ready, batch, previous);
+            previous = batch.now;
+        }
+        self.once_a_second(previous);
+    }
+
+    /// When to stop waiting; not later than now if there is something to do already.
+    fn deadline(&self, now: Instant) -> Instant {
+        let has_connections = self.reception.as_ref().is_some_and(|r| r.acceptor.has_more());
+        if self.orders.has_more || has_connections || self.sockets.is_readable() {
+            return now;
+        }
+        let first_packet = self.reception.as_ref().and_then(|r| r.acceptor.next_timeout());
+        let retry = self.events.has_waiting().then(|| now + EVENT_RETRY);
+        [self.engine.next_timeout(), first_packet, retry].into_iter().flatten().fold(self.next_report, Instant::min)
+    }
+
+    /// One turn. False: the shard is to stop.
+    fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
+        self.take_readiness(ready, batch.now);
+        self.receive(batch, previous);
+        let is_running = self.take_orders(batch.now);
+        if self.engine.next_timeout().is_some_and(|at| at <= batch.now) {
+            self.engine.handle_timeout(batch.now);
+        }
+        let trains = self.flush(batch.now);
+        self.hand_out_events();
+
+        let finished = Instant::now();
+        if trains > 0 {
+            for &(arrival, datagrams) in &self.arrivals {
+                self.counters.forward_latency.observe(finished.saturating_duration_since(arrival), datagrams);
+            }
+        }
+        self.counters.turns += 1;
+        self.counters.batches += u64::from(!self.arrivals.is_empty());
+        self.counters.turn.observe(finished.saturating_duration_since(batch.now), 1);
+        if batch.now >= self.next_report {
+            self.once_a_second(batch.now);
+        }
+        is_running
+    }
+
+    fn take_readiness(&mut self, ready: &Events, now: Instant) {
+        let registry = self.poll.registry();
+        for event in ready {
+            if event.token() == WAKER {
+                self.orders.has_more = true;
+            } else if !self.sockets.handle_event(event, registry)
+                && let Some(reception) = &mut self.reception
+                && let Some((shard, connection)) = reception.acceptor.handle_event(event.token(), registry)
+            {
+                match reception.mailboxes.get(usize::from(shard)) {
+                    Some(mailbox) if shard != self.shard => {
+                        // A full mailbox drops the connection; the client tries again.
+                        let _ = mailbox.send(Order::Connection(Box::new(connection)));
+                    }
+                    _ => self.sockets.tcp.adopt(connection, registry, now),
+                }
+            }
+        }
+        if let Some(Reception { acceptor, .. }) = &mut self.reception {
+            if acceptor.has_more() {
+                acceptor.accept(now, registry);
+            }
+            acceptor.expire(now, registry);
+        }
+    }
+
+    fn receive(&mut self, batch: Moment, previous: Instant) {
+        let Self { sockets, engine, poll, arrivals, .. } = self;
+        arrivals.clear();
+        let clock = Arrivals::new(batch, previous);
+        sockets.receive(batch.now, poll.registry(), |flow, received_at, datagram| {
+            let arrival = clock.time_of(received_at);
+            match arrivals.last_mut() {
+                Some((at, datagrams)) if *at == arrival => *datagrams += 1,
+                _ => arrivals.push((arrival, 1)),
+            }
+            engine.handle_datagram(arrival, flow, datagram);
+        });
+    }
+
+    /// Takes commands and connections until there are none or the slice is used up. False: the shard is to stop.
+    fn take_orders(&mut self, now: Instant) -> bool {
+        while self.orders.has_more {
+            match self.orders.queue.try_recv() {
+                Ok(Order::Command(command)) => {
+                    if matches!(command, Command::SendData { .. }) {
+                        self.orders.data_waiting.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    self.counters.commands += 1;
+                    self.engine.handle_command(now, command);
+                }
+                Ok(Order::Connection(connection)) => self.sockets.tcp.adopt(*connection, self.poll.registry(), now),
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => self.orders.has_more = false,
+            }
+            if Instant::now().saturating_duration_since(now) >= COMMAND_SLICE {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Sends all that the engine has. Returns the number of trains.
+    fn flush(&mut self, now: Instant) -> usize {
+        let mut trains = 0;
+        loop {
+            let progress = self.engine.flush(now);
+            let outbox = self.engine.outbox();
+            trains += self.sockets.send(outbox, self.poll.registry());
+            outbox.clear();
+            if progress == Progress::Done {
+                return trains;
+            }
+        }
+    }
+
+    fn hand_out_events(&mut self) {
+        self.events.retry();
+        while let Some(event) = self.engine.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn once_a_second(&mut self, now: Instant) {
+        self.next_report = now + REPORT_INTERVAL;
+        self.sockets.tcp.close_idle(now, self.poll.registry());
+        if let Some(reception) = &mut self.reception {
+            reception.acceptor.retry();
+        }
+        let report = self.report(now);
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    fn report(&self, taken_at: Instant) -> ShardReport {
+        ShardReport {
+            shard: self.shard,
+            taken_at,
+            engine: self.engine.snapshot(),
+            turns: LoopCounters { events_dropped: self.events.dropped(), ..self.counters },
+            udp: self.sockets.udp_counters,
+            socket_buffers: self.sockets.buffers(),
+            tcp: self.sockets.tcp.counters(),
+            accept: self.reception.as_ref().map(|r| r.acceptor.counters()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Both clocks at once.
+pub(crate) fn read_clock() -> Moment {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Moment { now: Instant::now(), wall }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use sfu_core::shard::ShardConfig;
+    use sfu_core::transport::Certificate;
+
+    use super::*;
+
+    #[test]
+    fn an_order_is_heard_although_its_sender_is_gone() {
+        let (worker, mailbox) = worker();
+        mailbox.send(Order::Stop).unwrap();
+        drop(mailbox);
+        worker.run();
+    }
+
+    #[test]
+    fn a_full_mailbox_refuses_and_keeps_what_it_has() {
+        let (worker, mailbox) = worker();
+        let leave = || Order::Command(Command::Leave { participant: sfu_api::ParticipantId(1) });
+        for _ in 0..MAILBOX {
+            mailbox.send(leave()).unwrap();
+        }
+        assert_eq!(mailbox.send(leave()), Err(CommandError::Overloaded));
+        let report = Arc::clone(&worker.report);
+        let thread = std::thread::spawn(|| worker.run());
+        mailbox.stop();
+        thread.join().unwrap();
+        assert_eq!(report.lock().unwrap().as_ref().unwrap().turns.commands, MAILBOX as u64);
+        assert_eq!(mailbox.send(Order::Stop), Err(CommandError::Stopped));
+    }
+
+    #[test]
+    fn a_turn_does_not_allocate() {
+        let (mut worker, _mailbox) = worker();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = worker.sockets.local_addresses()[0];
+        let mut ready = Events::with_capacity(EVENTS_PER_TURN);
+        let mut batch_of = |worker: &mut Worker, packets: usize| {
+            let before = worker.sockets.udp_counters.received_datagrams;
+            for _ in 0..packets {
+                client.send_to(&[200; 1_200], address).unwrap();
+            }
+            while worker.sockets.udp_counters.received_datagrams < before + packets as u64 {
+                let patience = if worker.sockets.is_readable() { Duration::ZERO } else { Duration::from_secs(5) };
+                worker.poll.poll(&mut ready, Some(patience)).unwrap();
+                let batch = read_clock();
+                worker.turn(&ready, batch, batch.now);
+            }
+        };
+        batch_of(&mut worker, 64);
+        let allocations = allocation_counter::measure(|| batch_of(&mut worker, 64));
+        assert_eq!(allocations.count_total, 0);
+    }
+
+    fn worker() -> (Worker, Mailbox) {
+        let endpoint = UdpEndpoint::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (parts, mailbox) = WorkerParts::new(vec![endpoint]).unwrap();
+        let certificate = Certificate::generate().unwrap();
+        let engine = Shard::new(ShardConfig { candidates: Vec::new(), certificate, ufrag_prefix: "aa".to_owned(), seed: [1; 32] });
+        let (events, _) = tokio::sync::mpsc::channel(1);
+        (Worker::new(0, parts, engine, None, EventQueue::new(events), ReportSlot::default()), mailbox)
+    }
+}

@@ -1,0 +1,483 @@
+//! A simulated participant: two peer connections, what it sends, what it receives, and its network.
+//!
+//! In: descriptions from signaling, datagrams that come off its downlink, the time. Out: datagrams on its uplink, reports.
+//! It behaves as a browser does: NACK, PLI, receiver and sender reports, RTX with repaired rid. Not here: who is in which
+//! room and what signaling says ([`crate::world`]).
+
+mod receiving;
+mod sending;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng as _};
+use sfu_api::{Delivery, ParticipantId, RoomId, TrackId, TransportRole};
+use sfu_core::net::{Flow, Outbox, Protocol};
+use sfu_core::rtp::header::{RtpHeader, is_rtcp};
+use sfu_core::rtp::ntp::WallClock;
+use sfu_core::rtp::rtcp::{RtcpPacket, packets};
+
+pub use self::receiving::ReceivingTrack;
+pub use self::sending::{Feedback, SendingTrack, TrackSpec};
+
+use self::receiving::Receiving;
+pub(crate) use self::sending::cid;
+use self::sending::{REPORT_INTERVAL, Wire};
+use crate::client::{ClientEvent, ClientTransport, Received};
+use crate::link::Link;
+use crate::sdp;
+
+/// A datagram on a link; the flow is the client's view.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    /// Path.
+    pub flow: Flow,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+/// One peer connection.
+pub struct Side {
+    /// ICE, DTLS, SRTP, data.
+    pub transport: ClientTransport,
+    /// Connected at least once.
+    pub is_connected: bool,
+    /// Everything that happened.
+    pub events: Vec<ClientEvent>,
+    address: SocketAddr,
+    path: Option<Flow>,
+    remote_ufrag: Option<String>,
+    out: Outbox,
+}
+
+/// See the module.
+pub struct Participant {
+    /// As signaling knows it.
+    pub id: ParticipantId,
+    /// Where.
+    pub room: RoomId,
+    /// Client to server.
+    pub publisher: Side,
+    /// Server to client.
+    pub subscriber: Side,
+    /// To the server.
+    pub up: Link<Datagram>,
+    /// From the server.
+    pub down: Link<Datagram>,
+    /// What it publishes, by m-line.
+    pub sending: Vec<SendingTrack>,
+    /// Data messages that came.
+    pub messages: Vec<(Delivery, Vec<u8>)>,
+    /// Congestion feedback that came: packets reported as arrived, and as lost.
+    pub congestion: (u64, u64),
+    /// Its wall clock, which differs from everybody else's.
+    pub wall_clock: WallClock,
+    pub(crate) is_gone: bool,
+    pub(crate) offers: Offers,
+    receiving: Receiving,
+    transport_sequence: u16,
+    next_tick: Instant,
+    next_report: Instant,
+}
+
+/// The client's own offers: one at a time.
+#[derive(Default)]
+pub(crate) struct Offers {
+    last_id: u32,
+    is_outstanding: bool,
+    is_due: bool,
+}
+
+/// Between two looks at what is missing.
+const TICK: Duration = Duration::from_millis(20);
+
+impl Side {
+    fn new(transport: ClientTransport, address: SocketAddr) -> Self {
+        let (events, out) = (Vec::new(), Outbox::default());
+        Self { transport, is_connected: false, events, address, path: None, remote_ufrag: None, out }
+    }
+
+    /// Address of the client on the path in use.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The path as the server sees it.
+    #[must_use]
+    pub fn server_flow(&self) -> Option<Flow> {
+        self.path.map(reversed)
+    }
+
+    /// Credentials of the server, as last told.
+    #[must_use]
+    pub fn remote_ufrag(&self) -> Option<&str> {
+        self.remote_ufrag.as_deref()
+    }
+
+    /// Takes the server's description; true if it has other ICE credentials than before.
+    fn set_remote(&mut self, now: Instant, description: &str) -> bool {
+        let remote = sdp::local_params(description).expect("the server's description has a transport");
+        let is_restart = self.remote_ufrag.as_ref().is_some_and(|known| *known != remote.ice.ufrag);
+        self.remote_ufrag = Some(remote.ice.ufrag.clone());
+        self.transport.set_remote(&remote);
+        if self.path.is_none()
+            && let Some(candidate) = remote.candidates.iter().find(|candidate| candidate.protocol == Protocol::Udp)
+        {
+            let flow = Flow { protocol: Protocol::Udp, local: self.address, remote: candidate.address };
+            self.path = Some(flow);
+            self.transport.add_path(now, flow);
+        }
+        is_restart
+    }
+
+    /// Goes on from another address, as after a change of network.
+    pub(crate) fn move_to(&mut self, now: Instant, address: SocketAddr) {
+        self.address = address;
+        if let Some(old) = self.path {
+            self.transport.remove_path(old);
+            let flow = Flow { local: address, ..old };
+            self.path = Some(flow);
+            self.transport.add_path(now, flow);
+        }
+    }
+
+    fn poll(&mut self, now: Instant) {
+        if self.transport.next_timeout().is_some_and(|at| at <= now) {
+            self.transport.handle_timeout(now, &mut self.out);
+        }
+    }
+
+    /// Moves the transport's events into the log; returns data messages.
+    fn collect(&mut self, messages: &mut Vec<(Delivery, Vec<u8>)>) {
+        while let Some(event) = self.transport.poll_event() {
+            match event {
+                ClientEvent::Data { delivery, payload } => messages.push((delivery, payload)),
+                event => {
+                    self.is_connected |= matches!(event, ClientEvent::Connected { .. });
+                    self.events.push(event);
+                }
+            }
+        }
+    }
+}
+
+impl Participant {
+    /// A participant that has not been told anything yet.
+    pub(crate) fn new(
+        now: Instant,
+        (id, room): (ParticipantId, RoomId),
+        addresses: [SocketAddr; 2],
+        (up, down): (Link<Datagram>, Link<Datagram>),
+        wall_clock: WallClock,
+        rng: &mut impl Rng,
+    ) -> Self {
+        Self {
+            id,
+            room,
+            publisher: Side::new(ClientTransport::new(now, rng).opening_channels(), addresses[0]),
+            subscriber: Side::new(ClientTransport::new(now, rng).with_data(), addresses[1]),
+            up,
+            down,
+            sending: Vec::new(),
+            messages: Vec::new(),
+            congestion: (0, 0),
+            wall_clock,
+            is_gone: false,
+            offers: Offers::default(),
+            receiving: Receiving::default(),
+            transport_sequence: 1,
+            next_tick: now,
+            next_report: now + REPORT_INTERVAL / 2,
+        }
+    }
+
+    /// One of the two peer connections.
+    pub fn side(&mut self, role: TransportRole) -> &mut Side {
+        match role {
+            TransportRole::Publisher => &mut self.publisher,
+            TransportRole::Subscriber => &mut self.subscriber,
+        }
+    }
+
+    /// A published track.
+    #[must_use]
+    pub fn sending(&self, track: TrackId) -> Option<&SendingTrack> {
+        self.sending.iter().find(|sending| sending.track == track)
+    }
+
+    /// A published track.
+    pub fn sending_mut(&mut self, track: TrackId) -> Option<&mut SendingTrack> {
+        self.sending.iter_mut().find(|sending| sending.track == track)
+    }
+
+    /// A subscribed track, once an offer has announced it.
+    #[must_use]
+    pub fn receiving(&self, track: TrackId) -> Option<&ReceivingTrack> {
+        self.receiving.track(track)
+    }
+
+    /// A subscribed track, once an offer has announced it.
+    pub fn receiving_mut(&mut self, track: TrackId) -> Option<&mut ReceivingTrack> {
+        self.receiving.track_mut(track)
+    }
+
+    /// Packets that nobody should have sent: those that don't open or were sent twice, those of unannounced streams.
+    #[must_use]
+    pub fn strays(&self) -> (u64, u64) {
+        (self.receiving.unopened, self.receiving.unannounced)
+    }
+
+    /// Adds a track, on a free m-line of its kind if there is one.
+    pub(crate) fn publish(&mut self, track: TrackId, spec: TrackSpec, rng: StdRng) -> &SendingTrack {
+        let is_video = spec.codec().is_video();
+        let free = self.sending.iter().position(|old| !old.media.is_sending && old.media.codec.is_video() == is_video);
+        let place = free.unwrap_or(self.sending.len());
+        // m-line 0 is for data.
+        let sending = SendingTrack::new(track, spec, (place + 1).to_string(), rng);
+        if place == self.sending.len() {
+            self.sending.push(sending);
+        } else {
+            self.sending[place] = sending;
+        }
+        self.offers.is_due = true;
+        &self.sending[place]
+    }
+
+    /// Stops sending a track; its m-line stays.
+    pub(crate) fn stop(&mut self, track: TrackId) {
+        if let Some(sending) = self.sending_mut(track) {
+            sending.stop();
+            self.offers.is_due = true;
+        }
+    }
+
+    /// Sends a stopped track again, with the same streams under another name.
+    pub(crate) fn resume(&mut self, old: TrackId, new: TrackId) {
+        if let Some(sending) = self.sending_mut(old) {
+            sending.resume(new);
+            self.offers.is_due = true;
+        }
+    }
+
+    /// Restarts ICE of the publisher side with the next offer.
+    pub(crate) fn restart_publisher(&mut self) {
+        self.publisher.transport.restart_ice();
+        self.offers.is_due = true;
+    }
+
+    /// Makes an offer even if there is nothing new, for data channels alone.
+    pub(crate) fn want_offer(&mut self) {
+        self.offers.is_due = true;
+    }
+
+    /// Mutes or unmutes a track at its source.
+    pub(crate) fn pause(&mut self, track: TrackId, is_paused: bool) {
+        if let Some(sending) = self.sending_mut(track) {
+            sending.set_paused(is_paused);
+        }
+    }
+
+    /// The client's next offer, if one is due and none is unanswered.
+    pub(crate) fn offer(&mut self) -> Option<(u32, String)> {
+        if self.is_gone || !self.offers.is_due || self.offers.is_outstanding {
+            return None;
+        }
+        self.offers.last_id += 1;
+        (self.offers.is_due, self.offers.is_outstanding) = (false, true);
+        let media: Vec<_> = self.sending.iter().map(|sending| sending.media.clone()).collect();
+        Some((self.offers.last_id, sdp::publisher_offer(&media, &self.publisher.transport.params(), self.offers.last_id)))
+    }
+
+    /// The server's answer to that.
+    pub(crate) fn take_answer(&mut self, now: Instant, answer: &str) {
+        self.offers.is_outstanding = false;
+        self.publisher.set_remote(now, answer);
+    }
+
+    /// The server's offer; returns the answer.
+    pub(crate) fn take_offer(&mut self, now: Instant, offer: &str) -> String {
+        if self.subscriber.set_remote(now, offer) {
+            self.subscriber.transport.restart_ice();
+        }
+        self.receiving.announce(&sdp::offered_media(offer));
+        sdp::subscriber_answer(offer, &self.subscriber.transport.params())
+    }
+
+    /// Sends a message on the publisher side, as LiveKit clients do. False if the channel is not open.
+    pub(crate) fn send_data(&mut self, now: Instant, delivery: Delivery, payload: &[u8]) -> bool {
+        let Side { transport, out, .. } = &mut self.publisher;
+        transport.send_data(now, delivery, payload, out)
+    }
+
+    /// Takes what has come off the downlink.
+    pub(crate) fn receive(&mut self, now: Instant) {
+        while let Some(Datagram { flow, mut bytes }) = self.down.receive(now) {
+            let role = if flow.local == self.publisher.address { TransportRole::Publisher } else { TransportRole::Subscriber };
+            let Side { transport, out, .. } = self.side(role);
+            if transport.handle(now, flow, &bytes, out) == Received::Media {
+                self.open(now, role, &mut bytes);
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, role: TransportRole, bytes: &mut [u8]) {
+        if is_rtcp(bytes) {
+            let opened = self.side(role).transport.srtp().and_then(|srtp| srtp.receiver.open_rtcp(bytes).ok());
+            match opened.and_then(|len| bytes.get(..len)) {
+                Some(compound) if role == TransportRole::Publisher => self.take_feedback(compound),
+                Some(compound) => {
+                    for packet in packets(compound).flatten() {
+                        if let RtcpPacket::SenderReport(report) = packet {
+                            self.receiving.on_sender_report(now, report.ssrc, report.info.ntp, report.info.rtp_timestamp);
+                        }
+                    }
+                }
+                None => self.receiving.unopened += 1,
+            }
+            return;
+        }
+        let Ok(header) = RtpHeader::parse(bytes) else {
+            self.receiving.unopened += 1;
+            return;
+        };
+        let (receiving, transport) = (&mut self.receiving, &mut self.subscriber.transport);
+        let opened = transport.srtp().and_then(|srtp| srtp.receiver.open_rtp(receiving.replay(header.ssrc), bytes, header.len).ok());
+        match opened.and_then(|opened| bytes.get(..header.len + opened.payload_len)) {
+            Some(plain) if role == TransportRole::Subscriber => receiving.take(now, &header, plain),
+            _ => receiving.unopened += 1,
+        }
+    }
+
+    fn take_feedback(&mut self, compound: &[u8]) {
+        for packet in packets(compound).flatten() {
+            match packet {
+                RtcpPacket::Pli(pli) => self.sending.iter_mut().for_each(|sending| sending.on_keyframe_request(pli.media_ssrc)),
+                RtcpPacket::Fir(fir) => {
+                    for entry in fir.entries() {
+                        self.sending.iter_mut().for_each(|sending| sending.on_keyframe_request(entry.ssrc));
+                    }
+                }
+                RtcpPacket::Nack(nack) => {
+                    let Some(mut wire) = wire(&mut self.publisher, &mut self.transport_sequence) else { continue };
+                    for sequence in nack.sequences() {
+                        self.sending.iter_mut().for_each(|sending| sending.on_nack(nack.media_ssrc, sequence, &mut wire));
+                    }
+                }
+                RtcpPacket::ReceiverReport(report) => {
+                    for block in report.blocks() {
+                        self.sending.iter_mut().for_each(|sending| sending.on_report(block.ssrc, block.cumulative_lost));
+                    }
+                }
+                RtcpPacket::TransportCc(feedback) => {
+                    for status in feedback.statuses() {
+                        let (arrived, lost) = &mut self.congestion;
+                        *if status.arrival.is_some() { arrived } else { lost } += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Does what is due and puts what is to be sent on the uplink.
+    pub(crate) fn poll(&mut self, now: Instant) {
+        self.publisher.poll(now);
+        self.subscriber.poll(now);
+        let mut wire = wire(&mut self.publisher, &mut self.transport_sequence);
+        self.sending.iter_mut().for_each(|sending| sending.poll(now, wire.as_mut()));
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.tick(now);
+        }
+        self.publisher.collect(&mut self.messages);
+        self.subscriber.collect(&mut self.messages);
+        for side in [&mut self.publisher, &mut self.subscriber] {
+            for (flow, bytes) in side.out.datagrams() {
+                // IPv4 and UDP.
+                self.up.send(now, bytes.len() + 28, Datagram { flow, bytes: bytes.to_vec() });
+            }
+            side.out.clear();
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let with_reports = now >= self.next_report;
+        if with_reports {
+            self.next_report = now + REPORT_INTERVAL;
+            let mut compound = Vec::new();
+            self.sending.iter().for_each(|sending| sending.report(now, &self.wall_clock, &mut compound));
+            send_rtcp(&mut self.publisher, compound);
+        }
+        let mut compound = Vec::new();
+        self.receiving.feedback(now, with_reports, &mut compound);
+        send_rtcp(&mut self.subscriber, compound);
+    }
+
+    /// When [`Self::poll`] has something to do.
+    pub(crate) fn next_timeout(&self) -> Instant {
+        let transports = [self.publisher.transport.next_timeout(), self.subscriber.transport.next_timeout()];
+        let transports = transports.into_iter().flatten().min();
+        let sources = self.sending.iter().filter_map(SendingTrack::next_timeout).min();
+        [transports, sources].into_iter().flatten().fold(self.next_tick, Instant::min)
+    }
+
+    /// What a track sends from now on for a while, sealed and as the server gets it, but not sent.
+    pub(crate) fn prebuild(&mut self, track: TrackId, end: Instant) -> Vec<(Instant, Datagram)> {
+        let mut built = Vec::new();
+        let Some(index) = self.sending.iter().position(|sending| sending.track == track) else { return built };
+        while let Some(at) = self.sending[index].next_timeout().filter(|&at| at < end) {
+            let Some(mut wire) = wire(&mut self.publisher, &mut self.transport_sequence) else { return built };
+            self.sending[index].poll(at, Some(&mut wire));
+            let out = &mut self.publisher.out;
+            built.extend(out.datagrams().map(|(flow, bytes)| (at, Datagram { flow: reversed(flow), bytes: bytes.to_vec() })));
+            out.clear();
+        }
+        built
+    }
+
+    /// Seals anything as RTP of this client: what a malicious one could send.
+    pub(crate) fn forge(&mut self, index: u64, header_and_payload: &[u8]) -> Option<Datagram> {
+        let header = RtpHeader::parse(header_and_payload).ok()?;
+        let flow = self.publisher.server_flow()?;
+        let srtp = self.publisher.transport.srtp()?;
+        let mut bytes = header_and_payload.to_vec();
+        bytes.resize(bytes.len() + srtp.profile().rtp_tag_len(), 0);
+        srtp.sender.seal_rtp(header.ssrc, index, &mut bytes, header.len);
+        Some(Datagram { flow, bytes })
+    }
+
+    /// Seals anything as RTCP of one side.
+    pub(crate) fn forge_rtcp(&mut self, role: TransportRole, mut compound: Vec<u8>) -> Option<Datagram> {
+        let side = self.side(role);
+        let flow = side.server_flow()?;
+        let is_sealed = side.transport.srtp()?.sender.seal_rtcp(&mut compound, 0);
+        is_sealed.then_some(Datagram { flow, bytes: compound })
+    }
+}
+
+fn wire<'a>(side: &'a mut Side, transport_sequence: &'a mut u16) -> Option<Wire<'a>> {
+    let flow = side.transport.selected()?;
+    let Side { transport, out, .. } = side;
+    Some(Wire { srtp: transport.srtp()?, flow, transport_sequence, out })
+}
+
+fn send_rtcp(side: &mut Side, mut compound: Vec<u8>) {
+    let Some(flow) = side.transport.selected().filter(|_| !compound.is_empty()) else { return };
+    if let Some(srtp) = side.transport.srtp()
+        && srtp.sender.seal_rtcp(&mut compound, 0)
+    {
+        side.out.push(flow, &compound);
+    }
+}
+
+/// The same path from its other end.
+pub(crate) fn reversed(flow: Flow) -> Flow {
+    Flow { protocol: flow.protocol, local: flow.remote, remote: flow.local }
+}
+
+/// Randomness of its own, derived from another one.
+pub(crate) fn split(rng: &mut impl Rng) -> StdRng {
+    StdRng::seed_from_u64(rng.next_u64())
+}

@@ -1,0 +1,205 @@
+//! Session descriptions of simulated clients: just enough to negotiate what a test sends and receives.
+//!
+//! Real browsers' descriptions are tested where they are negotiated (`sfu-core`, `negotiate`) and in the end-to-end tests.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use sfu_core::media::{Codec, Rid};
+use sfu_core::net::Protocol;
+use sfu_core::transport::params::{Candidate, Fingerprint, IceCredentials, LocalParams, RemoteParams};
+
+/// One m-line of a simulated publisher.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublishedMedia {
+    /// Id in signaling and in `msid`.
+    pub cid: String,
+    /// Codec; it decides the payload type.
+    pub codec: Codec,
+    /// Simulcast rids, smallest first; empty for a single encoding.
+    pub rids: Vec<Rid>,
+    /// SSRC and that of its RTX; browsers describe them unless there are rids.
+    pub ssrcs: Option<(u32, u32)>,
+    /// False: the m-line stays, but nothing is sent.
+    pub is_sending: bool,
+}
+
+/// One m-line of a server's offer that carries a track.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OfferedMedia {
+    /// Track part of `msid`.
+    pub track_id: String,
+    /// First codec of the line.
+    pub codec: Codec,
+    /// SSRC of the media.
+    pub ssrc: u32,
+    /// SSRC of retransmissions.
+    pub rtx_ssrc: Option<u32>,
+}
+
+/// Payload type of a codec in simulated offers; that of its RTX is the next one.
+#[must_use]
+pub const fn payload_type(codec: Codec) -> u8 {
+    match codec {
+        Codec::Opus => 111,
+        Codec::Vp8 => 96,
+        Codec::H264 => 102,
+    }
+}
+
+/// Header extension ids in simulated offers; like Chromium's they differ from what our own offers use.
+pub mod extension_ids {
+    /// RFC 6464.
+    pub const AUDIO_LEVEL: u8 = 1;
+    /// Transport-wide congestion control.
+    pub const TRANSPORT_CC: u8 = 3;
+    /// m-line.
+    pub const MID: u8 = 4;
+    /// Simulcast encoding.
+    pub const RID: u8 = 10;
+    /// Simulcast encoding of an RTX packet.
+    pub const REPAIRED_RID: u8 = 11;
+}
+
+/// A publisher's offer. Data channels, if the client has any, are the first m-line; the media's mids follow in order.
+#[must_use]
+pub fn publisher_offer(media: &[PublishedMedia], client: &RemoteParams, version: u32) -> String {
+    let mut sdp = format!("v=0\r\no=- 42 {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
+    let lines = media.len() + usize::from(client.has_data);
+    let mids: Vec<String> = (0..lines).map(|mid| mid.to_string()).collect();
+    let _ = write!(sdp, "a=group:BUNDLE {}\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n", mids.join(" "));
+    if client.has_data {
+        let _ = write!(sdp, "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n");
+        push_transport(&mut sdp, client, "actpass");
+        let _ = write!(sdp, "a=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n");
+    }
+    for (media, mid) in media.iter().zip(mids.iter().skip(usize::from(client.has_data))) {
+        push_media(&mut sdp, media, mid, client);
+    }
+    sdp
+}
+
+/// The answer to one of the server's offers: everything is accepted.
+#[must_use]
+pub fn subscriber_answer(offer: &str, client: &RemoteParams) -> String {
+    let mut sdp = String::new();
+    for line in offer.lines() {
+        let dropped = ["a=ice-lite", "a=candidate", "a=end-of-candidates", "a=ssrc", "a=msid:", "a=fingerprint", "a=ice-pwd"];
+        if dropped.iter().any(|prefix| line.starts_with(prefix)) {
+            continue;
+        }
+        if line.starts_with("a=ice-ufrag") {
+            push_transport(&mut sdp, client, "active");
+        } else if line.starts_with("a=setup") {
+            // Written together with the credentials.
+        } else {
+            sdp.push_str(if line == "a=sendonly" { "a=recvonly" } else { line });
+            sdp.push_str("\r\n");
+        }
+    }
+    sdp
+}
+
+/// Reads the transport part of a server's description.
+#[must_use]
+pub fn local_params(sdp: &str) -> Option<LocalParams> {
+    let ice = IceCredentials { ufrag: value(sdp, "a=ice-ufrag:")?.to_owned(), pwd: value(sdp, "a=ice-pwd:")?.to_owned() };
+    let mut fingerprint = [0; 32];
+    let mut bytes = value(sdp, "a=fingerprint:sha-256 ")?.split(':');
+    for byte in &mut fingerprint {
+        *byte = u8::from_str_radix(bytes.next()?, 16).ok()?;
+    }
+    let mut candidates = Vec::new();
+    for line in sdp.lines().filter_map(|line| line.strip_prefix("a=candidate:")) {
+        // foundation component protocol priority address port ...
+        let parts: Vec<&str> = line.split(' ').collect();
+        if let [_, _, protocol, _, address, port, ..] = parts[..]
+            && let (Ok(ip), Ok(port)) = (address.parse(), port.parse())
+        {
+            let protocol = if protocol.eq_ignore_ascii_case("udp") { Protocol::Udp } else { Protocol::Tcp };
+            let candidate = Candidate { protocol, address: SocketAddr::new(ip, port) };
+            if !candidates.contains(&candidate) {
+                candidates.push(candidate);
+            }
+        }
+    }
+    Some(LocalParams { ice, fingerprint: Fingerprint(fingerprint), candidates })
+}
+
+/// The tracks of a server's offer.
+#[must_use]
+pub fn offered_media(offer: &str) -> Vec<OfferedMedia> {
+    let lines = offer.split("\r\nm=").skip(1);
+    lines.filter(|line| line.contains("\na=sendonly")).filter_map(read_media).collect()
+}
+
+fn read_media(section: &str) -> Option<OfferedMedia> {
+    let codec = value(section, "a=rtpmap:")?.split([' ', '/']).nth(1).and_then(Codec::by_name)?;
+    let track_id = value(section, "a=msid:")?.split(' ').nth(1)?.to_owned();
+    let number = |text: &str| text.split(' ').next()?.parse().ok();
+    let ssrc = number(value(section, "a=ssrc:")?)?;
+    let rtx_ssrc = value(section, "a=ssrc-group:FID ").and_then(|pair| pair.split(' ').nth(1)).and_then(number);
+    Some(OfferedMedia { track_id, codec, ssrc, rtx_ssrc })
+}
+
+fn value<'a>(sdp: &'a str, prefix: &str) -> Option<&'a str> {
+    sdp.lines().find_map(|line| line.strip_prefix(prefix)).map(str::trim)
+}
+
+fn push_transport(sdp: &mut String, client: &RemoteParams, setup: &str) {
+    let hex: Vec<String> = client.fingerprint.0.iter().map(|byte| format!("{byte:02X}")).collect();
+    let (ufrag, pwd) = (&client.ice.ufrag, &client.ice.pwd);
+    let _ = write!(sdp, "a=ice-ufrag:{ufrag}\r\na=ice-pwd:{pwd}\r\na=fingerprint:sha-256 {}\r\na=setup:{setup}\r\n", hex.join(":"));
+}
+
+fn push_media(sdp: &mut String, media: &PublishedMedia, mid: &str, client: &RemoteParams) {
+    let (kind, types) = match media.codec {
+        Codec::Opus => ("audio", "111"),
+        Codec::Vp8 => ("video", "96 97"),
+        Codec::H264 => ("video", "102 103"),
+    };
+    let _ = write!(sdp, "m={kind} 9 UDP/TLS/RTP/SAVPF {types}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
+    push_transport(sdp, client, "actpass");
+    let direction = if media.is_sending { "sendonly" } else { "inactive" };
+    let _ = write!(sdp, "a=mid:{mid}\r\n");
+    let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid\r\n", extension_ids::MID);
+    let cc = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    let _ = write!(sdp, "a=extmap:{} {cc}\r\n", extension_ids::TRANSPORT_CC);
+    if media.codec.is_video() {
+        let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n", extension_ids::RID);
+        let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n", extension_ids::REPAIRED_RID);
+    } else {
+        let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n", extension_ids::AUDIO_LEVEL);
+    }
+    let _ = write!(sdp, "a={direction}\r\na=msid:- {}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n", media.cid);
+    match media.codec {
+        Codec::Opus => sdp.push_str("a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n"),
+        Codec::Vp8 => push_video(sdp, 96, "VP8", None),
+        Codec::H264 => push_video(sdp, 102, "H264", Some("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f")),
+    }
+    if let Some((ssrc, rtx)) = media.ssrcs.filter(|_| media.is_sending) {
+        if media.codec.is_video() {
+            let _ = write!(sdp, "a=ssrc-group:FID {ssrc} {rtx}\r\na=ssrc:{rtx} cname:simulated\r\n");
+        }
+        let _ = write!(sdp, "a=ssrc:{ssrc} cname:simulated\r\n");
+    }
+    if !media.rids.is_empty() && media.is_sending {
+        for rid in &media.rids {
+            let _ = write!(sdp, "a=rid:{rid} send\r\n");
+        }
+        let names: Vec<&str> = media.rids.iter().map(Rid::as_str).collect();
+        let _ = write!(sdp, "a=simulcast:send {}\r\n", names.join(";"));
+    }
+}
+
+fn push_video(sdp: &mut String, payload_type: u8, name: &str, fmtp: Option<&str>) {
+    let _ = write!(sdp, "a=rtpmap:{payload_type} {name}/90000\r\n");
+    for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
+        let _ = write!(sdp, "a=rtcp-fb:{payload_type} {feedback}\r\n");
+    }
+    if let Some(fmtp) = fmtp {
+        let _ = write!(sdp, "a=fmtp:{payload_type} {fmtp}\r\n");
+    }
+    let rtx = payload_type + 1;
+    let _ = write!(sdp, "a=rtpmap:{rtx} rtx/90000\r\na=fmtp:{rtx} apt={payload_type}\r\n");
+}

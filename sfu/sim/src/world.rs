@@ -1,0 +1,652 @@
+//! One shard, its participants and the network between them, in virtual time; plays signaling too.
+//!
+//! A scenario calls [`World::join`], [`World::publish`] and so on, lets time pass with [`World::run_for`] or
+//! [`World::run_until`] and asserts what participants report. Everything random follows from one seed. Time moves from event to
+//! event, rounded up to a millisecond, so that what happens at about the same time is one batch, as on a real server.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use sfu_api::{Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, TrackId, TransportRole, VideoWish};
+use sfu_core::egress::Progress;
+use sfu_core::error::Discard;
+use sfu_core::media::Codec;
+use sfu_core::net::{Flow, Protocol};
+use sfu_core::rtp::ntp::{NtpTime, WallClock};
+use sfu_core::shard::{Shard, ShardConfig};
+use sfu_core::snapshot::Snapshot;
+use sfu_core::transport::Certificate;
+use sfu_core::transport::params::Candidate;
+
+use crate::audio::AudioReport;
+use crate::clock::Clock;
+use crate::freeze::Report;
+use crate::link::{Link, LinkConfig};
+use crate::participant::{Datagram, Participant, SendingTrack, TrackSpec, cid, reversed, split};
+use crate::seed::Seed;
+use crate::video::VideoConfig;
+
+/// A participant of a world.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Who(usize);
+
+/// The room in which most scenarios take place.
+pub const ROOM: RoomId = RoomId(1);
+/// One way, between a client and signaling.
+const SIGNALING_DELAY: Duration = Duration::from_millis(5);
+/// Grid of time.
+const STEP: Duration = Duration::from_millis(1);
+
+/// See the module.
+pub struct World {
+    /// The engine.
+    pub shard: Shard,
+    /// Everything that the engine told signaling.
+    pub log: Vec<Event>,
+    /// Datagrams that the engine sent to addresses of nobody here.
+    pub to_strangers: u64,
+    clock: Clock,
+    seed: Seed,
+    rng: StdRng,
+    participants: Vec<Participant>,
+    /// When each participant has something to do.
+    wakes: Vec<Instant>,
+    by_address: HashMap<SocketAddr, usize>,
+    by_id: HashMap<ParticipantId, usize>,
+    owners: HashMap<TrackId, usize>,
+    /// Subscriptions to tracks that are not ready yet.
+    wanted: Vec<(usize, TrackId)>,
+    ready: Vec<TrackId>,
+    signaling: VecDeque<(Instant, Signal)>,
+    tapped: Vec<Datagram>,
+    tap_left: usize,
+    next_track: u64,
+}
+
+/// A message on its way between a client and the engine.
+enum Signal {
+    ToEngine(Command),
+    ToClient(usize, ToClient),
+}
+
+enum ToClient {
+    Answer(String),
+    Offer(u32, String),
+}
+
+impl World {
+    /// An empty world. `SIM_SEED` in the environment replaces the seed.
+    ///
+    /// # Panics
+    /// If there is no certificate to be had.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let (seed, clock) = (Seed::new(seed), Clock::new());
+        let shard = Shard::new(ShardConfig {
+            candidates: vec![Candidate { protocol: Protocol::Udp, address: server_address() }],
+            certificate: Certificate::generate().expect("the cryptography library makes certificates"),
+            ufrag_prefix: "s0".into(),
+            seed: seed.rng("shard").random(),
+        });
+        Self {
+            shard,
+            log: Vec::new(),
+            to_strangers: 0,
+            rng: seed.rng("world"),
+            clock,
+            seed,
+            participants: Vec::new(),
+            wakes: Vec::new(),
+            by_address: HashMap::new(),
+            by_id: HashMap::new(),
+            owners: HashMap::new(),
+            wanted: Vec::new(),
+            ready: Vec::new(),
+            signaling: VecDeque::new(),
+            tapped: Vec::new(),
+            tap_left: 0,
+            next_track: 1,
+        }
+    }
+
+    /// One publisher of one track and so many subscribers over perfect links, all connected, with media flowing to each.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    #[must_use]
+    pub fn fan_out(seed: u64, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (Self, TrackId, Vec<Who>) {
+        let mut world = Self::new(seed);
+        let publisher = world.join(ROOM);
+        let spec = spec(&mut world);
+        let track = world.publish(publisher, spec);
+        let subscribers: Vec<Who> = (0..subscribers).map(|_| world.join(ROOM)).collect();
+        for &who in &subscribers {
+            world.subscribe(who, track);
+        }
+        let all = subscribers.clone();
+        world.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
+            all.iter().all(|&who| world.participant(who).receiving(track).is_some_and(|track| track.packets > 0))
+        });
+        (world, track, subscribers)
+    }
+
+    /// Current virtual time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Virtual time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// Randomness for one purpose.
+    #[must_use]
+    pub fn rng(&self, purpose: &str) -> StdRng {
+        self.seed.rng(purpose)
+    }
+
+    /// A 720p camera with three encodings.
+    pub fn simulcast(&mut self, codec: Codec) -> TrackSpec {
+        TrackSpec::Video(VideoConfig::simulcast(codec, &mut self.rng))
+    }
+
+    /// A 360p camera with one encoding.
+    pub fn single(&mut self, codec: Codec) -> TrackSpec {
+        TrackSpec::Video(VideoConfig::single(codec, &mut self.rng))
+    }
+
+    /// Somebody joins over links with 10 ms of delay.
+    pub fn join(&mut self, room: RoomId) -> Who {
+        let link = LinkConfig::delayed(Duration::from_millis(10));
+        self.join_over(room, link, link)
+    }
+
+    /// Somebody joins.
+    pub fn join_over(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig) -> Who {
+        let index = self.participants.len();
+        let id = ParticipantId(index as u64 + 1);
+        let addresses = [address(index, 0), address(index, 1)];
+        let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
+        let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
+        let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
+        self.wakes.push(participant.next_timeout());
+        self.participants.push(participant);
+        self.by_address.extend(addresses.map(|address| (address, index)));
+        self.by_id.insert(id, index);
+        self.command(Command::Join { room, participant: id, can_subscribe: true });
+        Who(index)
+    }
+
+    /// Somebody leaves; the client is gone at once, the engine learns it from signaling.
+    pub fn leave(&mut self, who: Who) {
+        let participant = &mut self.participants[who.0];
+        participant.is_gone = true;
+        let id = participant.id;
+        for side in [&participant.publisher, &participant.subscriber] {
+            self.by_address.remove(&side.address());
+        }
+        self.command(Command::Leave { participant: id });
+    }
+
+    /// Announces a track and offers it.
+    pub fn publish(&mut self, who: Who, spec: TrackSpec) -> TrackId {
+        let track = TrackId(self.next_track);
+        self.next_track += 1;
+        let request = publish_request(track, &spec);
+        let rng = split(&mut self.rng);
+        let participant = &mut self.participants[who.0];
+        participant.publish(track, spec, rng);
+        let id = participant.id;
+        self.owners.insert(track, who.0);
+        self.command(Command::Publish { participant: id, track, request });
+        self.send_offer(who.0);
+        track
+    }
+
+    /// The client takes a track out of its offer.
+    pub fn unpublish(&mut self, track: TrackId) {
+        let owner = self.owners[&track];
+        self.participants[owner].stop(track);
+        self.ready.retain(|&other| other != track);
+        self.send_offer(owner);
+    }
+
+    /// The client sends a track again that it took out, on the same m-line with the same streams; returns its new id.
+    pub fn republish(&mut self, old: TrackId) -> TrackId {
+        let owner = self.owners[&old];
+        let track = TrackId(self.next_track);
+        self.next_track += 1;
+        let request = publish_request(track, self.sender(old).spec());
+        self.participants[owner].resume(old, track);
+        self.owners.insert(track, owner);
+        let participant = self.participants[owner].id;
+        self.command(Command::Publish { participant, track, request });
+        self.send_offer(owner);
+        track
+    }
+
+    /// Keeps copies of the next so many datagrams that reach the engine.
+    pub fn tap(&mut self, count: usize) {
+        self.tapped = Vec::with_capacity(count);
+        self.tap_left = count;
+    }
+
+    /// The copies, with flows as the engine sees them.
+    #[must_use]
+    pub fn tapped(&self) -> &[Datagram] {
+        &self.tapped
+    }
+
+    /// Opens the publisher side for data alone.
+    pub fn open_publisher(&mut self, who: Who) {
+        self.participants[who.0].want_offer();
+        self.send_offer(who.0);
+    }
+
+    /// Subscribes, as soon as the track is ready.
+    pub fn subscribe(&mut self, who: Who, track: TrackId) {
+        if !self.ready.contains(&track) {
+            self.wanted.push((who.0, track));
+            return;
+        }
+        let participant = self.participants[who.0].id;
+        let owner = self.owners[&track];
+        let label = MediaLabel { stream_id: format!("PA_{owner}"), track_id: format!("TR_{}", track.0) };
+        self.command(Command::Subscribe { participant, track, label });
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, who: Who, track: TrackId) {
+        let participant = self.participants[who.0].id;
+        self.command(Command::Unsubscribe { participant, track });
+    }
+
+    /// Says what a subscriber wants.
+    pub fn set_wish(&mut self, who: Who, track: TrackId, wish: VideoWish) {
+        let participant = self.participants[who.0].id;
+        self.command(Command::SetWish { participant, track, wish });
+    }
+
+    /// Says which encoding a subscriber wants, smallest is 0.
+    pub fn want_layer(&mut self, who: Who, track: TrackId, max_spatial: u8) {
+        self.set_wish(who, track, VideoWish { max_spatial, ..VideoWish::default() });
+    }
+
+    /// Mutes or unmutes at the source and in signaling.
+    pub fn set_muted(&mut self, track: TrackId, muted: bool) {
+        self.participants[self.owners[&track]].pause(track, muted);
+        self.command(Command::SetMuted { track, muted });
+    }
+
+    /// New ICE credentials on one side, begun as that side does.
+    pub fn restart_ice(&mut self, who: Who, role: TransportRole) {
+        match role {
+            TransportRole::Publisher => {
+                self.participants[who.0].restart_publisher();
+                self.send_offer(who.0);
+            }
+            TransportRole::Subscriber => {
+                let participant = self.participants[who.0].id;
+                self.command(Command::RestartIce { participant });
+            }
+        }
+    }
+
+    /// The client's network changes: both sides go on from other addresses.
+    pub fn change_network(&mut self, who: Who) {
+        let now = self.now();
+        let participant = &mut self.participants[who.0];
+        for role in [TransportRole::Publisher, TransportRole::Subscriber] {
+            let side = participant.side(role);
+            let old = side.address();
+            let moved = SocketAddr::new(old.ip(), old.port() + 1000);
+            side.move_to(now, moved);
+            self.by_address.remove(&old);
+            self.by_address.insert(moved, who.0);
+        }
+        self.wakes[who.0] = now;
+    }
+
+    /// Sends a message to everybody else in the room. False if the sender's channel is not open.
+    pub fn send_data(&mut self, who: Who, delivery: Delivery, payload: &[u8]) -> bool {
+        let now = self.now();
+        self.wakes[who.0] = now;
+        self.participants[who.0].send_data(now, delivery, payload)
+    }
+
+    /// Gives the engine a command, as signaling would.
+    pub fn command(&mut self, command: Command) {
+        self.signaling.push_back((self.clock.now() + SIGNALING_DELAY, Signal::ToEngine(command)));
+    }
+
+    /// A datagram from anywhere reaches the engine now. Flows are the server's view.
+    pub fn inject(&mut self, flow: Flow, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        self.shard.handle_datagram(self.clock.now(), flow, &mut bytes);
+    }
+
+    /// Seals an RTP packet as a participant's publisher side would, for [`Self::inject`].
+    pub fn forge(&mut self, who: Who, header_and_payload: &[u8]) -> Option<Datagram> {
+        let index = header_and_payload.get(2..4)?.try_into().ok().map(u16::from_be_bytes)?;
+        self.forge_at(who, index.into(), header_and_payload)
+    }
+
+    /// Like [`Self::forge`], with the packet index of SRTP; its low half has to be the sequence number of the header.
+    pub fn forge_at(&mut self, who: Who, index: u64, header_and_payload: &[u8]) -> Option<Datagram> {
+        self.participants[who.0].forge(index, header_and_payload)
+    }
+
+    /// Seals an RTCP compound packet as a participant would, for [`Self::inject`].
+    pub fn forge_rtcp(&mut self, who: Who, role: TransportRole, compound: Vec<u8>) -> Option<Datagram> {
+        self.participants[who.0].forge_rtcp(role, compound)
+    }
+
+    /// What a track sends from now on for a while: sealed packets as the engine gets them, with their times, in order. They are not
+    /// sent; give them to [`Shard::handle_datagram`] by hand.
+    pub fn prebuild(&mut self, track: TrackId, time: Duration) -> Vec<(Instant, Datagram)> {
+        let end = self.now() + time;
+        self.participants[self.owners[&track]].prebuild(track, end)
+    }
+
+    /// A participant.
+    #[must_use]
+    pub fn participant(&self, who: Who) -> &Participant {
+        &self.participants[who.0]
+    }
+
+    /// A participant.
+    pub fn participant_mut(&mut self, who: Who) -> &mut Participant {
+        &mut self.participants[who.0]
+    }
+
+    /// Its id in signaling.
+    #[must_use]
+    pub fn id(&self, who: Who) -> ParticipantId {
+        self.participants[who.0].id
+    }
+
+    /// The sending end of a track.
+    ///
+    /// # Panics
+    /// If there is no such track.
+    #[must_use]
+    pub fn sender(&self, track: TrackId) -> &SendingTrack {
+        self.participants[self.owners[&track]].sending(track).expect("the track is published")
+    }
+
+    /// The sending end of a track.
+    ///
+    /// # Panics
+    /// If there is no such track.
+    pub fn sender_mut(&mut self, track: TrackId) -> &mut SendingTrack {
+        self.participants[self.owners[&track]].sending_mut(track).expect("the track is published")
+    }
+
+    /// What somebody saw of a video track since its subscription.
+    ///
+    /// # Panics
+    /// If it was never offered to that participant.
+    #[must_use]
+    pub fn report(&self, who: Who, track: TrackId) -> Report {
+        self.participants[who.0].receiving(track).expect("the track was offered").video.report(self.now())
+    }
+
+    /// What somebody heard of an audio track since its subscription.
+    ///
+    /// # Panics
+    /// If it was never offered to that participant.
+    #[must_use]
+    pub fn heard(&self, who: Who, track: TrackId) -> AudioReport {
+        self.participants[who.0].receiving(track).expect("the track was offered").audio.report().clone()
+    }
+
+    /// Frames that somebody has seen of a track.
+    #[must_use]
+    pub fn frames(&self, who: Who, track: TrackId) -> u64 {
+        self.participants[who.0].receiving(track).map_or(0, |track| track.video.report(self.now()).frames_shown)
+    }
+
+    /// The encoding that is on somebody's screen.
+    #[must_use]
+    pub fn layer(&self, who: Who, track: TrackId) -> Option<u8> {
+        let receiving = self.participants[who.0].receiving(track)?;
+        receiving.video.report(self.now()).current.map(|frame| frame.encoding)
+    }
+
+    /// Whose track it is.
+    #[must_use]
+    pub fn sender_of(&self, track: TrackId) -> Who {
+        Who(self.owners[&track])
+    }
+
+    /// The engine's counters.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shard.snapshot()
+    }
+
+    /// Datagrams that the engine dropped for a reason.
+    #[must_use]
+    pub fn discarded(&self, reason: Discard) -> u64 {
+        self.shard.snapshot().discards.get(reason)
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// Lets time pass until something is true, at most for `limit`; false if it did not become true.
+    ///
+    /// # Panics
+    /// If something is always due, so that time stands still.
+    pub fn run_until(&mut self, limit: Duration, mut is_done: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now() + limit;
+        let mut rounds = 0;
+        let mut before = self.now();
+        loop {
+            self.settle();
+            if is_done(self) {
+                return true;
+            }
+            let next = self.next_event();
+            if next > end {
+                self.clock.advance_to(end);
+                return false;
+            }
+            self.clock.advance_to(self.rounded(next).min(end));
+            rounds = if self.now() > before { 0 } else { rounds + 1 };
+            assert!(rounds < 10_000, "time stands still");
+            before = self.now();
+        }
+    }
+
+    /// Like [`Self::run_until`].
+    ///
+    /// # Panics
+    /// If it did not become true.
+    pub fn expect(&mut self, what: &str, limit: Duration, is_done: impl FnMut(&Self) -> bool) {
+        let is_true = self.run_until(limit, is_done);
+        assert!(is_true, "after {limit:?} it is not true that {what}");
+    }
+
+    fn rounded(&self, at: Instant) -> Instant {
+        let origin = self.clock.at(Duration::ZERO);
+        let since = at.saturating_duration_since(origin).as_nanos();
+        let steps = since.div_ceil(STEP.as_nanos());
+        origin + STEP * u32::try_from(steps).unwrap_or(u32::MAX)
+    }
+
+    fn next_event(&self) -> Instant {
+        let mut next = self.clock.now() + Duration::from_secs(3600);
+        next = self.signaling.front().map_or(next, |&(at, _)| at.min(next));
+        next = self.shard.next_timeout().map_or(next, |at| at.min(next));
+        for (participant, &wake) in self.participants.iter().zip(&self.wakes).filter(|(participant, _)| !participant.is_gone) {
+            next = next.min(wake);
+            for arrival in [participant.up.next_arrival(), participant.down.next_arrival()].into_iter().flatten() {
+                next = next.min(arrival);
+            }
+        }
+        next
+    }
+
+    /// Everything that is due now.
+    fn settle(&mut self) {
+        let now = self.clock.now();
+        for (index, participant) in self.participants.iter_mut().enumerate() {
+            if participant.is_gone {
+                continue;
+            }
+            let has_arrival = participant.down.next_arrival().is_some_and(|at| at <= now);
+            if has_arrival {
+                participant.receive(now);
+            }
+            if has_arrival || self.wakes[index] <= now {
+                participant.poll(now);
+                self.wakes[index] = participant.next_timeout();
+            }
+            while let Some(Datagram { flow, mut bytes }) = participant.up.receive(now) {
+                if self.tap_left > 0 {
+                    self.tap_left -= 1;
+                    self.tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
+                }
+                self.shard.handle_datagram(now, reversed(flow), &mut bytes);
+            }
+        }
+        while self.signaling.front().is_some_and(|&(at, _)| at <= now) {
+            let Some((_, signal)) = self.signaling.pop_front() else { break };
+            self.carry(now, signal);
+        }
+        if self.shard.next_timeout().is_some_and(|at| at <= now) {
+            self.shard.handle_timeout(now);
+        }
+        loop {
+            let progress = self.shard.flush(now);
+            self.send(now);
+            if progress == Progress::Done {
+                break;
+            }
+        }
+        while let Some(event) = self.shard.poll_event() {
+            self.signal(event);
+        }
+    }
+
+    /// Puts what the engine sends on the downlinks.
+    fn send(&mut self, now: Instant) {
+        let outbox = self.shard.outbox();
+        for (flow, bytes) in outbox.datagrams() {
+            match self.by_address.get(&flow.remote) {
+                Some(&index) => {
+                    let datagram = Datagram { flow: reversed(flow), bytes: bytes.to_vec() };
+                    self.participants[index].down.send(now, bytes.len() + 28, datagram);
+                }
+                None => self.to_strangers += 1,
+            }
+        }
+        outbox.clear();
+    }
+
+    fn carry(&mut self, now: Instant, signal: Signal) {
+        match signal {
+            Signal::ToEngine(command) => self.shard.handle_command(now, command),
+            Signal::ToClient(index, _) if self.participants[index].is_gone => {}
+            Signal::ToClient(index, ToClient::Answer(sdp)) => {
+                self.participants[index].take_answer(now, &sdp);
+                self.wakes[index] = now;
+                self.send_offer(index);
+            }
+            Signal::ToClient(index, ToClient::Offer(id, sdp)) => {
+                let participant = &mut self.participants[index];
+                let answer = Command::Answer { participant: participant.id, id, sdp: participant.take_offer(now, &sdp) };
+                self.wakes[index] = now;
+                self.command(answer);
+            }
+        }
+    }
+
+    /// What signaling does with an event.
+    fn signal(&mut self, event: Event) {
+        let at = self.clock.now() + SIGNALING_DELAY;
+        match &event {
+            Event::Answer { participant, sdp, .. } => {
+                if let Some(&index) = self.by_id.get(participant) {
+                    self.signaling.push_back((at, Signal::ToClient(index, ToClient::Answer(sdp.clone()))));
+                }
+            }
+            Event::Offer { participant, id, sdp } => {
+                if let Some(&index) = self.by_id.get(participant) {
+                    self.signaling.push_back((at, Signal::ToClient(index, ToClient::Offer(*id, sdp.clone()))));
+                }
+            }
+            Event::TrackReady { track, .. } => {
+                let track = *track;
+                self.ready.push(track);
+                let (now_possible, still_wanted) = std::mem::take(&mut self.wanted).into_iter().partition(|&(_, wanted)| wanted == track);
+                self.wanted = still_wanted;
+                let now_possible: Vec<(usize, TrackId)> = now_possible;
+                for (index, track) in now_possible {
+                    self.subscribe(Who(index), track);
+                }
+            }
+            Event::Data { participant, delivery, payload } => {
+                if let Some(&sender) = self.by_id.get(participant) {
+                    let room = self.participants[sender].room;
+                    let others = self.participants.iter().filter(|other| other.room == room && other.id != *participant && !other.is_gone);
+                    let to = others.map(|other| other.id).collect();
+                    self.command(Command::SendData { to, delivery: *delivery, payload: payload.clone() });
+                }
+            }
+            _ => {}
+        }
+        self.log.push(event);
+    }
+
+    fn send_offer(&mut self, index: usize) {
+        let participant = &mut self.participants[index];
+        let id = participant.id;
+        if let Some((offer, sdp)) = participant.offer() {
+            self.command(Command::Offer { participant: id, id: offer, sdp });
+        }
+    }
+}
+
+/// Where the engine is.
+#[must_use]
+pub fn server_address() -> SocketAddr {
+    ([192, 0, 2, 1], 7882).into()
+}
+
+fn address(index: usize, side: u16) -> SocketAddr {
+    let [.., high, low] = index.to_be_bytes();
+    ([10, 0, high, low], 5000 + side).into()
+}
+
+fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {
+    // 2023, plus what the clock is wrong by.
+    WallClock { at: clock.at(Duration::ZERO), ntp: NtpTime::from_unix(Duration::from_secs(1_700_000_000) + offset) }
+}
+
+fn publish_request(track: TrackId, spec: &TrackSpec) -> PublishRequest {
+    let largest = match spec {
+        TrackSpec::Video(config) => config.encodings.last().map_or((0, 0), |e| (e.width_px, e.height_px)),
+        TrackSpec::Audio { .. } => (0, 0),
+    };
+    PublishRequest {
+        cid: cid(track),
+        kind: if spec.codec().is_video() { MediaKind::Video } else { MediaKind::Audio },
+        preferred_codec: spec.codec().mime().to_owned(),
+        stereo: false,
+        dtx: false,
+        muted: false,
+        width_px: largest.0.into(),
+        height_px: largest.1.into(),
+        layers: Vec::new(),
+    }
+}

@@ -1,0 +1,42 @@
+//! The engine in whole calls: participants, network, signaling, in virtual time with fixed seeds.
+#![allow(clippy::unwrap_used)]
+
+mod data;
+mod forwarding;
+mod hostile;
+mod keyframes;
+mod loss;
+mod paths;
+mod publishing;
+mod reports;
+mod subscribing;
+mod switching;
+
+use std::time::Duration;
+
+use sfu_api::TrackId;
+use sfu_sim::participant::TrackSpec;
+use sfu_sim::world::{ROOM, Who, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// A publisher of one track and one subscriber, with media flowing.
+fn pair(seed: u64, spec: impl FnOnce(&mut World) -> TrackSpec) -> (World, TrackId, Who) {
+    let (world, track, subscribers) = World::fan_out(seed, spec, 1);
+    (world, track, subscribers[0])
+}
+
+/// A room with so many people who publish nothing yet.
+fn room(seed: u64, people: usize) -> (World, Vec<Who>) {
+    let mut world = World::new(seed);
+    let people = (0..people).map(|_| world.join(ROOM)).collect();
+    (world, people)
+}
+
+/// Nothing was wrong with what somebody got of a video track.
+fn assert_faultless(world: &World, who: Who, track: TrackId) {
+    let report = world.report(who, track);
+    assert_eq!(report.faults(), [""; 0], "{report:?}");
+    assert_eq!(world.participant(who).strays(), (0, 0));
+}

@@ -1,0 +1,106 @@
+//! Networks that change, break and come back under a call.
+
+use sfu_api::{Event, TransportRole, TransportState};
+use sfu_core::media::Codec;
+use sfu_sim::link::{Chance, LinkConfig, Loss};
+use sfu_sim::world::{Who, World};
+
+use crate::{MS, SECOND, assert_faultless, pair};
+
+#[test]
+fn ice_restarts_of_both_sides_are_not_seen() {
+    let (mut world, track, who) = pair(90, |world| world.simulcast(Codec::Vp8));
+    let owner = world.sender_of(track);
+    for _ in 0..3 {
+        let before = ufrags(&world, owner, who);
+        world.restart_ice(owner, TransportRole::Publisher);
+        world.run_for(2 * SECOND);
+        world.restart_ice(who, TransportRole::Subscriber);
+        world.run_for(4 * SECOND);
+        let after = ufrags(&world, owner, who);
+        assert!(before.0 != after.0 && before.1 != after.1);
+    }
+    assert_faultless(&world, who, track);
+    assert!(world.report(who, track).longest_gap < 100 * MS, "{:?}", world.report(who, track));
+}
+
+#[test]
+fn a_change_of_the_subscribers_network_interrupts_shortly() {
+    let (mut world, track, who) = pair(91, |world| world.simulcast(Codec::Vp8));
+    world.run_for(SECOND);
+    world.change_network(who);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.report(who, track).faults(), [""; 0]);
+    assert!(world.report(who, track).longest_gap < SECOND, "{:?}", world.report(who, track));
+}
+
+#[test]
+fn a_change_of_the_publishers_network_interrupts_shortly() {
+    let (mut world, track, who) = pair(92, |world| world.simulcast(Codec::Vp8));
+    world.run_for(SECOND);
+    let owner = world.sender_of(track);
+    world.change_network(owner);
+    world.run_for(10 * SECOND);
+    assert_faultless(&world, who, track);
+    assert!(world.report(who, track).longest_gap < SECOND, "{:?}", world.report(who, track));
+}
+
+#[test]
+fn consent_ends_in_silence_and_a_restart_brings_everything_back() {
+    let (mut world, track, who) = pair(93, |world| world.single(Codec::Vp8));
+    world.run_for(SECOND);
+    set_down(&mut world, who, true);
+    world.run_for(40 * SECOND);
+    assert_eq!(last_state(&world, who), Some(TransportState::Disconnected));
+    let sent = world.participant(who).down.counters().sent;
+    world.run_for(5 * SECOND);
+    assert_eq!(world.participant(who).down.counters().sent, sent, "nothing is sent without consent");
+    set_down(&mut world, who, false);
+    world.restart_ice(who, TransportRole::Subscriber);
+    let frames = world.frames(who, track);
+    world.expect("pictures are back", 4 * SECOND, |world| world.frames(who, track) > frames + 10);
+    assert_eq!(last_state(&world, who), Some(TransportState::Connected));
+    assert_eq!(world.report(who, track).faults(), [""; 0]);
+}
+
+#[test]
+fn a_flow_taken_over_by_another_peer_returns_with_the_owners_next_check() {
+    let (mut world, track, who) = pair(94, |world| world.single(Codec::Vp8));
+    world.run_for(SECOND);
+    let owner = world.sender_of(track);
+    // The subscriber's checks come from the publisher's address: forged by somebody in the room.
+    world.tap(200);
+    world.run_for(5 * SECOND);
+    let ufrag = world.participant(who).subscriber.remote_ufrag().unwrap().to_owned();
+    let is_check = |d: &&sfu_sim::participant::Datagram| d.bytes[0] == 0 && contains(&d.bytes, ufrag.as_bytes());
+    let check = world.tapped().iter().find(is_check).unwrap().clone();
+    let flow = world.participant(owner).publisher.server_flow().unwrap();
+    world.inject(flow, &check.bytes);
+    let frames = world.frames(who, track);
+    world.run_for(6 * SECOND);
+    assert!(world.frames(who, track) > frames + 60, "{} frames", world.frames(who, track) - frames);
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn ufrags(world: &World, owner: Who, who: Who) -> (String, String) {
+    let of = |ufrag: Option<&str>| ufrag.unwrap_or_default().to_owned();
+    (of(world.participant(owner).publisher.remote_ufrag()), of(world.participant(who).subscriber.remote_ufrag()))
+}
+
+fn set_down(world: &mut World, who: Who, is_down: bool) {
+    let loss = if is_down { Loss::Random(Chance::new(1.0)) } else { Loss::None };
+    let config = LinkConfig { loss, ..LinkConfig::delayed(10 * MS) };
+    world.participant_mut(who).up.reconfigure(config);
+    world.participant_mut(who).down.reconfigure(config);
+}
+
+fn last_state(world: &World, who: Who) -> Option<TransportState> {
+    let id = world.id(who);
+    world.log.iter().rev().find_map(|event| match event {
+        Event::Transport { participant, role: TransportRole::Subscriber, state } if *participant == id => Some(*state),
+        _ => None,
+    })
+}

@@ -1,0 +1,94 @@
+//! What an operator decides about rooms and sessions. Defaults are LiveKit's where SDKs or users rely on them.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+
+/// Settings of the signaling core.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SignalingConfig {
+    /// Version shown to clients.
+    pub version: String,
+    /// Id of this node, shown to clients (`ND_…`).
+    pub node_id: String,
+    /// Region of this node, may be empty.
+    pub region: String,
+    /// ICE servers handed to every participant.
+    pub ice_servers: Vec<proto::IceServer>,
+    /// Codecs that may be published, in order of preference (`video/VP8` and so on).
+    pub enabled_codecs: Vec<String>,
+    /// How often clients ping.
+    pub ping_interval: Duration,
+    /// How long a client waits for an answer to its ping.
+    pub ping_timeout: Duration,
+    /// How long a participant stays after its signal connection or its media is lost.
+    pub resume_grace: Duration,
+    /// How long a joined participant may take until its primary transport is connected.
+    pub join_timeout: Duration,
+    /// How long a room that nobody joined stays.
+    pub empty_timeout: Duration,
+    /// How long a room stays after the last participant left.
+    pub departure_timeout: Duration,
+    /// Participants per room; 0 means no limit of its own.
+    pub max_participants: u32,
+    /// Participants on this server.
+    pub max_total_participants: usize,
+    /// Rooms on this server.
+    pub max_rooms: usize,
+    /// A join opens a room that does not exist. Otherwise only a token with `roomCreate` does.
+    pub auto_create_rooms: bool,
+    /// Clients get a fresh token that often, so that a reconnect never fails on an old one.
+    pub token_refresh_interval: Duration,
+    /// Tracks of one participant share a media stream, so that browsers keep them in lip sync (costs latency).
+    pub sync_streams: bool,
+}
+
+impl Default for SignalingConfig {
+    fn default() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node_id: String::new(),
+            region: String::new(),
+            ice_servers: Vec::new(),
+            // What the media node forwards: a client publishes nothing else.
+            enabled_codecs: ["audio/opus", "video/VP8", "video/H264", "video/rtx"].map(str::to_owned).to_vec(),
+            ping_interval: Duration::from_secs(5),
+            ping_timeout: Duration::from_secs(15),
+            resume_grace: Duration::from_secs(15),
+            join_timeout: Duration::from_secs(60),
+            empty_timeout: Duration::from_secs(300),
+            departure_timeout: Duration::from_secs(20),
+            max_participants: 0,
+            max_total_participants: 20_000,
+            max_rooms: 5_000,
+            auto_create_rooms: true,
+            token_refresh_interval: Duration::from_secs(300),
+            sync_streams: false,
+        }
+    }
+}
+
+impl SignalingConfig {
+    /// How long a signal connection may be silent: every client pings, so that it misses several before this.
+    pub(crate) fn silence_timeout(&self) -> Duration {
+        self.ping_timeout + self.ping_interval
+    }
+
+    pub(crate) fn server_info(&self) -> proto::ServerInfo {
+        proto::ServerInfo {
+            edition: proto::server_info::Edition::Standard.into(),
+            version: self.version.clone(),
+            protocol: PROTOCOL_VERSION,
+            region: self.region.clone(),
+            node_id: self.node_id.clone(),
+            ..Default::default()
+        }
+    }
+
+    pub(crate) fn codecs(&self) -> Vec<proto::Codec> {
+        self.enabled_codecs.iter().map(|mime| proto::Codec { mime: mime.clone(), fmtp_line: String::new() }).collect()
+    }
+}
+
+/// Newest version of LiveKit's client protocol that this server speaks (livekit-client 2.23 speaks the same).
+pub const PROTOCOL_VERSION: i32 = 17;

@@ -1,0 +1,90 @@
+//! Joining: who may come in, and what a newcomer and the others are told.
+//!
+//! Order: the newcomer's `JoinResponse` first, then the media node, then the others. So no message about the room reaches
+//! a client before it knows the room, and no offer before it knows whose tracks are in it.
+
+use livekit_protocol as proto;
+use livekit_protocol::{participant_info::State, signal_response::Message};
+use sfu_api::{Command, ParticipantId, TransportRole};
+use signaling_api::{ErrorCode, Grants};
+
+use crate::{
+    ConnId, JoinParams, ids, limits,
+    participant::{Participant, attributes_bytes},
+    room::Room,
+    session::Session,
+    timers::Timer,
+    turn::Turn,
+};
+
+/// What can be said without looking at any room.
+pub(crate) fn check_grants(grants: &Grants) -> Result<(), ErrorCode> {
+    if !grants.room_join || grants.room.is_empty() || grants.identity.is_empty() {
+        return Err(ErrorCode::TokenGrant);
+    }
+    let is_within_limits = grants.identity.len() <= limits::IDENTITY_BYTES
+        && grants.room.len() <= limits::ROOM_NAME_BYTES
+        && grants.name.len() <= limits::NAME_BYTES
+        && grants.metadata.len() <= limits::METADATA_BYTES
+        && grants.room_config.metadata.len() <= limits::METADATA_BYTES
+        && attributes_bytes(&grants.attributes) <= limits::ATTRIBUTES_BYTES;
+    if is_within_limits { Ok(()) } else { Err(ErrorCode::BadRequest) }
+}
+
+/// What a client that is not let in is told; it has no room yet.
+pub(crate) fn refusal(code: ErrorCode) -> proto::DisconnectReason {
+    match code {
+        ErrorCode::RoomNotFound => proto::DisconnectReason::RoomDeleted,
+        ErrorCode::Unavailable => proto::DisconnectReason::ServerShutdown,
+        _ => proto::DisconnectReason::JoinFailure,
+    }
+}
+
+impl Room {
+    /// A participant that may come in does. An earlier one of the same identity must have been removed.
+    pub(crate) fn enter(&mut self, id: ParticipantId, conn: ConnId, grants: Grants, request: &JoinParams, turn: &mut Turn<'_>) {
+        let can_subscribe = grants.can_subscribe;
+        let session = Session::new(conn, request.client.clone(), turn.now);
+        let participant = Participant::new(id, grants, request, session, turn.unix_now, turn.now);
+        let primary = participant.primary;
+        tracing::info!(participant = participant.sid, room = ids::room_sid(self.id), "participant joined");
+        self.members.insert(participant);
+        turn.directory.enter(id, self.id);
+        turn.directory.seat(conn, id);
+        self.note_arrival(turn);
+        turn.timers.set(Timer::Silence(id), turn.now + turn.config.silence_timeout());
+        turn.timers.set(Timer::Join(id), turn.now + turn.config.join_timeout);
+        turn.timers.set(Timer::Token(id), turn.now + turn.config.token_refresh_interval);
+        turn.counters.joins += 1;
+
+        turn.out.send(conn, Message::Join(self.join_response(id, primary, turn)));
+        turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe });
+        if let Some(participant) = self.members.get_mut(id) {
+            participant.state = State::Joined;
+        }
+        self.announce(id, false, turn);
+        self.subscribe_to_all(id, turn);
+    }
+
+    fn join_response(&self, id: ParticipantId, primary: TransportRole, turn: &Turn<'_>) -> proto::JoinResponse {
+        let seconds = |duration: std::time::Duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX);
+        proto::JoinResponse {
+            room: Some(self.info(turn)),
+            participant: self.participant_info(id, turn.config),
+            other_participants: self.others(id, turn.config),
+            // Older clients read version and region here, newer ones in `server_info`.
+            server_version: turn.config.version.clone(),
+            ice_servers: turn.config.ice_servers.clone(),
+            subscriber_primary: primary == TransportRole::Subscriber,
+            server_region: turn.config.region.clone(),
+            ping_timeout: seconds(turn.config.ping_timeout),
+            ping_interval: seconds(turn.config.ping_interval),
+            server_info: Some(turn.config.server_info()),
+            sif_trailer: self.sif_trailer(),
+            enabled_publish_codecs: turn.config.codecs(),
+            // The publisher transport is not there before it is needed.
+            fast_publish: false,
+            ..Default::default()
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! LiveKit's client protocol as a state machine: rooms, participants, tracks, subscriptions, data.
+//!
+//! In: [`Input`]s (a connection came, a message, an event of the media node) and the time. Out: [`Output`]s (messages to
+//! clients, commands to the media node). Sans-IO: no clock, no socket, no thread, no lock.
+//! One [`Signaling`] owns its rooms alone, so every change of a room has one order, and its sequence number says which.
+
+mod admin;
+mod budget;
+mod config;
+mod counters;
+mod data;
+mod ids;
+mod join;
+pub mod limits;
+mod members;
+mod messaging;
+mod negotiation;
+mod participant;
+mod permissions;
+mod publishing;
+mod reconnect;
+mod requests;
+mod room;
+mod rooms;
+mod session;
+mod simulate;
+mod speakers;
+mod subscribing;
+mod subscriptions;
+mod timers;
+mod tracks;
+mod turn;
+mod updates;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use livekit_protocol as proto;
+use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response};
+use rand::Rng;
+use sfu_api::{Event, ParticipantId, RoomId};
+use signaling_api::{ErrorCode, Grants};
+
+use crate::{
+    room::{Farewell, Room},
+    rooms::Rooms,
+    timers::{Timer, Timers},
+    turn::{Directory, Outbox, Turn},
+};
+
+pub use admin::AdminRequest;
+pub use config::{PROTOCOL_VERSION, SignalingConfig};
+pub use counters::Counters;
+pub use ids::{ConnId, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+
+/// What happened.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// A client opened a signal connection with a verified token. Answered by a `JoinResponse` or `ReconnectResponse`, or
+    /// by a `LeaveRequest` and [`Output::Close`].
+    Connect {
+        /// New.
+        conn: ConnId,
+        /// From the token.
+        grants: Grants,
+        /// From the URL.
+        request: JoinParams,
+        /// Where the client is.
+        remote_ip: IpAddr,
+    },
+    /// A message from a client.
+    Message {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        request: proto::SignalRequest,
+    },
+    /// A connection is gone. Not needed after [`Output::Close`], but harmless.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// From the media node.
+    Media(sfu_api::Event),
+}
+
+/// What to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// Send a message to a client.
+    Send {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        response: Box<proto::SignalResponse>,
+    },
+    /// Send the same message to many clients, so that it is encoded once.
+    Broadcast {
+        /// On which connections, no connection twice.
+        conns: Vec<ConnId>,
+        /// What.
+        response: Box<proto::SignalResponse>,
+    },
+    /// Close a connection after what was sent before on it.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Mint a token with these grants and send it as `refresh_token`.
+    RefreshToken {
+        /// On which connection.
+        conn: ConnId,
+        /// What it shall say; `expires_at` is that of the old token.
+        grants: Box<Grants>,
+    },
+    /// To the media node.
+    Media(sfu_api::Command),
+}
+
+/// Why the server closes a signal connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// The participant left or was removed; it was told so.
+    Left,
+    /// The same participant resumed on a newer connection.
+    Resumed,
+    /// The participant can't join; it was told so.
+    Refused(ErrorCode),
+    /// The client shall resume on a new connection.
+    Resume,
+    /// The client was silent for too long.
+    Silent,
+    /// The client sends too much.
+    Flood,
+}
+
+impl CloseReason {
+    /// Status code of the WebSocket close frame. Clients take 1000 as final, anything else as a loss that they try to
+    /// resume from (livekit-client, `SignalClient.ts`).
+    #[must_use]
+    pub const fn websocket_code(self) -> u16 {
+        match self {
+            Self::Left | Self::Resumed | Self::Refused(_) => 1000,
+            Self::Resume => 1012,
+            Self::Silent => 1001,
+            Self::Flood => 1008,
+        }
+    }
+
+    /// The word used in close frames, logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Resumed => "resumed",
+            Self::Refused(code) => code.as_str(),
+            Self::Resume => "resume",
+            Self::Silent => "silent",
+            Self::Flood => "flood",
+        }
+    }
+}
+
+/// What a client asks for when it connects.
+#[derive(Clone, PartialEq, Debug)]
+pub struct JoinParams {
+    /// Subscribe to every track of the room (`auto_subscribe`).
+    pub auto_subscribe: bool,
+    /// The client shows tracks in elements whose size it reports (`adaptive_stream`).
+    pub adaptive_stream: bool,
+    /// Resume an earlier session (`reconnect=1`).
+    pub reconnect: bool,
+    /// Which one (`sid`).
+    pub participant_sid: Option<String>,
+    /// Why (`reconnect_reason`).
+    pub reconnect_reason: proto::ReconnectReason,
+    /// SDK, version, protocol, browser and so on.
+    pub client: proto::ClientInfo,
+}
+
+impl Default for JoinParams {
+    fn default() -> Self {
+        Self {
+            auto_subscribe: true,
+            adaptive_stream: false,
+            reconnect: false,
+            participant_sid: None,
+            reconnect_reason: proto::ReconnectReason::RrUnknown,
+            client: proto::ClientInfo { protocol: PROTOCOL_VERSION, ..Default::default() },
+        }
+    }
+}
+
+/// Owns every room of one server. Routes inputs to rooms; what they mean is decided there.
+#[derive(Debug)]
+pub struct Signaling {
+    config: SignalingConfig,
+    rooms: Rooms,
+    directory: Directory,
+    timers: Timers,
+    out: Outbox,
+    counters: Counters,
+    is_draining: bool,
+}
+
+impl Signaling {
+    /// No rooms yet.
+    #[must_use]
+    pub fn new(config: SignalingConfig) -> Self {
+        Self {
+            config,
+            rooms: Rooms::default(),
+            directory: Directory::default(),
+            timers: Timers::default(),
+            out: Outbox::default(),
+            counters: Counters::default(),
+            is_draining: false,
+        }
+    }
+
+    /// Handles one input; `unix_now` counts from the Unix epoch. Call [`Signaling::poll`] until it is empty afterwards.
+    pub fn handle(&mut self, input: Input, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
+        match input {
+            Input::Connect { conn, grants, request, remote_ip } => {
+                tracing::debug!(?conn, %remote_ip, sdk = request.client.sdk, version = request.client.version, "connect");
+                self.connect(conn, grants, &request, now, unix_now, rng);
+            }
+            Input::Message { conn, request } => {
+                let Some((room, participant)) = self.directory.at(conn) else { return };
+                self.with_room(room, now, unix_now, rng, |room, turn| room.receive(participant, request, turn));
+            }
+            Input::Closed { conn } => {
+                let Some((room, participant)) = self.directory.at(conn) else { return };
+                self.directory.unseat(conn);
+                self.with_room(room, now, unix_now, rng, |room, turn| room.link_lost(participant, turn));
+            }
+            Input::Media(event) => self.media(event, now, unix_now, rng),
+        }
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// When to call [`Signaling::handle_timeout`] at the latest.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Does what time has brought. Call [`Signaling::poll`] until it is empty afterwards.
+    pub fn handle_timeout(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            let room = match timer {
+                Timer::RoomIdle(room) | Timer::RoomUpdate(room) | Timer::UpdateBeat(room) => Some(room),
+                Timer::Silence(id)
+                | Timer::SignalGrace(id)
+                | Timer::MediaGrace(id)
+                | Timer::MediaLost(id)
+                | Timer::Join(id)
+                | Timer::Token(id)
+                | Timer::SimulatedSpeech(id) => self.directory.room_of(id),
+            };
+            if let Some(room) = room {
+                self.with_room(room, now, unix_now, rng, |room, turn| room.timer_fired(timer, turn));
+            }
+        }
+    }
+
+    /// Whether a client may join as things are: for refusing before a WebSocket is opened, and for `/rtc/validate`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_join(&self, grants: &Grants, request: &JoinParams) -> Result<(), ErrorCode> {
+        join::check_grants(grants)?;
+        let room = self.rooms.by_name(&grants.room);
+        let earlier = room.and_then(|room| room.members.id_of(&grants.identity));
+        if request.reconnect {
+            // Answered on the signal connection: that is where clients read that they have to start anew.
+            return Ok(());
+        }
+        if self.is_draining {
+            return Err(ErrorCode::Unavailable);
+        }
+        match room {
+            Some(room) if room.is_full() && earlier.is_none() && !permissions::is_dependent(grants) => Err(ErrorCode::RoomFull),
+            None if !self.config.auto_create_rooms && !grants.room_create => Err(ErrorCode::RoomNotFound),
+            None if self.rooms.len() >= self.config.max_rooms => Err(ErrorCode::RoomLimit),
+            _ if earlier.is_none() && self.directory.participants() >= self.config.max_total_participants => {
+                Err(ErrorCode::ParticipantLimit)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An administrator's request.
+    ///
+    /// # Errors
+    /// Why it can't be done; nothing was changed.
+    pub fn administer(&mut self, request: AdminRequest, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> Result<(), ErrorCode> {
+        let is_deletion = matches!(request, AdminRequest::DeleteRoom { .. });
+        let id = self.rooms.by_name(request.room()).ok_or(ErrorCode::RoomNotFound)?.id;
+        let result = self.with_room(id, now, unix_now, rng, |room, turn| room.administer(request, turn));
+        if is_deletion {
+            self.close_room(id);
+        }
+        result.unwrap_or(Err(ErrorCode::RoomNotFound))
+    }
+
+    /// No one may join any more; everybody is asked to join anew, which leads to another server. Rooms close.
+    pub fn drain(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
+        self.is_draining = true;
+        for id in self.rooms.ids() {
+            self.with_room(id, now, unix_now, rng, |room, turn| room.dismiss(DisconnectReason::ServerShutdown, Action::Reconnect, turn));
+            self.close_room(id);
+        }
+    }
+
+    /// All rooms.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<proto::Room> {
+        self.rooms.iter().map(|room| room.describe(&self.config)).collect()
+    }
+
+    /// Everybody in a room, hidden participants included: for administrators. None if there is no such room.
+    #[must_use]
+    pub fn participants(&self, room: &str) -> Option<Vec<proto::ParticipantInfo>> {
+        let room = self.rooms.by_name(room)?;
+        Some(room.members.iter().filter_map(|participant| room.participant_info(participant.id, &self.config)).collect())
+    }
+
+    /// Number of the latest change of a room.
+    #[must_use]
+    pub fn room_sequence(&self, room: &str) -> Option<u64> {
+        self.rooms.by_name(room).map(Room::sequence)
+    }
+
+    /// How many rooms, participants and signal connections there are.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census { rooms: self.rooms.len(), participants: self.directory.participants(), connections: self.directory.connections() }
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn connect(&mut self, conn: ConnId, grants: Grants, request: &JoinParams, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
+        if self.directory.is_seated(conn) {
+            return;
+        }
+        if let Err(code) = self.check_join(&grants, request) {
+            self.refuse(conn, code, request);
+            return;
+        }
+        let here = self.rooms.by_name(&grants.room).and_then(|room| Some((room.id, room.members.id_of(&grants.identity)?)));
+        if request.reconnect {
+            // The session is named by its sid; a newer one of the same identity is another session.
+            let asked = request.participant_sid.as_deref().filter(|sid| !sid.is_empty());
+            let found = here.filter(|(_, participant)| asked.is_none_or(|sid| participant_sid(*participant) == sid));
+            match found {
+                Some((room, participant)) => {
+                    self.with_room(room, now, unix_now, rng, |room, turn| room.resume(participant, conn, request, turn));
+                }
+                None => self.refuse_resume(conn, request),
+            }
+            return;
+        }
+        if let Some((room, participant)) = here {
+            let farewell = Farewell::Leave(Action::Disconnect);
+            self.with_room(room, now, unix_now, rng, |room, turn| {
+                room.remove(participant, DisconnectReason::DuplicateIdentity, farewell, turn)
+            });
+        }
+        let room = self.open_room(&grants, now, unix_now, rng);
+        let id = self.unused_participant_id(rng);
+        self.with_room(room, now, unix_now, rng, |room, turn| room.enter(id, conn, grants, request, turn));
+    }
+
+    fn refuse(&mut self, conn: ConnId, code: ErrorCode, request: &JoinParams) {
+        self.counters.joins_refused += 1;
+        if let Some(leave) = session::leave_request(request.client.protocol, join::refusal(code), Action::Disconnect) {
+            self.out.send(conn, signal_response::Message::Leave(leave));
+        }
+        self.out.close(conn, CloseReason::Refused(code));
+    }
+
+    fn refuse_resume(&mut self, conn: ConnId, request: &JoinParams) {
+        self.counters.resumes_refused += 1;
+        if let Some(leave) = session::leave_request(request.client.protocol, DisconnectReason::StateMismatch, Action::Reconnect) {
+            self.out.send(conn, signal_response::Message::Leave(leave));
+        }
+        self.out.close(conn, CloseReason::Refused(ErrorCode::ParticipantNotFound));
+    }
+
+    fn open_room(&mut self, grants: &Grants, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> RoomId {
+        if let Some(room) = self.rooms.by_name(&grants.room) {
+            return room.id;
+        }
+        let id = self.rooms.unused_id(rng);
+        let settings = room::RoomSettings::new(&self.config, &grants.room_config);
+        let room = Room::open(id, grants.room.clone(), settings, &mut self.turn(now, unix_now, rng).1);
+        self.rooms.insert(room);
+        id
+    }
+
+    fn unused_participant_id(&self, rng: &mut impl Rng) -> ParticipantId {
+        loop {
+            let id = ParticipantId(ids::random_id(rng));
+            if self.directory.room_of(id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    fn media(&mut self, event: Event, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
+        let room = match &event {
+            Event::Answer { participant, .. }
+            | Event::Offer { participant, .. }
+            | Event::NegotiationFailed { participant, .. }
+            | Event::Transport { participant, .. }
+            | Event::TrackReady { participant, .. }
+            | Event::TrackEnded { participant, .. }
+            | Event::Subscription { participant, .. }
+            | Event::Data { participant, .. } => self.directory.room_of(*participant),
+            Event::Speakers { room, .. } => Some(*room),
+        };
+        let is_known = room.is_some_and(|id| self.with_room(id, now, unix_now, rng, |room, turn| room.media_event(event, turn)).is_some());
+        if !is_known {
+            self.counters.stale_events += 1;
+        }
+    }
+
+    /// Runs `action` on a room, and closes the room if it is over. None if there is no such room.
+    fn with_room<T>(
+        &mut self,
+        id: RoomId,
+        now: Instant,
+        unix_now: Duration,
+        rng: &mut impl Rng,
+        action: impl FnOnce(&mut Room, &mut Turn<'_>) -> T,
+    ) -> Option<T> {
+        let (rooms, mut turn) = self.turn(now, unix_now, rng);
+        let room = rooms.get_mut(id)?;
+        let result = action(room, &mut turn);
+        if room.is_over() {
+            self.close_room(id);
+        }
+        Some(result)
+    }
+
+    fn close_room(&mut self, id: RoomId) {
+        self.rooms.remove(id);
+        self.timers.clear(Timer::RoomIdle(id));
+        self.timers.clear(Timer::RoomUpdate(id));
+        self.timers.clear(Timer::UpdateBeat(id));
+    }
+
+    fn turn<'a>(&'a mut self, now: Instant, unix_now: Duration, rng: &'a mut impl Rng) -> (&'a mut Rooms, Turn<'a>) {
+        let turn = Turn {
+            now,
+            unix_now,
+            config: &self.config,
+            rng,
+            out: &mut self.out,
+            timers: &mut self.timers,
+            directory: &mut self.directory,
+            counters: &mut self.counters,
+        };
+        (&mut self.rooms, turn)
+    }
+}
+
+/// How many there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Rooms, empty ones included.
+    pub rooms: usize,
+    /// Participants, those in their grace period included.
+    pub participants: usize,
+    /// Signal connections of participants.
+    pub connections: usize,
+}

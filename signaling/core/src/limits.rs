@@ -1,0 +1,73 @@
+//! Every bound of the signaling core, and what happens at it. Times are in [`crate::SignalingConfig`].
+
+use std::time::Duration;
+
+/// Identity of a participant. Longer: the join is refused (LiveKit: `limit.max_participant_identity_length`).
+pub const IDENTITY_BYTES: usize = 256;
+/// Shown name. Longer: join refused, update answered `LIMIT_EXCEEDED`.
+pub const NAME_BYTES: usize = 256;
+/// Name of a room. Longer: the join is refused.
+pub const ROOM_NAME_BYTES: usize = 256;
+/// Metadata of a room or participant. Larger: join refused, update answered `LIMIT_EXCEEDED` (LiveKit: 64,000).
+pub const METADATA_BYTES: usize = 64_000;
+/// Keys and values of all attributes of a participant together. Larger: as for metadata.
+pub const ATTRIBUTES_BYTES: usize = 64_000;
+/// A session description. Larger: the session is asked to start anew.
+pub const SDP_BYTES: usize = 1 << 20;
+/// Tracks of a participant, those without media included. More: answered `LIMIT_EXCEEDED`.
+pub const TRACKS_PER_PARTICIPANT: usize = 64;
+/// Tracks of a participant that have no media yet. More: the oldest older than [`PENDING_TRACK_AGE`] makes room, else
+/// answered `LIMIT_EXCEEDED`.
+pub const PENDING_TRACKS: usize = 20;
+/// A track that has had no media for so long may be dropped to make room.
+pub const PENDING_TRACK_AGE: Duration = Duration::from_secs(30);
+/// Client's id, name and stream name of a track. Longer: answered `INVALID_REQUEST`.
+pub const TRACK_TEXT_BYTES: usize = 256;
+/// Simulcast or spatial layers of one codec of a track. More are not read.
+pub const LAYERS_PER_TRACK: usize = 8;
+/// Codecs of a track. More are not read.
+pub const CODECS_PER_TRACK: usize = 4;
+/// Features of a track. More are not read.
+pub const FEATURES_PER_TRACK: usize = 16;
+/// Track ids in one message. More are not read.
+pub const SIDS_PER_MESSAGE: usize = 1024;
+/// Subscriptions of a participant. More: answered with a `SubscriptionResponse`.
+pub const SUBSCRIPTIONS_PER_PARTICIPANT: usize = 4096;
+/// Participants named in a `SubscriptionPermission`; each with at most [`TRACKS_PER_PARTICIPANT`] tracks. More are not read.
+pub const PERMISSION_ENTRIES: usize = 1024;
+/// Departures that a room remembers for those who resume. More: who was away longer starts anew.
+pub const DEPARTURES: usize = 4096;
+/// An encoded data packet. Larger: counted and dropped (Chromium's largest data channel message).
+pub const DATA_PACKET_BYTES: usize = 256 * 1024;
+/// Addressees of a data packet. More: counted and dropped.
+pub const DATA_ADDRESSEES: usize = 1024;
+/// Messages that a client may send at once: one for each of its subscriptions, and some. One that names several tracks counts
+/// as one for each of them. More: its connection is closed,
+/// and it may resume.
+pub const MESSAGE_BURST: u32 = 5000;
+/// Messages per second that a client may send for long.
+pub const MESSAGES_PER_SECOND: u32 = 200;
+/// Track ends that a client that is away is told of when it resumes. It has no more tracks than this.
+pub const UNTOLD_TRACK_ENDS: usize = TRACKS_PER_PARTICIPANT;
+/// A client whose media ended is asked to resume after this time: one that leaves closes its transports at the same moment
+/// as it says so, and the word comes later than the end of the media more often than not (Python SDK 1.2).
+pub const MEDIA_LOSS_PATIENCE: Duration = Duration::from_secs(1);
+/// Changes of one participant within this time make one message to the others, but for the first.
+pub const UPDATE_BEAT: Duration = Duration::from_millis(50);
+/// What a participant's changes may cost the others at once: one for a message, and one for each
+/// [`UPDATE_COST_BYTES`] of it. More: the others are told later of how it is then.
+pub const UPDATE_BURST: u32 = 200;
+/// The same per second, for long: ten small changes, or 40 kB to each of the others.
+pub const UPDATES_PER_SECOND: u32 = 10;
+/// See [`UPDATE_BURST`].
+pub const UPDATE_COST_BYTES: usize = 4096;
+/// Changes of its profile and its tracks that a participant may ask for at once. More: answered `LIMIT_EXCEEDED`.
+pub const CHANGE_REQUEST_BURST: u32 = 50;
+/// The same per second, for long.
+pub const CHANGE_REQUESTS_PER_SECOND: u32 = 10;
+/// Changes of a room within this time make one `RoomUpdate`.
+pub const ROOM_UPDATE_DELAY: Duration = Duration::from_millis(500);
+/// A simulated loss of the signal connection happens at a resume within this time (LiveKit: `simulateDisconnectSignalTimeout`).
+pub const SIMULATION_WINDOW: Duration = Duration::from_secs(5);
+/// A simulated speaker speaks at most this long.
+pub const SIMULATED_SPEECH: Duration = Duration::from_secs(60);

@@ -1,0 +1,379 @@
+//! A room: who and what is in it, and how changes reach everybody in one order.
+//!
+//! Invariant: every change gets the next sequence number, and every client with a connection is told of it in that order;
+//! of several changes of one participant in a row it may be told at once.
+//! What the parts decide is in their own files; `impl Room` blocks beside them connect the parts.
+
+use std::time::{Duration, Instant};
+
+use livekit_protocol as proto;
+use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response::Message};
+use prost::Message as _;
+use rand::Rng;
+use sfu_api::{Command, Event, ParticipantId, RoomId};
+use signaling_api::RoomConfig;
+
+use crate::{
+    CloseReason, SignalingConfig, ids, limits,
+    members::Members,
+    participant::Participant,
+    reconnect::Departures,
+    session,
+    speakers::SpeakerBoard,
+    timers::Timer,
+    tracks::{MediaFound, Tracks},
+    turn::Turn,
+    updates::Updates,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    pub(crate) name: String,
+    pub(crate) settings: RoomSettings,
+    pub(crate) members: Members,
+    pub(crate) tracks: Tracks,
+    pub(crate) speakers: SpeakerBoard,
+    pub(crate) departures: Departures,
+    updates: Updates,
+    sequence: u64,
+    is_over: bool,
+    created_at: Duration,
+    /// Marks frames that the server puts into encrypted tracks.
+    sif_trailer: Vec<u8>,
+}
+
+/// What can be set per room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RoomSettings {
+    /// 0 means no limit.
+    pub(crate) max_participants: u32,
+    pub(crate) empty_timeout: Duration,
+    pub(crate) departure_timeout: Duration,
+    pub(crate) metadata: String,
+}
+
+/// How a participant that is removed is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Farewell {
+    /// With a `LeaveRequest`.
+    Leave(Action),
+    /// Its connection is cut, as when a server dies.
+    Cut,
+}
+
+impl RoomSettings {
+    /// What the room's opener asked for, the server's defaults for the rest, the server's limit above all.
+    pub(crate) fn new(config: &SignalingConfig, asked: &RoomConfig) -> Self {
+        let or_default = |asked: u32, default: Duration| if asked == 0 { default } else { Duration::from_secs(asked.into()) };
+        let max_participants = match (asked.max_participants, config.max_participants) {
+            (0, limit) => limit,
+            (asked, 0) => asked,
+            (asked, limit) => asked.min(limit),
+        };
+        Self {
+            max_participants,
+            empty_timeout: or_default(asked.empty_timeout, config.empty_timeout),
+            departure_timeout: or_default(asked.departure_timeout, config.departure_timeout),
+            metadata: asked.metadata.clone(),
+        }
+    }
+}
+
+impl Room {
+    /// A room is created empty, and closes again if nobody joins.
+    pub(crate) fn open(id: RoomId, name: String, settings: RoomSettings, turn: &mut Turn<'_>) -> Self {
+        turn.timers.set(Timer::RoomIdle(id), turn.now + settings.empty_timeout);
+        Self {
+            id,
+            name,
+            settings,
+            members: Members::default(),
+            tracks: Tracks::default(),
+            speakers: SpeakerBoard::default(),
+            departures: Departures::default(),
+            updates: Updates::default(),
+            sequence: 0,
+            is_over: false,
+            created_at: turn.unix_now,
+            sif_trailer: random_trailer(turn.rng),
+        }
+    }
+
+    pub(crate) fn info(&self, turn: &Turn<'_>) -> proto::Room {
+        self.describe(turn.config)
+    }
+
+    pub(crate) fn describe(&self, config: &SignalingConfig) -> proto::Room {
+        let count =
+            |is_counted: fn(&&Participant) -> bool| u32::try_from(self.members.iter().filter(is_counted).count()).unwrap_or(u32::MAX);
+        proto::Room {
+            sid: ids::room_sid(self.id),
+            name: self.name.clone(),
+            empty_timeout: u32::try_from(self.settings.empty_timeout.as_secs()).unwrap_or(u32::MAX),
+            departure_timeout: u32::try_from(self.settings.departure_timeout.as_secs()).unwrap_or(u32::MAX),
+            max_participants: self.settings.max_participants,
+            creation_time: i64::try_from(self.created_at.as_secs()).unwrap_or(i64::MAX),
+            creation_time_ms: i64::try_from(self.created_at.as_millis()).unwrap_or(i64::MAX),
+            enabled_codecs: config.codecs(),
+            metadata: self.settings.metadata.clone(),
+            num_participants: count(|participant| !participant.is_hidden() && !participant.is_dependent()),
+            num_publishers: count(|participant| !participant.is_hidden() && participant.is_publisher),
+            active_recording: self.members.iter().any(|participant| participant.grants.recorder),
+            ..Default::default()
+        }
+    }
+
+    pub(crate) fn sif_trailer(&self) -> Vec<u8> {
+        self.sif_trailer.clone()
+    }
+
+    /// Number of the latest change.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How many participants count against the room's limit.
+    pub(crate) fn occupancy(&self) -> usize {
+        self.members.iter().filter(|participant| !participant.is_dependent()).count()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        let limit = usize::try_from(self.settings.max_participants).unwrap_or(usize::MAX);
+        limit > 0 && self.occupancy() >= limit
+    }
+
+    /// What others see of a participant.
+    pub(crate) fn participant_info(&self, id: ParticipantId, config: &SignalingConfig) -> Option<proto::ParticipantInfo> {
+        Some(self.members.get(id)?.info(&config.region, self.tracks.infos_of(id)))
+    }
+
+    /// The participants that `viewer` may know of, itself not among them.
+    pub(crate) fn others(&self, viewer: ParticipantId, config: &SignalingConfig) -> Vec<proto::ParticipantInfo> {
+        self.members
+            .iter()
+            .filter(|participant| participant.id != viewer && !participant.is_hidden())
+            .map(|participant| participant.info(&config.region, self.tracks.infos_of(participant.id)))
+            .collect()
+    }
+
+    /// A participant changed in a way that others see and must know before what follows: its next version goes out.
+    pub(crate) fn announce(&mut self, id: ParticipantId, to_itself: bool, turn: &mut Turn<'_>) {
+        self.note_change(id, to_itself, turn);
+        let Some(info) = self.participant_info(id, turn.config) else { return };
+        if let Some(participant) = self.members.get_mut(id) {
+            participant.update_budget.charge(update_cost(&info), turn.now);
+        }
+        self.tell_of(info, id, turn);
+    }
+
+    /// A participant changed in a way that others see: they are told soon, and of several changes at once. The participant
+    /// itself is told before its request is answered: the native SDK's next request repeats what it knows of its profile.
+    pub(crate) fn announce_soon(&mut self, id: ParticipantId, to_itself: bool, turn: &mut Turn<'_>) {
+        self.note_change(id, false, turn);
+        let own = self.members.conn(id).filter(|_| to_itself);
+        if let (Some(conn), Some(info)) = (own, self.participant_info(id, turn.config)) {
+            turn.out.send(conn, Message::Update(proto::ParticipantUpdate { participants: vec![info] }));
+        }
+        if !self.updates.was_told_in_this_beat(id) {
+            self.tell_within_budget(id, turn);
+        }
+    }
+
+    /// A participant has a new track: others know it before its media comes, as long as they are not told too much of it.
+    pub(crate) fn announce_track(&mut self, owner: ParticipantId, turn: &mut Turn<'_>) {
+        self.note_change(owner, false, turn);
+        self.tell_within_budget(owner, turn);
+    }
+
+    fn note_change(&mut self, id: ParticipantId, to_itself: bool, turn: &mut Turn<'_>) {
+        let Some(participant) = self.members.get_mut(id) else { return };
+        participant.version += 1;
+        self.updates.note(id, to_itself);
+        self.changed(turn);
+        turn.timers.set_if_unset(Timer::UpdateBeat(self.id), turn.now + limits::UPDATE_BEAT);
+    }
+
+    /// One that changes all the time may not take the others' lines for itself: it waits until it has earned the next.
+    fn tell_within_budget(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        let Some(info) = self.participant_info(id, turn.config) else { return };
+        if self.members.get_mut(id).is_some_and(|participant| participant.update_budget.take(update_cost(&info), turn.now)) {
+            self.tell_of(info, id, turn);
+        }
+    }
+
+    fn tell_of(&mut self, info: proto::ParticipantInfo, id: ParticipantId, turn: &mut Turn<'_>) {
+        let to_itself = self.updates.take(id);
+        let is_hidden = self.members.get(id).is_some_and(Participant::is_hidden);
+        let conns = self.members.conns(|other| if other.id == id { to_itself } else { !is_hidden });
+        turn.out.broadcast(conns, Message::Update(proto::ParticipantUpdate { participants: vec![info] }));
+    }
+
+    fn tell_waiting_updates(&mut self, turn: &mut Turn<'_>) {
+        for id in self.updates.beat() {
+            self.tell_within_budget(id, turn);
+        }
+        if !self.updates.is_idle() {
+            turn.timers.set(Timer::UpdateBeat(self.id), turn.now + limits::UPDATE_BEAT);
+        }
+    }
+
+    /// Something changed; the room's own numbers follow a little later.
+    pub(crate) fn changed(&mut self, turn: &mut Turn<'_>) {
+        self.sequence += 1;
+        turn.timers.set_if_unset(Timer::RoomUpdate(self.id), turn.now + limits::ROOM_UPDATE_DELAY);
+    }
+
+    /// Tells everybody about the room itself.
+    pub(crate) fn tell_room(&self, turn: &mut Turn<'_>) {
+        turn.timers.clear(Timer::RoomUpdate(self.id));
+        let room = Some(self.info(turn));
+        turn.out.broadcast(self.members.conns(|_| true), Message::RoomUpdate(proto::RoomUpdate { room }));
+    }
+
+    /// A participant came: the room is in use.
+    pub(crate) fn note_arrival(&mut self, turn: &mut Turn<'_>) {
+        if self.occupancy() > 0 {
+            turn.timers.clear(Timer::RoomIdle(self.id));
+        }
+    }
+
+    /// Takes a participant out, with everything that is its own.
+    pub(crate) fn remove(&mut self, id: ParticipantId, reason: DisconnectReason, farewell: Farewell, turn: &mut Turn<'_>) {
+        let Some(mut gone) = self.members.remove(id) else { return };
+        for track in self.tracks.remove_owner(id) {
+            for other in self.members.iter_mut() {
+                other.subscriptions.forget(track.id);
+            }
+        }
+        self.speakers.remove(id);
+        self.updates.forget(id);
+        if let Some(conn) = gone.session.detach() {
+            let leave = match farewell {
+                Farewell::Leave(action) => session::leave_request(gone.session.protocol(), reason, action),
+                Farewell::Cut => None,
+            };
+            if let Some(leave) = leave {
+                turn.out.send(conn, Message::Leave(leave));
+            }
+            turn.out.close(conn, if farewell == Farewell::Cut { CloseReason::Resume } else { CloseReason::Left });
+            turn.directory.unseat(conn);
+        }
+        turn.out.media(Command::Leave { participant: id });
+        turn.timers.clear_participant(id);
+        turn.directory.forget(id);
+        turn.counters.departures += 1;
+
+        gone.version += 1;
+        self.changed(turn);
+        if !gone.is_hidden() {
+            self.tell_departure(id, gone.farewell(reason, &turn.config.region), turn);
+        }
+        if self.occupancy() == 0 {
+            turn.timers.set_if_unset(Timer::RoomIdle(self.id), turn.now + self.settings.departure_timeout);
+        }
+        tracing::info!(participant = gone.sid, ?reason, "participant left");
+    }
+
+    /// Others stop seeing a participant: because it left, or because it is hidden from here on.
+    pub(crate) fn tell_departure(&mut self, id: ParticipantId, farewell: proto::ParticipantInfo, turn: &mut Turn<'_>) {
+        // Newer clients take the next update with the same identity as the replacement; a departure in between would end
+        // what the identity stands for (LiveKit: `IsCloseNotifySkippable`).
+        let is_replaced = farewell.disconnect_reason() == DisconnectReason::DuplicateIdentity;
+        let conns =
+            self.members.conns(|other| other.id != id && !(is_replaced && other.session.protocol() > PROTOCOL_BEFORE_IDENTITY_RECONNECT));
+        self.departures.note(turn.now, &farewell, turn.config);
+        turn.out.broadcast(conns, Message::Update(proto::ParticipantUpdate { participants: vec![farewell] }));
+    }
+
+    /// Everybody has to go.
+    pub(crate) fn dismiss(&mut self, reason: DisconnectReason, action: Action, turn: &mut Turn<'_>) {
+        for id in self.members.ids() {
+            self.remove(id, reason, Farewell::Leave(action), turn);
+        }
+    }
+
+    /// An event of the media node about this room or somebody in it.
+    pub(crate) fn media_event(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::Answer { participant, id, sdp } => self.node_answer(participant, id, sdp, turn),
+            Event::Offer { participant, id, sdp } => self.node_offer(participant, id, sdp, turn),
+            Event::NegotiationFailed { participant, role, message } => {
+                tracing::debug!(participant = ids::participant_sid(participant), ?role, message, "negotiation failed");
+                self.negotiation_failed(participant, turn);
+            }
+            Event::Transport { participant, role, state } => self.transport_changed(participant, role, state, turn),
+            Event::TrackReady { participant, track, mid, mime, simulcast } => {
+                self.track_ready(participant, track, MediaFound { mid, mime, simulcast }, turn);
+            }
+            Event::TrackEnded { participant, track } => self.track_ended(participant, track, turn),
+            Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
+            Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
+            Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
+        }
+    }
+
+    /// A deadline of this room or somebody in it has come.
+    pub(crate) fn timer_fired(&mut self, timer: Timer, turn: &mut Turn<'_>) {
+        match timer {
+            Timer::Silence(id) => self.check_silence(id, turn),
+            Timer::SignalGrace(id) => self.remove(id, DisconnectReason::SignalClose, Farewell::Cut, turn),
+            Timer::MediaGrace(id) => self.remove(id, DisconnectReason::ConnectionTimeout, Farewell::Leave(Action::Disconnect), turn),
+            Timer::MediaLost(id) => self.ask_to_resume(id, turn),
+            Timer::Join(id) => self.remove(id, DisconnectReason::JoinFailure, Farewell::Leave(Action::Disconnect), turn),
+            Timer::Token(id) => {
+                turn.timers.set(timer, turn.now + turn.config.token_refresh_interval);
+                self.refresh_token(id, turn);
+            }
+            Timer::SimulatedSpeech(id) => self.end_simulated_speech(id, turn),
+            Timer::RoomIdle(_) => self.close_if_idle(turn),
+            Timer::RoomUpdate(_) => {
+                self.departures.prune(turn.now, turn.config);
+                self.tell_room(turn);
+            }
+            Timer::UpdateBeat(_) => self.tell_waiting_updates(turn),
+        }
+    }
+
+    fn check_silence(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        let Some(participant) = self.members.get(id) else { return };
+        let due = participant.session.last_heard() + turn.config.silence_timeout();
+        if due > turn.now {
+            turn.timers.set(Timer::Silence(id), due);
+        } else {
+            self.drop_link(id, CloseReason::Silent, turn);
+        }
+    }
+
+    /// The idle time is over: agents and recorders that are left have to go too.
+    fn close_if_idle(&mut self, turn: &mut Turn<'_>) {
+        if self.occupancy() == 0 {
+            self.dismiss(DisconnectReason::RoomClosed, Action::Disconnect, turn);
+            self.is_over = true;
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Earliest time of something that a client that was last heard at `last_heard` may have missed: what was on its way
+    /// then may be lost, for as long as the client itself waits for an answer.
+    pub(crate) fn missed_since(last_heard: Instant, config: &SignalingConfig) -> Option<Instant> {
+        last_heard.checked_sub(config.ping_timeout)
+    }
+}
+
+/// Clients of protocol 12 and above take an update with a known identity and a new sid as the same person.
+const PROTOCOL_BEFORE_IDENTITY_RECONNECT: i32 = 11;
+
+fn update_cost(info: &proto::ParticipantInfo) -> u32 {
+    u32::try_from(info.encoded_len() / limits::UPDATE_COST_BYTES).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+fn random_trailer(rng: &mut dyn Rng) -> Vec<u8> {
+    let mut trailer = vec![0; 16];
+    rng.fill_bytes(&mut trailer);
+    trailer
+}

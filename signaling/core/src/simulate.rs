@@ -1,0 +1,64 @@
+//! Faults on request: clients test their own reconnect with them.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response::Message, simulate_scenario::Scenario};
+use sfu_api::{Command, ParticipantId};
+
+use crate::{
+    limits,
+    room::{Farewell, Room},
+    session::SimulatedDrop,
+    speakers,
+    timers::Timer,
+    turn::Turn,
+};
+
+impl Room {
+    pub(crate) fn simulate(&mut self, id: ParticipantId, simulate: proto::SimulateScenario, turn: &mut Turn<'_>) {
+        match simulate.scenario {
+            Some(Scenario::SpeakerUpdate(seconds)) => {
+                let lasts = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(limits::SIMULATED_SPEECH);
+                turn.timers.set(Timer::SimulatedSpeech(id), turn.now + lasts);
+                self.tell_simulated_speech(id, true, turn);
+            }
+            // As when the server dies: no word, and nobody there to resume with.
+            Some(Scenario::NodeFailure(_) | Scenario::Migration(_)) => {
+                self.remove(id, DisconnectReason::ServerShutdown, Farewell::Cut, turn)
+            }
+            Some(Scenario::ServerLeave(_)) => {
+                self.remove(id, DisconnectReason::ServerShutdown, Farewell::Leave(Action::Disconnect), turn);
+            }
+            Some(Scenario::LeaveRequestFullReconnect(_)) => self.start_anew(id, DisconnectReason::ClientInitiated, turn),
+            Some(Scenario::SwitchCandidateProtocol(_)) => turn.out.media(Command::RestartIce { participant: id }),
+            Some(Scenario::DisconnectSignalOnResume(_)) => self.plan_drop(id, false, 1, turn),
+            Some(Scenario::DisconnectSignalOnResumeNoMessages(_)) => self.plan_drop(id, true, 3, turn),
+            // The media node has no artificial limit.
+            Some(Scenario::SubscriberBandwidth(_)) | None => turn.counters.unknown_messages += 1,
+        }
+    }
+
+    pub(crate) fn end_simulated_speech(&self, id: ParticipantId, turn: &mut Turn<'_>) {
+        self.tell_simulated_speech(id, false, turn);
+    }
+
+    fn tell_simulated_speech(&self, id: ParticipantId, is_speaking: bool, turn: &mut Turn<'_>) {
+        let Some(participant) = self.members.get(id) else { return };
+        let is_hidden = participant.is_hidden();
+        let conns = self.members.conns(|other| other.id == id || !is_hidden);
+        let speakers = vec![speakers::info(id, is_speaking.then_some(LOUD))];
+        turn.out.broadcast(conns, Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
+    }
+
+    /// LiveKit drops the connection at one resume if messages were sent, at three if not.
+    fn plan_drop(&mut self, id: ParticipantId, before_messages: bool, times_left: u8, turn: &mut Turn<'_>) {
+        if let Some(participant) = self.members.get_mut(id) {
+            participant.session.simulated_drop =
+                Some(SimulatedDrop { until: turn.now + limits::SIMULATION_WINDOW, before_messages, times_left });
+        }
+    }
+}
+
+/// Of 8 steps.
+const LOUD: u8 = 7;

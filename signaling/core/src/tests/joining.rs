@@ -1,0 +1,284 @@
+use livekit_protocol::{DisconnectReason, leave_request::Action, participant_info::State};
+use signaling_api::{ErrorCode, ParticipantKind, RoomConfig};
+
+use super::*;
+
+fn join_response(messages: &[Response]) -> proto::JoinResponse {
+    messages
+        .iter()
+        .find_map(|message| match message {
+            Response::Join(join) => Some(join.clone()),
+            _ => None,
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_newcomer_is_told_the_room_itself_and_the_others_first_of_all() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let (_, track) = world.publish(&alice);
+    let bob = world.join("bob");
+    let messages = world.take(bob.conn);
+    assert!(matches!(messages[0], Response::Join(_)));
+    let join = join_response(&messages);
+    let room = join.room.unwrap();
+    assert_eq!((room.name.as_str(), room.num_participants, room.creation_time_ms), (ROOM, 2, 1_700_000_000_123));
+    assert!(room.sid.starts_with("RM_"));
+    let codecs: Vec<_> = join.enabled_publish_codecs.iter().map(|codec| codec.mime.as_str()).collect();
+    assert_eq!(codecs, ["audio/opus", "video/VP8", "video/H264", "video/rtx"], "what the media node has");
+    assert_eq!(room.enabled_codecs, join.enabled_publish_codecs);
+    let own = join.participant.unwrap();
+    assert_eq!((own.identity.as_str(), own.name.as_str(), own.joined_at_ms), ("bob", "BOB", 1_700_000_000_123));
+    assert_eq!(join.other_participants.len(), 1);
+    assert_eq!(join.other_participants[0].tracks[0].sid, track);
+    assert_eq!((join.ping_interval, join.ping_timeout), (5, 15));
+    assert!(join.subscriber_primary && !join.fast_publish && !join.sif_trailer.is_empty());
+    assert_eq!(join.server_info.unwrap().protocol, crate::PROTOCOL_VERSION);
+}
+
+#[test]
+fn the_others_see_a_newcomer_join_and_become_active() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let bob = world.join("bob");
+    let joined = updates(&world.take(alice.conn));
+    assert_eq!(joined.iter().map(|info| (info.sid.clone(), info.state())).collect::<Vec<_>>(), [(bob.sid.clone(), State::Joined)]);
+    world.transport(&bob, TransportRole::Subscriber, TransportState::Connected);
+    let active = updates(&world.take(alice.conn));
+    assert_eq!(active[0].state(), State::Active);
+    assert!(active[0].version > joined[0].version);
+}
+
+#[test]
+fn the_media_node_learns_of_a_newcomer_before_any_subscription() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let (track, _) = world.publish(&alice);
+    world.take_commands();
+    let bob = world.join("bob");
+    let commands = world.take_commands();
+    assert!(matches!(commands[0], Command::Join { participant, can_subscribe: true, .. } if participant == bob.id));
+    assert!(matches!(commands[1], Command::Subscribe { participant, track: to, .. } if participant == bob.id && to == track));
+}
+
+#[test]
+fn who_may_not_subscribe_publishes_first() {
+    let mut world = World::new();
+    let sender = world.join_as(Grants { can_subscribe: false, ..grants("sender") }, JoinParams::default());
+    assert!(!join_response(world.inbox(sender.conn)).subscriber_primary);
+    world.transport(&sender, TransportRole::Publisher, TransportState::Connected);
+    assert_eq!(world.signaling.participants(ROOM).unwrap()[0].state(), State::Active);
+}
+
+#[test]
+fn a_token_without_the_right_to_join_is_refused_with_a_reason() {
+    for bad in [
+        Grants { room_join: false, ..grants("a") },
+        Grants { room: String::new(), ..grants("a") },
+        Grants { identity: String::new(), ..grants("a") },
+    ] {
+        let mut world = World::new();
+        let conn = world.connect(bad, JoinParams::default());
+        let leave = leave(world.inbox(conn)).unwrap();
+        assert_eq!((leave.reason(), leave.action()), (DisconnectReason::JoinFailure, Action::Disconnect));
+        assert_eq!(world.closed[&conn], CloseReason::Refused(ErrorCode::TokenGrant));
+        assert_eq!(world.signaling.census().rooms, 0);
+    }
+}
+
+#[test]
+fn names_beyond_the_limits_are_refused() {
+    let mut world = World::new();
+    let long = "x".repeat(100_000);
+    for bad in [
+        Grants { identity: long.clone(), ..grants("a") },
+        Grants { name: long.clone(), ..grants("a") },
+        Grants { metadata: long.clone(), ..grants("a") },
+        Grants { attributes: [(long.clone(), String::new())].into(), ..grants("a") },
+    ] {
+        let conn = world.connect(bad, JoinParams::default());
+        assert_eq!(world.closed[&conn], CloseReason::Refused(ErrorCode::BadRequest));
+    }
+}
+
+#[test]
+fn a_full_room_lets_in_nobody_but_agents_and_who_is_in_already() {
+    let mut world = World::with(SignalingConfig { max_participants: 2, ..Default::default() });
+    world.join("alice");
+    world.join("bob");
+    let conn = world.connect(grants("carol"), JoinParams::default());
+    assert_eq!(world.closed[&conn], CloseReason::Refused(ErrorCode::RoomFull));
+    assert_eq!(world.signaling.check_join(&grants("carol"), &JoinParams::default()), Err(ErrorCode::RoomFull));
+    world.join_as(Grants { kind: ParticipantKind::Agent, ..grants("helper") }, JoinParams::default());
+    world.join("alice");
+    assert_eq!(world.present(), ["alice", "bob", "helper"]);
+}
+
+#[test]
+fn a_token_may_ask_for_a_smaller_room_but_not_for_a_larger_one() {
+    let config = |asked| RoomConfig { max_participants: asked, ..Default::default() };
+    let server = SignalingConfig { max_participants: 5, ..Default::default() };
+    for (asked, expected) in [(0, 5), (3, 3), (9, 5)] {
+        assert_eq!(crate::room::RoomSettings::new(&server, &config(asked)).max_participants, expected);
+    }
+}
+
+#[test]
+fn a_server_that_opens_no_rooms_by_itself_needs_the_right_to_create_one() {
+    let mut world = World::with(SignalingConfig { auto_create_rooms: false, ..Default::default() });
+    let conn = world.connect(grants("alice"), JoinParams::default());
+    assert_eq!(world.closed[&conn], CloseReason::Refused(ErrorCode::RoomNotFound));
+    world.join_as(Grants { room_create: true, ..grants("host") }, JoinParams::default());
+    world.join("alice");
+    assert_eq!(world.present(), ["alice", "host"]);
+}
+
+#[test]
+fn a_server_at_its_limits_opens_no_room_and_lets_nobody_in() {
+    let mut world = World::with(SignalingConfig { max_rooms: 1, max_total_participants: 2, ..Default::default() });
+    world.join("alice");
+    let elsewhere = world.connect(Grants { room: "other".to_owned(), ..grants("bob") }, JoinParams::default());
+    assert_eq!(world.closed[&elsewhere], CloseReason::Refused(ErrorCode::RoomLimit));
+    world.join("bob");
+    let third = world.connect(grants("carol"), JoinParams::default());
+    assert_eq!(world.closed[&third], CloseReason::Refused(ErrorCode::ParticipantLimit));
+}
+
+#[test]
+fn the_same_identity_again_replaces_the_earlier_session() {
+    let mut world = World::new();
+    let watcher = world.active("watcher");
+    let old_watcher = world.join_as(grants("old"), protocol(11));
+    let first = world.active("alice");
+    world.take(watcher.conn);
+    world.take(old_watcher.conn);
+    let second = world.join("alice");
+
+    let goodbye = leave(&world.take(first.conn)).unwrap();
+    assert_eq!((goodbye.reason(), goodbye.action()), (DisconnectReason::DuplicateIdentity, Action::Disconnect));
+    assert_eq!(world.closed[&first.conn], CloseReason::Left);
+    assert_ne!(first.sid, second.sid);
+    assert_eq!(world.present(), ["alice", "old", "watcher"]);
+    // A newer client takes the new sid as the replacement; an older one is told of the departure too.
+    let seen = updates(&world.take(watcher.conn));
+    assert_eq!(seen.iter().map(|info| (&info.sid, info.state())).collect::<Vec<_>>(), [(&second.sid, State::Joined)]);
+    let seen = updates(&world.take(old_watcher.conn));
+    assert_eq!(
+        seen.iter().map(|info| (&info.sid, info.state())).collect::<Vec<_>>(),
+        [(&first.sid, State::Disconnected), (&second.sid, State::Joined)]
+    );
+}
+
+#[test]
+fn a_client_that_leaves_is_gone_at_once_for_everybody() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let bob = world.active("bob");
+    world.take(alice.conn);
+    world.take_commands();
+    world.send(bob.conn, Request::Leave(proto::LeaveRequest::default()));
+    let seen = updates(&world.take(alice.conn));
+    assert_eq!(
+        (seen[0].sid.as_str(), seen[0].state(), seen[0].disconnect_reason()),
+        (bob.sid.as_str(), State::Disconnected, DisconnectReason::ClientInitiated)
+    );
+    assert!(world.take_commands().contains(&Command::Leave { participant: bob.id }));
+    assert_eq!(world.closed[&bob.conn], CloseReason::Left);
+    assert_eq!(world.present(), ["alice"]);
+}
+
+#[test]
+fn hidden_participants_are_seen_by_nobody_and_see_everybody() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let spy = world.join_as(Grants { hidden: true, ..grants("spy") }, JoinParams::default());
+    assert_eq!(join_response(world.inbox(spy.conn)).other_participants.len(), 1);
+    world.transport(&spy, TransportRole::Subscriber, TransportState::Connected);
+    world.advance(Duration::from_secs(1));
+    world.send(spy.conn, Request::Leave(proto::LeaveRequest::default()));
+    assert_eq!(updates(&world.take(alice.conn)), []);
+    let bob = world.join("bob");
+    assert_eq!(join_response(world.inbox(bob.conn)).other_participants.len(), 1);
+    assert_eq!(join_response(world.inbox(bob.conn)).room.unwrap().num_participants, 2);
+}
+
+#[test]
+fn who_never_connects_its_transport_is_removed_and_told_why() {
+    let mut world = World::new();
+    let alice = world.join("alice");
+    world.advance_alive(Duration::from_secs(59), &[&alice]);
+    assert_eq!(world.present(), ["alice"]);
+    world.advance_alive(Duration::from_secs(2), &[&alice]);
+    assert_eq!(leave(world.inbox(alice.conn)).unwrap().reason(), DisconnectReason::JoinFailure);
+    assert_eq!(world.signaling.participants(ROOM).map(|all| all.len()), Some(0));
+}
+
+#[test]
+fn a_room_stays_for_the_departure_time_and_then_closes() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let sid = world.signaling.rooms()[0].sid.clone();
+    world.send(alice.conn, Request::Leave(proto::LeaveRequest::default()));
+    world.advance(Duration::from_secs(19));
+    assert_eq!(world.signaling.rooms()[0].sid, sid);
+    let alice = world.active("alice");
+    assert_eq!(world.signaling.rooms()[0].sid, sid, "a room that is joined again in time is the same room");
+    world.send(alice.conn, Request::Leave(proto::LeaveRequest::default()));
+    world.advance(Duration::from_secs(21));
+    assert_eq!(world.signaling.census(), crate::Census::default());
+    assert_eq!(world.signaling.next_timeout(), None, "nothing is left behind");
+}
+
+#[test]
+fn agents_do_not_keep_a_room_open() {
+    let mut world = World::new();
+    let agent = world.join_as(Grants { kind: ParticipantKind::Agent, ..grants("helper") }, JoinParams::default());
+    world.transport(&agent, TransportRole::Subscriber, TransportState::Connected);
+    let alice = world.active("alice");
+    world.send(alice.conn, Request::Leave(proto::LeaveRequest::default()));
+    world.advance_alive(Duration::from_secs(21), &[&agent]);
+    assert_eq!(leave(world.inbox(agent.conn)).unwrap().reason(), DisconnectReason::RoomClosed);
+    assert_eq!(world.signaling.census().rooms, 0);
+}
+
+#[test]
+fn everybody_learns_the_new_number_of_participants_once() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    world.advance(Duration::from_secs(1));
+    world.take(alice.conn);
+    for name in ["b", "c", "d"] {
+        world.active(name);
+    }
+    world.advance(Duration::from_secs(1));
+    let rooms: Vec<_> = world
+        .take(alice.conn)
+        .into_iter()
+        .filter_map(|message| match message {
+            Response::RoomUpdate(update) => update.room.map(|room| room.num_participants),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rooms, [4]);
+}
+
+#[test]
+fn every_change_of_a_room_has_a_higher_number() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let mut last = world.signaling.room_sequence(ROOM).unwrap();
+    let mut expect_growth = |world: &World| {
+        let number = world.signaling.room_sequence(ROOM).unwrap();
+        assert!(number > last);
+        last = number;
+    };
+    let (_, sid) = world.publish(&alice);
+    expect_growth(&world);
+    world.send(alice.conn, Request::Mute(proto::MuteTrackRequest { sid, muted: true }));
+    expect_growth(&world);
+    let bob = world.active("bob");
+    expect_growth(&world);
+    world.send(bob.conn, Request::Leave(proto::LeaveRequest::default()));
+    expect_growth(&world);
+}

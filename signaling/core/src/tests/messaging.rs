@@ -1,0 +1,109 @@
+use livekit_protocol::data_packet::Value;
+use prost::Message;
+use sfu_api::{Delivery, RoomId, Speaker};
+
+use super::*;
+
+fn text(to: &[&str]) -> Vec<u8> {
+    let user = proto::UserPacket { payload: b"hi".to_vec(), ..Default::default() };
+    let destination_identities = to.iter().map(|name| (*name).to_owned()).collect();
+    proto::DataPacket { value: Some(Value::User(user)), destination_identities, ..Default::default() }.encode_to_vec()
+}
+
+fn sent(world: &mut World) -> Vec<(Vec<ParticipantId>, proto::DataPacket)> {
+    let send = |command| match command {
+        Command::SendData { to, payload, .. } => Some((to, proto::DataPacket::decode(payload.as_slice()).unwrap())),
+        _ => None,
+    };
+    world.take_commands().into_iter().filter_map(send).collect()
+}
+
+fn room_id(world: &World) -> RoomId {
+    world
+        .commands
+        .iter()
+        .find_map(|command| match command {
+            Command::Join { room, .. } => Some(*room),
+            _ => None,
+        })
+        .unwrap()
+}
+
+fn speakers(messages: &[Response]) -> Vec<(String, bool)> {
+    let changed = |message: &Response| match message {
+        Response::SpeakersChanged(changed) => Some(changed.speakers.clone()),
+        _ => None,
+    };
+    messages.iter().filter_map(changed).flatten().map(|info| (info.sid, info.active)).collect()
+}
+
+#[test]
+fn a_message_goes_to_all_others_or_to_those_it_names() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let bob = world.active("bob");
+    let spy = world.join_as(Grants { hidden: true, ..grants("spy") }, JoinParams::default());
+    world.media(Event::Data { participant: alice.id, delivery: Delivery::Reliable, payload: text(&[]) });
+    let mut everyone = vec![bob.id, spy.id];
+    everyone.sort();
+    let to_all = sent(&mut world);
+    assert_eq!(to_all[0].0, everyone);
+    assert_eq!(to_all[0].1.participant_identity, "alice");
+    world.media(Event::Data { participant: alice.id, delivery: Delivery::Lossy, payload: text(&["bob", "alice", "nobody"]) });
+    assert_eq!(sent(&mut world)[0].0, [bob.id]);
+    world.media(Event::Data { participant: alice.id, delivery: Delivery::Lossy, payload: text(&["nobody"]) });
+    assert_eq!(sent(&mut world).len(), 0);
+}
+
+#[test]
+fn who_may_not_send_data_is_not_heard_and_nonsense_is_counted() {
+    let mut world = World::new();
+    world.active("bob");
+    let mute = world.join_as(Grants { can_publish_data: false, ..grants("mute") }, JoinParams::default());
+    world.media(Event::Data { participant: mute.id, delivery: Delivery::Reliable, payload: text(&[]) });
+    let alice = world.active("alice");
+    world.media(Event::Data { participant: alice.id, delivery: Delivery::Reliable, payload: vec![0xff; 9] });
+    assert_eq!(sent(&mut world).len(), 0);
+    let counters = world.signaling.counters();
+    assert_eq!((counters.data_refused, counters.data_malformed), (1, 1));
+}
+
+#[test]
+fn everybody_hears_who_begins_and_who_ends_to_speak() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let bob = world.active("bob");
+    world.take(alice.conn);
+    let room = room_id(&world);
+    let speaker = Speaker { participant: bob.id, level: 0.7 };
+    world.media(Event::Speakers { room, speakers: vec![speaker] });
+    assert_eq!(speakers(&world.take(alice.conn)), [(bob.sid.clone(), true)]);
+    assert_eq!(speakers(&world.take(bob.conn)), [(bob.sid.clone(), true)], "the speaker too");
+    world.media(Event::Speakers { room, speakers: vec![speaker] });
+    assert_eq!(speakers(&world.take(alice.conn)), []);
+    let carol = world.join("carol");
+    world.transport(&carol, TransportRole::Subscriber, TransportState::Connected);
+    assert_eq!(speakers(&world.take(carol.conn)), [(bob.sid.clone(), true)], "a newcomer learns who speaks");
+    world.media(Event::Speakers { room, speakers: vec![] });
+    assert_eq!(speakers(&world.take(alice.conn)), [(bob.sid, false)]);
+}
+
+#[test]
+fn a_hidden_speaker_is_not_shown() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let spy = world.join_as(Grants { hidden: true, ..grants("spy") }, JoinParams::default());
+    let room = room_id(&world);
+    world.media(Event::Speakers { room, speakers: vec![Speaker { participant: spy.id, level: 1.0 }] });
+    assert_eq!(speakers(&world.take(alice.conn)), []);
+}
+
+#[test]
+fn events_about_what_is_gone_are_counted_and_do_nothing() {
+    let mut world = World::new();
+    let nobody = ParticipantId(99);
+    world.media(Event::Answer { participant: nobody, id: 1, sdp: String::new() });
+    world.media(Event::Speakers { room: RoomId(99), speakers: vec![] });
+    world.media(Event::Data { participant: nobody, delivery: Delivery::Lossy, payload: text(&[]) });
+    assert_eq!(world.signaling.counters().stale_events, 3);
+}

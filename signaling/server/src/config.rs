@@ -1,0 +1,154 @@
+//! What an operator can set about the signaling server, as values with units; text formats are the caller's business.
+//!
+//! Every bound here says what happens at it. Not here: room limits (`signaling_core::SignalingConfig`), which are the
+//! same whatever the transport, and TLS, which ends before this server.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use signaling_api::Secret;
+use signaling_core::SignalingConfig;
+
+use crate::proxy::IpPrefix;
+
+/// Everything [`crate::Server::serve`] needs to know.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Address of HTTP and WebSocket; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Who may mint access tokens.
+    pub keys: ApiKeys,
+    /// Reverse proxies whose `X-Forwarded-For` is believed; empty: nobody's.
+    pub trusted_proxies: Vec<IpPrefix>,
+    /// Bounds of this server.
+    pub limits: ServerLimits,
+    /// Token endpoint of the web demo. None: it does not exist.
+    pub demo: Option<DemoConfig>,
+    /// False: `/metrics` does not exist on this address.
+    pub is_metrics_exposed: bool,
+    /// Rooms and sessions.
+    pub signaling: SignalingConfig,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7880),
+            keys: ApiKeys::default(),
+            trusted_proxies: Vec::new(),
+            limits: ServerLimits::default(),
+            demo: None,
+            is_metrics_exposed: true,
+            signaling: SignalingConfig::default(),
+        }
+    }
+}
+
+/// API keys with their secrets. An access token names its key in `iss`.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys(BTreeMap<String, Secret>);
+
+impl ApiKeys {
+    /// One key, as in development.
+    #[must_use]
+    pub fn single(key: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self(BTreeMap::from([(key.into(), Secret::new(secret))]))
+    }
+
+    /// The secret of a key.
+    #[must_use]
+    pub fn secret(&self, key: &str) -> Option<&Secret> {
+        self.0.get(key)
+    }
+
+    /// The key that this server signs with itself: the first in alphabetical order.
+    #[must_use]
+    pub fn signing(&self) -> Option<(&str, &Secret)> {
+        self.0.iter().next().map(|(key, secret)| (key.as_str(), secret))
+    }
+}
+
+impl FromIterator<(String, Secret)> for ApiKeys {
+    fn from_iter<I: IntoIterator<Item = (String, Secret)>>(keys: I) -> Self {
+        Self(keys.into_iter().collect())
+    }
+}
+
+/// So many at once, then so many a second.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rate {
+    /// Long-term average.
+    pub per_second: f64,
+    /// What a newcomer may do at once.
+    pub burst: u32,
+}
+
+/// Bounds of the server; a client that reaches one gets the refusal named here.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// Open TCP connections; more are closed as they are accepted.
+    pub max_connections: usize,
+    /// Open WebSockets from one address (IPv6: one /64); more get 429 `too-many-connections`.
+    pub sockets_per_ip: usize,
+    /// Joins and resumes from one address; more get 429 `join-rate`.
+    pub joins_per_ip: Rate,
+    /// Addresses remembered by the two limits above; a stranger beyond that gets 503 `overloaded`.
+    pub tracked_ips: usize,
+    /// Largest WebSocket message; a larger one closes its connection with code 1009.
+    pub max_message_bytes: usize,
+    /// Undecodable messages that a connection may send; the next one closes it with code 1007.
+    pub malformed_messages: u32,
+    /// Messages of one connection; more wait in the client's own socket.
+    pub requests: Rate,
+    /// Messages waiting to be written to one client; at the bound the client is too slow and is closed with code 1008.
+    pub send_queue_messages: usize,
+    /// Bytes of these messages, with the same consequence.
+    pub send_queue_bytes: usize,
+    /// Time that one write may take before the client is too slow.
+    pub write_timeout: Duration,
+    /// WebSocket pings leave at this pace.
+    pub ping_interval: Duration,
+    /// A client that sent nothing, not even a pong, for so long is gone.
+    pub idle_timeout: Duration,
+    /// Time for the headers of an HTTP request.
+    pub header_timeout: Duration,
+    /// Messages between all sockets and the signaling loop; at the bound the sockets stop reading.
+    pub inbox_messages: usize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            sockets_per_ip: 512,
+            joins_per_ip: Rate { per_second: 20.0, burst: 200 },
+            tracked_ips: 65_536,
+            max_message_bytes: 256 * 1024,
+            malformed_messages: 7,
+            requests: Rate { per_second: 100.0, burst: 500 },
+            send_queue_messages: 1024,
+            send_queue_bytes: 4 * 1024 * 1024,
+            write_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(10),
+            inbox_messages: 1024,
+        }
+    }
+}
+
+/// The demo's token endpoint gives anyone who can reach it a place in any room: for development only.
+#[derive(Clone, Debug)]
+pub struct DemoConfig {
+    /// Life of the tokens.
+    pub token_ttl: Duration,
+    /// Tokens for one address; more get 429 `token-rate`.
+    pub tokens_per_ip: Rate,
+}
+
+impl Default for DemoConfig {
+    fn default() -> Self {
+        Self { token_ttl: Duration::from_secs(6 * 3600), tokens_per_ip: Rate { per_second: 2.0, burst: 60 } }
+    }
+}

@@ -1,0 +1,102 @@
+//! Refusals over HTTP: problem+json for machines, plain text for LiveKit's SDKs, which show the body to the user.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use signaling_api::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
+
+use crate::auth::AuthError;
+
+/// A refusal, before its form is chosen.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: ErrorCode,
+    detail: String,
+    retry_after: Option<Duration>,
+}
+
+impl Refused {
+    /// With what is wrong this time.
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retry_after: None }
+    }
+
+    /// The same may work after this time.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// `code: detail` as text, for SDKs. livekit-client shows the text of 401 and 403 only, and takes neither as a reason
+    /// to try again (`SignalClient.ts`, handleConnectionError), so a full room is answered with 403 here.
+    pub(crate) fn into_text(self) -> Response {
+        let status = if self.code == ErrorCode::RoomFull { StatusCode::FORBIDDEN } else { self.status() };
+        let body = format!("{}: {}", self.code, self.detail);
+        self.with_headers((status, body).into_response())
+    }
+
+    /// As a problem document.
+    pub(crate) fn into_problem(self) -> Response {
+        let problem = Problem {
+            retry_after_ms: self.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            ..Problem::new(self.code, self.detail.clone())
+        };
+        self.with_headers(problem_response(self.status(), &problem))
+    }
+
+    fn with_headers(&self, mut response: Response) -> Response {
+        if let Some(wait) = self.retry_after {
+            // RFC 9110 §10.2.3: whole seconds, so round up
+            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+impl From<AuthError> for Refused {
+    fn from(error: AuthError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+/// No such path.
+pub(crate) async fn not_found() -> Response {
+    plain(StatusCode::NOT_FOUND, "not-found", "no such path", "there is nothing at this path")
+}
+
+/// The path exists, but not for this method.
+pub(crate) async fn method_not_allowed() -> Response {
+    plain(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "method not allowed", "this path does not take this method")
+}
+
+/// The path is a WebSocket's.
+pub(crate) fn upgrade_required() -> Response {
+    let mut response =
+        plain(StatusCode::UPGRADE_REQUIRED, "upgrade-required", "upgrade required", "this path takes WebSocket connections only");
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    response
+}
+
+/// Problems of HTTP itself; no [`ErrorCode`] stands for them because no session can meet them.
+fn plain(status: StatusCode, code: &str, title: &str, detail: &str) -> Response {
+    let problem = Problem {
+        kind: "about:blank".to_owned(),
+        title: title.to_owned(),
+        status: status.as_u16(),
+        code: code.to_owned(),
+        detail: detail.to_owned(),
+        retry_after_ms: None,
+    };
+    problem_response(status, &problem)
+}
+
+fn problem_response(status: StatusCode, problem: &Problem) -> Response {
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, PROBLEM_CONTENT_TYPE)], body).into_response()
+}

@@ -1,0 +1,144 @@
+//! HTTP and WebSocket around the signaling core: tokens, limits, health, metrics and the web demo's files.
+//!
+//! In: a [`ServerConfig`] and a [`MediaLink`]. Out: a running [`Server`]. It names no media engine: commands and events
+//! are the plain values of `sfu-api`, so the node may be in this process or on another machine.
+
+pub mod auth;
+mod codec;
+pub mod config;
+mod gate;
+mod http;
+mod media;
+mod metrics;
+mod net;
+mod proxy;
+mod query;
+mod ws;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::Registry;
+use rand::rngs::StdRng;
+use signaling_core::Signaling;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+pub use config::{ApiKeys, DemoConfig, Rate, ServerConfig, ServerLimits};
+pub use media::MediaLink;
+pub use proxy::{InvalidPrefix, IpPrefix};
+pub use signaling_core::SignalingConfig;
+
+use gate::Gate;
+use http::App;
+use metrics::Metrics;
+use ws::{Heartbeat, SignalingLoop};
+
+/// A server that accepts connections.
+#[derive(Debug)]
+pub struct Server {
+    local_addr: SocketAddr,
+    accepting: JoinHandle<()>,
+    signaling: JoinHandle<()>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address is taken or not of this machine.
+    #[error("can't listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another server uses the same registry.
+    #[error("metrics can't be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Server {
+    /// Starts a server on the current Tokio runtime. It runs until `shutdown` completes; clients are then told to come
+    /// back later, and [`Server::stopped`] returns.
+    ///
+    /// # Errors
+    /// The address or the metrics can't be had.
+    pub async fn serve(
+        config: ServerConfig,
+        media: MediaLink,
+        registry: Registry,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Self, ServeError> {
+        let listen_error = |source| ServeError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+        let metrics = Metrics::register(&registry)?;
+
+        let (stop, is_stopping) = watch::channel(false);
+        tokio::spawn(async move {
+            shutdown.await;
+            stop.send_replace(true);
+            // the receivers see an error once the sender is gone: keep it as long as one of them lives
+            stop.closed().await;
+        });
+
+        let limits = config.limits.clone();
+        let heartbeat = Heartbeat::new();
+        let (inbox_in, inbox) = mpsc::channel(limits.inbox_messages.max(1));
+        let signaling = SignalingLoop::new(
+            Signaling::new(config.signaling.clone()),
+            media,
+            config.keys.clone(),
+            rand::make_rng::<StdRng>(),
+            metrics.clone(),
+            heartbeat.clone(),
+        );
+        let signaling = tokio::spawn(signaling.run(inbox, is_stopping.clone()));
+
+        let demo_rate = config.demo.as_ref().map_or(Rate { per_second: 0.0, burst: 0 }, |demo| demo.tokens_per_ip);
+        let app = Arc::new(App {
+            sockets: Gate::new(limits.sockets_per_ip, limits.joins_per_ip, limits.tracked_ips),
+            demo_tokens: Gate::new(usize::MAX, demo_rate, limits.tracked_ips),
+            config,
+            inbox: inbox_in,
+            metrics,
+            registry,
+            heartbeat,
+            is_stopping: is_stopping.clone(),
+            next_connection: AtomicU64::new(1),
+        });
+        let accepting = tokio::spawn(net::accept_loop(listener, http::router(app), limits, is_stopping));
+        info!(%local_addr, "signaling server is listening");
+        Ok(Self { local_addr, accepting, signaling })
+    }
+
+    /// Where it listens; with port 0 in the config, the port that the system chose.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Returns when the server has stopped: after `shutdown`, or when one of its tasks died, which is a bug.
+    pub async fn stopped(self) {
+        // the signaling loop outlives the connections, so nothing is left to accept for when it ends
+        if let Err(error) = self.signaling.await {
+            error!(%error, "the signaling loop died");
+        }
+        self.accepting.abort();
+        let _ = self.accepting.await;
+    }
+}
+
+/// Time since the Unix epoch; zero on a machine whose clock is before it.
+#[must_use]
+pub fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

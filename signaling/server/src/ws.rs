@@ -1,0 +1,352 @@
+//! Owns every room and every signaling connection, and reads the clock for them: the one loop of this server.
+//!
+//! In: arrivals, messages and departures from the socket tasks; events from the media nodes. Out: messages to the socket
+//! tasks, commands to the nodes.
+//! Invariants: nothing here waits for a client: a connection whose queue is full is dropped and the rooms learn that it
+//! closed; each connection's [`Input::Connect`] is followed by exactly one end, either from the rooms or from the socket.
+//! Not here: frames and their encodings (`ws/socket.rs`), who may connect (`http/rtc.rs`).
+
+pub(crate) mod socket;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, close_code};
+use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
+use rand::rngs::StdRng;
+use signaling_api::{ErrorCode, Grants};
+use signaling_core::{CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+use tracing::{debug, error, info};
+
+use crate::auth;
+use crate::codec::Response;
+use crate::config::ApiKeys;
+use crate::media::MediaLink;
+use crate::metrics::Metrics;
+use crate::net::stopping;
+use crate::unix_now;
+
+/// What request handlers and socket tasks say.
+pub(crate) enum ToLoop {
+    /// Would a join work as things are?
+    Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<(), ErrorCode>> },
+    /// A client is there; its token is verified.
+    Connect(Box<Newcomer>),
+    /// It sent a message.
+    Message { conn: ConnId, request: SignalRequest },
+    /// It is gone. Nothing follows.
+    Closed { conn: ConnId },
+}
+
+/// A client that just connected.
+pub(crate) struct Newcomer {
+    pub(crate) conn: ConnId,
+    pub(crate) grants: Grants,
+    pub(crate) request: JoinParams,
+    pub(crate) remote_ip: IpAddr,
+    pub(crate) outbox: Outbox,
+}
+
+/// The loop's end of a connection.
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Outgoing>,
+    queued_bytes: Arc<AtomicUsize>,
+    is_dropped: Arc<Notify>,
+    max_bytes: usize,
+}
+
+/// To a socket task.
+pub(crate) enum Outgoing {
+    /// To be written.
+    Message(Arc<Response>),
+    /// Write what came before, then close.
+    Close(SocketEnd),
+}
+
+impl Outbox {
+    /// False: the client is too slow.
+    fn push(&self, response: &Arc<Response>) -> bool {
+        let queued = self.queued_bytes.fetch_add(response.size(), Ordering::Relaxed);
+        let has_room = queued.saturating_add(response.size()) <= self.max_bytes;
+        has_room && self.queue.try_send(Outgoing::Message(Arc::clone(response))).is_ok()
+    }
+
+    /// Ends the connection after what is queued, or at once if the queue is full.
+    fn close(self, end: SocketEnd) {
+        if self.queue.try_send(Outgoing::Close(end)).is_err() {
+            self.is_dropped.notify_one();
+        }
+    }
+
+    /// Ends the connection at once.
+    fn drop_slow(self) {
+        self.is_dropped.notify_one();
+    }
+}
+
+/// Why a connection ended; the words are metric labels and never change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SocketEnd {
+    /// The client closed it.
+    Client,
+    /// TCP ended without a close frame.
+    Lost,
+    /// Nothing came for too long.
+    Idle,
+    /// The client does not read what it is sent.
+    Slow,
+    /// A message above the limit.
+    Oversized,
+    /// Too many messages that are no signaling messages, or text that is not UTF-8.
+    Malformed,
+    /// A violation of RFC 6455.
+    Protocol,
+    /// The rooms decided so.
+    Session(CloseReason),
+    /// The server goes down.
+    Shutdown,
+}
+
+impl SocketEnd {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Lost => "lost",
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+            Self::Oversized => "oversized",
+            Self::Malformed => "malformed",
+            Self::Protocol => "protocol",
+            Self::Session(reason) => reason.as_str(),
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// None: there is nobody to tell.
+    fn close_frame(self) -> Option<CloseFrame> {
+        // RFC 6455 §7.4.1; any code but 1000 makes clients try to resume
+        let code = match self {
+            Self::Client | Self::Lost => return None,
+            Self::Idle | Self::Shutdown => close_code::AWAY,
+            Self::Slow => close_code::POLICY,
+            Self::Oversized => close_code::SIZE,
+            Self::Malformed => close_code::INVALID,
+            Self::Protocol => close_code::PROTOCOL,
+            Self::Session(reason) => reason.websocket_code(),
+        };
+        Some(CloseFrame { code, reason: self.as_str().into() })
+    }
+}
+
+/// Says when the loop last turned; read by `/livez`.
+#[derive(Clone)]
+pub(crate) struct Heartbeat {
+    started: Instant,
+    beat_ms: Arc<AtomicU64>,
+}
+
+impl Heartbeat {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), beat_ms: Arc::default() }
+    }
+
+    /// Time since the last turn.
+    pub(crate) fn age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Ordering::Relaxed)))
+    }
+
+    fn beat(&self, now: Instant) {
+        let since_start = now.saturating_duration_since(self.started).as_millis();
+        self.beat_ms.store(u64::try_from(since_start).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// The loop's state.
+pub(crate) struct SignalingLoop {
+    signaling: Signaling,
+    connections: HashMap<ConnId, Connection>,
+    media: MediaLink,
+    keys: ApiKeys,
+    rng: StdRng,
+    metrics: Metrics,
+    reported: Counters,
+    heartbeat: Heartbeat,
+}
+
+struct Connection {
+    outbox: Outbox,
+    /// What its first message will answer; None once it has been answered.
+    awaits: Option<Attempt>,
+}
+
+#[derive(Clone, Copy)]
+enum Attempt {
+    Join,
+    Resume,
+}
+
+impl SignalingLoop {
+    pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, metrics: Metrics, heartbeat: Heartbeat) -> Self {
+        Self { signaling, connections: HashMap::new(), media, keys, rng, metrics, reported: Counters::default(), heartbeat }
+    }
+
+    /// Runs until `is_stopping` turns true and every connection has ended, or the grace period is over.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<ToLoop>, mut is_stopping: watch::Receiver<bool>) {
+        let mut stop_at = None;
+        let mut has_media = true;
+        let mut report_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            self.heartbeat.beat(now);
+            if now >= report_at {
+                report_at = now + HEARTBEAT;
+                self.report();
+            }
+            if stop_at.is_some_and(|at| now >= at) {
+                return;
+            }
+            let wake_at = self.signaling.next_timeout().map_or(now + HEARTBEAT, |at| at.min(now + HEARTBEAT));
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.receive(message),
+                    None => return,
+                },
+                event = self.media.events.recv(), if has_media => match event {
+                    Some(event) => self.input(Input::Media(event)),
+                    None => {
+                        // calls that are up can't be told anything any more, but their rooms still work
+                        error!("the media node is gone");
+                        has_media = false;
+                    }
+                },
+                () = sleep_until(wake_at.into()) => self.signaling.handle_timeout(Instant::now(), unix_now(), &mut self.rng),
+                () = stopping(&mut is_stopping), if stop_at.is_none() => {
+                    stop_at = Some(Instant::now() + SHUTDOWN_GRACE);
+                    self.say_goodbye();
+                }
+            }
+            self.deliver();
+        }
+    }
+
+    fn receive(&mut self, message: ToLoop) {
+        match message {
+            ToLoop::Check { grants, request, reply } => {
+                // who asked may be gone by now
+                let _ = reply.send(self.signaling.check_join(&grants, &request));
+            }
+            ToLoop::Connect(newcomer) => {
+                let Newcomer { conn, grants, request, remote_ip, outbox } = *newcomer;
+                let awaits = Some(if request.reconnect { Attempt::Resume } else { Attempt::Join });
+                self.connections.insert(conn, Connection { outbox, awaits });
+                self.input(Input::Connect { conn, grants, request, remote_ip });
+            }
+            // what a dropped connection still had in its pipe is not heard
+            ToLoop::Message { conn, request } if self.connections.contains_key(&conn) => {
+                self.metrics.messages_in.inc();
+                self.input(Input::Message { conn, request });
+            }
+            ToLoop::Message { .. } => {}
+            ToLoop::Closed { conn } => {
+                if let Some(connection) = self.connections.remove(&conn) {
+                    self.answered(connection.awaits, Some("client-left"));
+                    self.input(Input::Closed { conn });
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.signaling.handle(input, Instant::now(), unix_now(), &mut self.rng);
+    }
+
+    /// Hands out everything that the rooms have decided.
+    fn deliver(&mut self) {
+        while let Some(output) = self.signaling.poll() {
+            match output {
+                Output::Send { conn, response } => {
+                    let is_welcome = is_welcome(&response);
+                    self.send(conn, &Arc::new(Response::new(response)));
+                    if is_welcome && let Some(connection) = self.connections.get_mut(&conn) {
+                        let attempt = connection.awaits.take();
+                        self.answered(attempt, None);
+                    }
+                }
+                Output::Broadcast { conns, response } => {
+                    let response = Arc::new(Response::new(response));
+                    for conn in conns {
+                        self.send(conn, &response);
+                    }
+                }
+                Output::Close { conn, reason } => {
+                    if let Some(connection) = self.connections.remove(&conn) {
+                        self.answered(connection.awaits, Some(reason.as_str()));
+                        connection.outbox.close(SocketEnd::Session(reason));
+                    }
+                }
+                Output::RefreshToken { conn, grants } => self.refresh_token(conn, &grants),
+                Output::Media(command) => self.media.command(command),
+            }
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, response: &Arc<Response>) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        if connection.outbox.push(response) {
+            self.metrics.messages_out.inc();
+        } else if let Some(connection) = self.connections.remove(&conn) {
+            debug!(?conn, "a client does not read what it is sent");
+            self.answered(connection.awaits, Some(SocketEnd::Slow.as_str()));
+            connection.outbox.drop_slow();
+            self.input(Input::Closed { conn });
+        }
+    }
+
+    fn refresh_token(&mut self, conn: ConnId, grants: &Grants) {
+        match auth::refresh(&self.keys, grants, unix_now()) {
+            Ok(token) => {
+                let message = Some(signal_response::Message::RefreshToken(token));
+                self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
+            }
+            Err(error) => error!(%error, "a token was not refreshed"),
+        }
+    }
+
+    fn answered(&self, attempt: Option<Attempt>, refused: Option<&str>) {
+        if let Some(attempt) = attempt {
+            self.metrics.attempt(matches!(attempt, Attempt::Resume), refused);
+        }
+    }
+
+    /// Everyone is told to join anew, which works once this server is back or another one takes over.
+    fn say_goodbye(&mut self) {
+        info!(connections = self.connections.len(), "shutting down");
+        self.signaling.drain(Instant::now(), unix_now(), &mut self.rng);
+        self.deliver();
+        // those who resumed nothing and joined nothing
+        for (_, connection) in std::mem::take(&mut self.connections) {
+            self.answered(connection.awaits, Some(SocketEnd::Shutdown.as_str()));
+            connection.outbox.close(SocketEnd::Shutdown);
+        }
+    }
+
+    fn report(&mut self) {
+        self.metrics.census(&self.signaling.census());
+        let counters = self.signaling.counters();
+        self.metrics.count_since(&std::mem::replace(&mut self.reported, counters), &counters);
+    }
+}
+
+fn is_welcome(response: &SignalResponse) -> bool {
+    matches!(response.message, Some(signal_response::Message::Join(_) | signal_response::Message::Reconnect(_)))
+}
+
+/// The loop turns at least so often; `/livez` counts on it.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Time for the last messages to be written.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

@@ -1,0 +1,10 @@
+//! The server from outside: a real one on a port of its own, `tokio-tungstenite` as the client, a media node that is a
+//! pair of channels.
+
+#![allow(clippy::unwrap_used)]
+
+mod door;
+mod frames;
+mod harness;
+mod pages;
+mod sessions;

@@ -1,0 +1,126 @@
+//! What a browser and an operator see.
+
+use signaling_server::{DemoConfig, Rate};
+
+use crate::harness::{TestServer, token};
+
+#[tokio::test]
+async fn the_start_page_is_html_that_is_asked_for_again() {
+    let server = TestServer::start().await;
+    let page = server.get("/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.body.contains("<title>"));
+    assert!(["no-cache", "no-store"].contains(&page.header("cache-control")));
+    assert_eq!(page.header("access-control-allow-origin"), "", "the page is not an API");
+}
+
+#[tokio::test]
+async fn no_other_site_may_frame_the_page_or_run_scripts_in_it() {
+    let server = TestServer::start().await;
+    let page = server.get("/").await;
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("frame-ancestors 'self'"), "{policy}");
+    assert!(["default-src 'self'", "default-src 'none'"].contains(&policy.split(';').next().unwrap_or_default()), "{policy}");
+    assert!(!policy.contains("script-src"), "the default holds for scripts: {policy}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_document() {
+    let server = TestServer::start().await;
+    for path in ["/nothing", "/assets/nothing.js", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/assets/..%2f..%2fpackage.json", "/.git/config"]
+    {
+        let reply = server.get(path).await;
+        assert_eq!((reply.status, reply.header("content-type")), (404, "application/problem+json"), "{path}");
+        assert_eq!(reply.json()["code"], "not-found");
+    }
+    let reply = server.http("DELETE", "/livez", &[], "").await;
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (405, Some("method-not-allowed")));
+}
+
+#[tokio::test]
+async fn an_operator_sees_life_readiness_and_metrics() {
+    let server = TestServer::start().await;
+    assert_eq!((server.get("/livez").await.status, server.get("/readyz").await.status), (200, 200));
+    let (_client, _) = server.join("alice", "lobby").await;
+    let metrics = server.get("/metrics").await;
+    assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"), "{}", metrics.header("content-type"));
+    assert!(metrics.body.contains("sluice_signaling_connections 1"));
+    server.until_metric("sluice_signaling_rooms", 1).await;
+    server.until_metric("sluice_signaling_participants", 1).await;
+    assert!(!metrics.body.contains("alice") && !metrics.body.contains("lobby"), "names in metrics");
+}
+
+#[tokio::test]
+async fn metrics_can_be_kept_from_this_address() {
+    let server = TestServer::with(|config| config.is_metrics_exposed = false).await;
+    assert_eq!(server.get("/metrics").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_demo_gets_a_token_that_opens_its_room_and_nothing_else() {
+    let server = TestServer::with(|config| config.demo = Some(DemoConfig::default())).await;
+    let reply = server.http("POST", "/demo/token", &[JSON], r#"{"room":"lobby","name":"Ada"}"#).await;
+    assert_eq!((reply.status, reply.header("cache-control")), (200, "no-store"));
+    let body = reply.json();
+    let (_client, join) = server.enter(body["token"].as_str().unwrap()).await;
+    let participant = join.participant.unwrap();
+    assert_eq!((participant.name.as_str(), participant.identity.as_str()), ("Ada", body["identity"].as_str().unwrap()));
+    assert_eq!(join.room.unwrap().name, "lobby");
+    let grants = signaling_server::auth::verify(
+        &signaling_server::ApiKeys::single("devkey", "secret"),
+        body["token"].as_str().unwrap(),
+        signaling_server::unix_now(),
+    )
+    .unwrap();
+    assert!(!grants.room_admin && !grants.room_create && !grants.room_list && !grants.room_record && !grants.hidden);
+}
+
+#[tokio::test]
+async fn without_demo_there_is_no_token_endpoint() {
+    let server = TestServer::start().await;
+    let reply = server.http("POST", "/demo/token", &[JSON], r#"{"room":"lobby"}"#).await;
+    assert!([404, 405].contains(&reply.status), "{reply:?}");
+}
+
+#[tokio::test]
+async fn other_web_pages_get_no_demo_token() {
+    let server = TestServer::with(|config| config.demo = Some(DemoConfig::default())).await;
+    let foreign = [JSON, ("Origin", "https://evil.example")];
+    let reply = server.http("POST", "/demo/token", &foreign, r#"{"room":"lobby"}"#).await;
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (403, Some("token-grant")));
+    assert_eq!(reply.header("access-control-allow-origin"), "");
+    let as_form = [("Content-Type", "text/plain")];
+    let reply = server.http("POST", "/demo/token", &as_form, r#"{"room":"lobby"}"#).await;
+    assert_eq!(reply.json()["code"], "bad-request");
+}
+
+#[tokio::test]
+async fn a_bad_demo_request_says_what_is_wrong() {
+    let server = TestServer::with(|config| config.demo = Some(DemoConfig::default())).await;
+    for (body, word) in [
+        ("{", "JSON"),
+        ("{}", "room"),
+        (r#"{"room":""}"#, "room"),
+        (r#"{"room":"r","name":"a\nb"}"#, "name"),
+        (r#"{"room":"r","admin":true}"#, "admin"),
+    ] {
+        let reply = server.http("POST", "/demo/token", &[JSON], body).await;
+        assert_eq!((reply.status, reply.header("content-type")), (400, "application/problem+json"), "{body}");
+        assert!(reply.json()["detail"].as_str().unwrap().contains(word), "{}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn demo_tokens_are_rate_limited() {
+    let demo = DemoConfig { tokens_per_ip: Rate { per_second: 0.001, burst: 2 }, ..DemoConfig::default() };
+    let server = TestServer::with(|config| config.demo = Some(demo)).await;
+    let ask = || server.http("POST", "/demo/token", &[JSON], r#"{"room":"lobby"}"#);
+    assert_eq!((ask().await.status, ask().await.status), (200, 200));
+    let refused = ask().await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("rate-limited")));
+    assert!(refused.json()["retryAfterMs"].as_u64().unwrap() > 1000);
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(server.get(&format!("/rtc/validate?access_token={}", token("a", "b"))).await.status, 200);
+}
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");

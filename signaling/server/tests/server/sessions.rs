@@ -1,0 +1,102 @@
+//! Sessions over the life of more than one connection.
+
+use std::time::Duration;
+
+use livekit_protocol::{DisconnectReason, leave_request, signal_response};
+use signaling_server::auth::verify;
+use signaling_server::{ApiKeys, unix_now};
+
+use crate::harness::{TestServer, soon, token};
+
+#[tokio::test]
+async fn a_session_whose_socket_was_cut_is_resumed() {
+    let server = TestServer::start().await;
+    let (client, join) = server.join("alice", "lobby").await;
+    let sid = join.participant.unwrap().sid;
+    // no close frame: the TCP connection just ends
+    drop(client);
+    server.until_metric(r#"sluice_signaling_closes_total{reason="lost"}"#, 1).await;
+
+    let path = format!("/rtc?access_token={}&reconnect=1&sid={sid}&reconnect_reason=1", token("alice", "lobby"));
+    let mut again = server.open(&path).await.unwrap();
+    let first = again.receive().await;
+    assert!(matches!(first, Some(signal_response::Message::Reconnect(_))), "{first:?}");
+    again.ping(1).await;
+    assert_eq!(server.metric("sfu_join_attempts_total").await, 1, "a resume is not a join");
+    assert_eq!(server.metric(r#"sluice_signaling_resumes_total{reason="none",result="ok"}"#).await, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_knows_is_told_to_start_anew() {
+    let server = TestServer::start().await;
+    let path = format!("/rtc?access_token={}&protocol=17&reconnect=1&sid=PA_222222222222", token("alice", "lobby"));
+    let mut client = server.open(&path).await.unwrap();
+    let Some(signal_response::Message::Leave(leave)) = client.receive().await else { panic!("no leave") };
+    assert_eq!(leave.action(), leave_request::Action::Reconnect);
+    client.close_code().await;
+    assert_eq!(server.metric(r#"sluice_signaling_resumes_total{reason="participant-not-found",result="refused"}"#).await, 1);
+}
+
+#[tokio::test]
+async fn a_second_client_of_the_same_identity_replaces_the_first() {
+    let server = TestServer::start().await;
+    let path = format!("/rtc?protocol=17&access_token={}", token("alice", "lobby"));
+    let mut first = server.open(&path).await.unwrap();
+    first.ping(1).await;
+    let mut second = server.open(&path).await.unwrap();
+    second.ping(2).await;
+    let reason = first
+        .until(|message| match message {
+            signal_response::Message::Leave(leave) => Some(leave.reason()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(reason, DisconnectReason::DuplicateIdentity);
+    assert_eq!(first.close_code().await.1, "left");
+    second.ping(3).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_clients_to_come_back_and_ends() {
+    let server = TestServer::start().await;
+    let path = format!("/rtc?protocol=17&access_token={}", token("alice", "lobby"));
+    let mut client = server.open(&path).await.unwrap();
+    client.ping(1).await;
+    server.shutdown.send(()).unwrap();
+    let leave = client
+        .until(|message| match message {
+            signal_response::Message::Leave(leave) => Some(leave),
+            _ => None,
+        })
+        .await;
+    assert_eq!((leave.reason(), leave.action()), (DisconnectReason::ServerShutdown, leave_request::Action::Reconnect));
+    client.close_code().await;
+    drop(client);
+    soon(server.server.stopped()).await;
+    assert!(tokio::net::TcpStream::connect(server.address).await.is_err(), "still listening");
+}
+
+#[tokio::test]
+async fn a_client_gets_fresh_tokens_that_say_the_same() {
+    let server = TestServer::with(|config| config.signaling.token_refresh_interval = Duration::from_millis(50)).await;
+    let (mut client, _) = server.join("alice", "lobby").await;
+    let token = client
+        .until(|message| match message {
+            signal_response::Message::RefreshToken(token) => Some(token),
+            _ => None,
+        })
+        .await;
+    let grants = verify(&ApiKeys::single("devkey", "secret"), &token, unix_now()).unwrap();
+    assert_eq!((grants.identity.as_str(), grants.room.as_str(), grants.room_join), ("alice", "lobby", true));
+}
+
+#[tokio::test]
+async fn the_loss_of_the_node_does_not_end_the_server() {
+    let TestServer { address, server, commands, events, shutdown } = TestServer::start().await;
+    drop((commands, events));
+    let (commands, events) = (tokio::sync::mpsc::unbounded_channel().1, tokio::sync::mpsc::channel(1).0);
+    let server = TestServer { address, server, commands, events, shutdown };
+    let (mut client, _) = server.join("alice", "lobby").await;
+    client.ping(1).await;
+    assert_eq!(server.get("/livez").await.status, 200);
+}

@@ -1,0 +1,276 @@
+//! Relations between options: what each option alone allows but the whole does not.
+//!
+//! In: a typed configuration and its API keys. Out: findings that name the options. No IO: the same configuration
+//! gives the same findings on every machine.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use signaling_server::IpPrefix;
+use tracing_subscriber::EnvFilter;
+
+use super::keys::ApiKey;
+use super::model::Config;
+
+/// What is wrong, or looks wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Finding {
+    /// False: the server starts all the same.
+    pub(crate) is_error: bool,
+    /// For people; names the options.
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", if self.is_error { "error" } else { "warning" }, self.message)
+    }
+}
+
+/// All findings; `shards` is the number of shards that `media.shards` stands for on this machine.
+pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check_keys(config, keys, &mut findings);
+    check_addresses(config, &mut findings);
+    check_ports(config, shards, &mut findings);
+    if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
+        findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
+    }
+    findings
+}
+
+fn check_keys(config: &Config, keys: &[ApiKey], findings: &mut Vec<Finding>) {
+    if keys.is_empty() {
+        findings.push(error(
+            "no API keys: name a file in `auth.keys_file` or set the environment variable SLUICE_AUTH__KEYS=\"key: secret\"".to_owned(),
+        ));
+    }
+    let public = public_addresses(config);
+    for key in keys {
+        if key.is_development() {
+            for (option, ip) in &public {
+                findings.push(error(format!(
+                    "Development keys are refused on a public address: key `{}` of `auth.keys` or `auth.keys_file` with `{option}` = {ip}",
+                    key.name
+                )));
+            }
+        } else if key.secret.expose().len() < MIN_SECRET_BYTES {
+            findings.push(warning(format!(
+                "the secret of key `{}` is shorter than {MIN_SECRET_BYTES} bytes and can be guessed from a token",
+                key.name
+            )));
+        }
+    }
+    if config.demo.tokens {
+        for (option, ip) in &public {
+            findings.push(error(format!(
+                "`demo.tokens` = true lets everybody into every room and is refused on a public address: `{option}` = {ip}"
+            )));
+        }
+    }
+}
+
+/// RFC 7518 §3.2: an HS256 key has at least the size of the hash.
+const MIN_SECRET_BYTES: usize = 32;
+
+/// Options that let strangers reach this server, with the address that does. An unspecified address stands for all of
+/// the machine's and so for public ones; a trusted proxy says that clients come from elsewhere. Media alone is no way in: clients need a token first, and get it over HTTP.
+fn public_addresses(config: &Config) -> Vec<(&'static str, String)> {
+    let mut public = Vec::new();
+    if is_public(config.server.listen.ip()) {
+        public.push(("server.listen", config.server.listen.ip().to_string()));
+    }
+    public.extend(config.media.advertise.iter().filter(|ip| is_public(**ip)).map(|ip| ("media.advertise", ip.to_string())));
+    public.extend(config.server.trusted_proxies.iter().map(|proxy| ("server.trusted_proxies", proxy.clone())));
+    public
+}
+
+/// Neither this machine (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) nor a private network (RFC 1918, 3927, 4193, 4291).
+fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local()),
+        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+    }
+}
+
+fn check_addresses(config: &Config, findings: &mut Vec<Finding>) {
+    for proxy in &config.server.trusted_proxies {
+        if let Err(e) = proxy.parse::<IpPrefix>() {
+            findings.push(error(format!("`server.trusted_proxies`: {e}")));
+        }
+    }
+    for ip in &config.media.advertise {
+        if ip.is_unspecified() || ip.is_multicast() {
+            findings.push(error(format!("`media.advertise`: clients can't send to {ip}")));
+        }
+    }
+    for ip in &config.media.listen {
+        if ip.is_unspecified() && config.media.listen.len() > 1 {
+            findings.push(error(format!("`media.listen`: {ip} already stands for all addresses, leave it empty")));
+        }
+        if ip.is_loopback() && config.media.advertise.iter().any(|advertised| !advertised.is_loopback()) {
+            findings.push(error(format!("`media.listen` = {ip} can't be reached under the addresses of `media.advertise`")));
+        }
+    }
+}
+
+fn check_ports(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
+    let media = &config.media;
+    let http = config.server.listen.port();
+    if media.tcp && http != 0 && http == media.tcp_port {
+        findings.push(error(format!("`server.listen` and `media.tcp_port` both use TCP port {http}")));
+    }
+    if media.udp_port != 0 && media.udp_port.checked_add(shards.saturating_sub(1)).is_none() {
+        findings.push(error(format!(
+            "`media.udp_port` = {} leaves no ports for the {shards} shards of `media.shards`: each takes one, upwards",
+            media.udp_port
+        )));
+    }
+}
+
+fn error(message: String) -> Finding {
+    Finding { is_error: true, message }
+}
+
+fn warning(message: String) -> Finding {
+    Finding { is_error: false, message }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use signaling_api::Secret;
+
+    use super::*;
+
+    #[test]
+    fn development_defaults_are_fine() {
+        assert_eq!(check(&Config::development(), &[ApiKey::development()], 2), []);
+    }
+
+    #[test]
+    fn development_keys_are_refused_on_a_public_address() {
+        for listen in ["0.0.0.0:7880", "[::]:7880", "203.0.113.9:7880", "[2001:db8::1]:7880", "[::ffff:203.0.113.9]:7880"] {
+            let mut config = Config::development();
+            config.demo.tokens = false;
+            config.server.listen = listen.parse().unwrap();
+            let findings = check(&config, &[ApiKey::development()], 1);
+            assert_eq!(findings.len(), 1, "{listen}: {findings:?}");
+            assert!(findings[0].is_error);
+            assert!(findings[0].message.starts_with("Development keys are refused on a public address"), "{}", findings[0]);
+            assert!(findings[0].message.contains("`server.listen`") && findings[0].message.contains("`auth.keys`"));
+        }
+    }
+
+    #[test]
+    fn development_keys_are_refused_when_a_public_address_is_advertised() {
+        let mut config = Config::development();
+        config.demo.tokens = false;
+        config.media.advertise = vec!["203.0.113.9".parse().unwrap()];
+        let findings = check(&config, &[ApiKey::development()], 1);
+        assert!(findings[0].message.contains("`media.advertise` = 203.0.113.9"), "{findings:?}");
+    }
+
+    #[test]
+    fn development_keys_and_free_tokens_are_refused_behind_a_proxy() {
+        let mut config = Config::development();
+        config.server.trusted_proxies = vec!["127.0.0.1".to_owned()];
+        let findings = messages_of_errors(&check(&config, &[ApiKey::development()], 1));
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings.iter().all(|message| message.contains("`server.trusted_proxies` = 127.0.0.1")), "{findings:?}");
+    }
+
+    fn messages_of_errors(findings: &[Finding]) -> Vec<String> {
+        findings.iter().filter(|finding| finding.is_error).map(|finding| finding.message.clone()).collect()
+    }
+
+    #[test]
+    fn development_keys_serve_loopback_and_private_networks() {
+        for listen in ["127.0.0.1:7880", "[::1]:7880", "192.168.1.5:7880", "10.0.0.1:7880", "[fd00::1]:7880", "[fe80::1]:7880"] {
+            let mut config = Config::development();
+            config.server.listen = listen.parse().unwrap();
+            assert_eq!(check(&config, &[ApiKey::development()], 1), [], "{listen}");
+        }
+    }
+
+    #[test]
+    fn the_development_secret_under_another_name_is_still_one() {
+        let config = public();
+        let keys = [ApiKey { name: "mine".to_owned(), secret: Secret::new("secret") }];
+        assert!(check(&config, &keys, 1)[0].message.starts_with("Development keys"));
+    }
+
+    #[test]
+    fn free_tokens_are_refused_on_a_public_address() {
+        let mut config = public();
+        config.demo.tokens = true;
+        let findings = check(&config, &[strong_key()], 1);
+        assert!(findings[0].message.contains("`demo.tokens`") && findings[0].message.contains("`server.listen`"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_short_secret_is_a_warning_that_does_not_show_it() {
+        let keys = [ApiKey { name: "mine".to_owned(), secret: Secret::new("hunter2") }];
+        let findings = check(&public(), &keys, 1);
+        assert!(!findings[0].is_error);
+        assert!(findings[0].message.contains("`mine`") && !findings[0].message.contains("hunter2"), "{}", findings[0]);
+    }
+
+    #[test]
+    fn no_keys_is_an_error_that_names_both_ways() {
+        let findings = check(&public(), &[], 1);
+        assert!(findings[0].message.contains("auth.keys_file") && findings[0].message.contains("SLUICE_AUTH__KEYS"));
+    }
+
+    #[test]
+    fn one_tcp_port_can_not_serve_two() {
+        let mut config = public();
+        config.media.tcp_port = 7880;
+        assert_eq!(messages(&config, 1), ["`server.listen` and `media.tcp_port` both use TCP port 7880"]);
+        config.media.tcp = false;
+        assert_eq!(messages(&config, 1), [""; 0]);
+    }
+
+    #[test]
+    fn the_last_shard_needs_a_port_too() {
+        let mut config = public();
+        config.media.udp_port = 65_534;
+        assert_eq!(messages(&config, 2), [""; 0]);
+        assert!(messages(&config, 3)[0].contains("`media.udp_port` = 65534"));
+    }
+
+    #[test]
+    fn addresses_must_be_usable() {
+        let mut config = public();
+        config.server.trusted_proxies = vec!["10.0.0.0/40".to_owned()];
+        assert!(messages(&config, 1)[0].starts_with("`server.trusted_proxies`: "));
+        let mut config = public();
+        config.media.advertise = vec!["0.0.0.0".parse().unwrap()];
+        assert!(messages(&config, 1)[0].starts_with("`media.advertise`: "));
+        let mut config = public();
+        config.media.listen = vec!["127.0.0.1".parse().unwrap()];
+        config.media.advertise = vec!["203.0.113.9".parse().unwrap()];
+        assert!(messages(&config, 1)[0].contains("`media.listen`") && messages(&config, 1)[0].contains("`media.advertise`"));
+    }
+
+    #[test]
+    fn a_log_level_must_parse() {
+        let mut config = public();
+        config.log.level = "info,sfu_node=loud".to_owned();
+        assert!(messages(&config, 1)[0].starts_with("`log.level`"));
+    }
+
+    fn public() -> Config {
+        let mut config = Config::default();
+        config.server.listen = "0.0.0.0:7880".parse().unwrap();
+        config
+    }
+
+    fn strong_key() -> ApiKey {
+        ApiKey { name: "mine".to_owned(), secret: Secret::new("0123456789abcdef0123456789abcdef") }
+    }
+
+    fn messages(config: &Config, shards: u16) -> Vec<String> {
+        check(config, &[strong_key()], shards).into_iter().map(|finding| finding.message).collect()
+    }
+}

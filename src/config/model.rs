@@ -1,0 +1,206 @@
+//! Every option of the `sluice` binary: its name, type, default and description.
+//!
+//! One struct per section of the TOML file. Relations between options are in `check`, reading them in `load`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use signaling_api::Secret;
+use signaling_server::{ServerLimits, SignalingConfig};
+
+use super::section::section;
+use super::units::{ByteSize, Span};
+
+section! {
+    /// HTTP and WebSocket.
+    Server {
+        /// Address of HTTP and WebSocket. Browsers give camera and microphone to HTTPS pages only (and to loopback), so
+        /// a TLS proxy stands in front of a public server. Port 0: the system chooses one.
+        listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7880),
+        /// Addresses or blocks ("10.0.0.0/8") of reverse proxies whose X-Forwarded-For header is believed.
+        trusted_proxies: Vec<String> = Vec::new(),
+        /// Serve /metrics on the address above.
+        metrics: bool = true,
+        /// Region of this node, shown to clients. May be empty.
+        region: String = String::new(),
+    }
+}
+
+section! {
+    /// API keys: who may sign access tokens.
+    Auth {
+        /// File with one "key: secret" a line; empty lines and lines that begin with # are skipped.
+        keys_file: PathBuf = PathBuf::new(),
+        /// The same as text, several separated by commas. From the environment only; replaces the file.
+        keys: Secret = Secret::default(),
+    }
+}
+
+section! {
+    /// Rooms and the sessions in them.
+    Rooms {
+        /// A join opens a room that does not exist.
+        auto_create: bool = signaling_defaults().auto_create_rooms,
+        /// Participants in one room; a token can say less. 0: no limit but that of the server.
+        max_participants: u32 = signaling_defaults().max_participants,
+        /// Time until a room that nobody joined closes.
+        empty_timeout: Span = Span(signaling_defaults().empty_timeout),
+        /// Time until a room closes after the last participant left.
+        departure_timeout: Span = Span(signaling_defaults().departure_timeout),
+        /// Time that a participant stays after losing the connection, to come back without others noticing.
+        resume_grace: Span = Span(signaling_defaults().resume_grace),
+        /// Time that a participant may take from the join until media is connected.
+        join_timeout: Span = Span(signaling_defaults().join_timeout),
+    }
+}
+
+section! {
+    /// Bounds of this server: beyond them clients are refused, those inside are unaffected.
+    Limits {
+        /// Rooms.
+        max_rooms: usize = signaling_defaults().max_rooms,
+        /// Participants in all rooms together.
+        max_participants: usize = signaling_defaults().max_total_participants,
+        /// Open TCP connections.
+        max_connections: usize = ServerLimits::default().max_connections,
+        /// Open WebSockets from one address (IPv6: one /64).
+        sockets_per_ip: usize = ServerLimits::default().sockets_per_ip,
+        /// Joins and resumes from one address: so many at once, then so many a second.
+        joins_per_ip_burst: u32 = ServerLimits::default().joins_per_ip.burst,
+        /// See joins_per_ip_burst.
+        joins_per_ip_per_second: f64 = ServerLimits::default().joins_per_ip.per_second,
+        /// Largest WebSocket message.
+        max_message: ByteSize = ByteSize(ServerLimits::default().max_message_bytes),
+        /// Messages waiting for one client; a client that reads too slowly for it is closed.
+        send_queue: ByteSize = ByteSize(ServerLimits::default().send_queue_bytes),
+        /// A client that sent nothing, not even a pong, for so long is gone.
+        idle_timeout: Span = Span(ServerLimits::default().idle_timeout),
+    }
+}
+
+section! {
+    /// The web demo.
+    Demo {
+        /// Give an access token to whoever asks: for development only. Without it the page needs one in its address: /?token=...
+        tokens: bool = false,
+        /// Life of these tokens.
+        token_ttl: Span = Span::secs(6 * 3600),
+    }
+}
+
+section! {
+    /// Audio, video and data between clients and this node.
+    Media {
+        /// UDP port of the first shard; each further shard takes the next one. Port 0: the system chooses.
+        udp_port: u16 = 7882,
+        /// Port for ICE over TCP, for clients without UDP. Port 0: the system chooses.
+        tcp_port: u16 = 7881,
+        /// Offer ICE over TCP.
+        tcp: bool = true,
+        /// Threads that carry media. 0: one per core.
+        shards: u16 = 0,
+        /// Addresses to bind. None: all of the machine's.
+        listen: Vec<IpAddr> = Vec::new(),
+        /// Addresses that clients are told to send to, for example the public one of a NAT. None: those that are bound.
+        advertise: Vec<IpAddr> = Vec::new(),
+        /// Tell clients the loopback address too: for development.
+        loopback: bool = false,
+    }
+}
+
+section! {
+    /// Logs on standard error. RUST_LOG, if set, replaces the level.
+    Log {
+        /// "error", "warn", "info", "debug", "trace", or by module: "info,sfu_node=debug".
+        level: String = "info".to_owned(),
+        /// "text" or "json".
+        format: LogFormat = LogFormat::Text,
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All sections.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) auth: Auth,
+    pub(crate) media: Media,
+    pub(crate) rooms: Rooms,
+    pub(crate) limits: Limits,
+    pub(crate) demo: Demo,
+    pub(crate) log: Log,
+}
+
+/// A section as `config print` shows it.
+pub(crate) struct Section {
+    /// Name in the TOML file.
+    pub(crate) name: &'static str,
+    /// What it is about.
+    pub(crate) about: &'static [&'static str],
+    /// Options in order, each with the lines of its description.
+    pub(crate) options: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// The sections in the order of the file.
+pub(crate) const SECTIONS: &[Section] = &[
+    Section { name: "server", about: Server::ABOUT, options: Server::OPTIONS },
+    Section { name: "auth", about: Auth::ABOUT, options: Auth::OPTIONS },
+    Section { name: "media", about: Media::ABOUT, options: Media::OPTIONS },
+    Section { name: "rooms", about: Rooms::ABOUT, options: Rooms::OPTIONS },
+    Section { name: "limits", about: Limits::ABOUT, options: Limits::OPTIONS },
+    Section { name: "demo", about: Demo::ABOUT, options: Demo::OPTIONS },
+    Section { name: "log", about: Log::ABOUT, options: Log::OPTIONS },
+];
+
+/// Options whose value may not stand in the configuration file.
+pub(crate) const ENVIRONMENT_ONLY: &[&str] = &["auth.keys"];
+
+/// API key of `sluice dev`.
+pub(crate) const DEVELOPMENT_KEY: &str = "devkey";
+/// Secret of that key; everybody knows it.
+pub(crate) const DEVELOPMENT_SECRET: &str = "secret";
+
+impl Config {
+    /// What `sluice dev` begins with: loopback, a known key, tokens for everybody.
+    pub(crate) fn development() -> Self {
+        let mut config = Self::default();
+        config.auth.keys = Secret::new(format!("{DEVELOPMENT_KEY}: {DEVELOPMENT_SECRET}"));
+        config.demo.tokens = true;
+        config.media.loopback = true;
+        config
+    }
+}
+
+/// The parts of the server know their defaults best; here they only get names.
+fn signaling_defaults() -> SignalingConfig {
+    SignalingConfig::default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_option_of_the_types_is_listed_in_a_section() {
+        let table = toml::Table::try_from(Config::default()).unwrap();
+        let typed: Vec<String> =
+            table.iter().flat_map(|(section, value)| value.as_table().unwrap().keys().map(move |key| format!("{section}.{key}"))).collect();
+        let mut listed: Vec<String> = SECTIONS.iter().flat_map(|s| s.options.iter().map(|(key, _)| format!("{}.{key}", s.name))).collect();
+        listed.sort();
+        let mut typed_sorted = typed;
+        typed_sorted.sort();
+        assert_eq!(typed_sorted, listed);
+    }
+}

@@ -1,0 +1,56 @@
+//! The `sluice` command line: parses arguments, wires the parts together, turns results into exit codes.
+//!
+//! One file per subcommand; start at `serve.rs`, which `dev.rs` uses too. Configuration is in `config/`.
+
+mod config;
+mod config_command;
+mod dev;
+mod logging;
+mod output;
+mod serve;
+mod sources;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A WebRTC SFU with LiveKit-compatible signaling in one binary.
+#[derive(Parser)]
+#[command(name = "sluice", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything in one process on loopback, with API key "devkey" and secret "secret".
+    Dev(dev::Args),
+    /// Serve with a configuration file.
+    Serve(serve::Args),
+    /// Print an access token.
+    Token(token::Args),
+    /// Check, explain or print the configuration.
+    #[command(subcommand)]
+    Config(config_command::Action),
+    /// Print the version.
+    Version,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Config(action) => config_command::run(&action),
+        Command::Version => output::line(concat!("sluice ", env!("CARGO_PKG_VERSION"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            output::error(&e);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! `sluice serve`, and what it shares with `sluice dev`: wires the media node and the signaling server together, and stops them.
+//!
+//! Commands go from the signaling loop to the node, events back through a channel; both are plain values of `sfu-api`.
+//! Nothing is decided here: options become the parts' own settings, and their errors become messages that name options.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, anyhow};
+use prometheus::Registry;
+use sfu_api::Command;
+use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle};
+use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::config::model::{Limits, Media, Rooms};
+use crate::logging;
+use crate::sources::{Checked, Sources, checked};
+
+/// Where the configuration comes from.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    start(&checked(args.sources.load()?)?, |_, _| Ok(()))
+}
+
+/// Runs until a signal ends it. `announce` is called once clients may come, with the address of HTTP.
+pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHandle) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    logging::init(&checked.config.log)?;
+    for finding in &checked.warnings {
+        warn!("{}", finding.message);
+    }
+    let server_config = server_config(checked)?;
+    let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
+    let registry = Registry::new();
+    sfu_node::metrics::register(&registry, node.clone()).context("the node's metrics can't be registered")?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")?;
+    let commands = node.clone();
+    let served = runtime.block_on(async {
+        let (stopping, mut is_stopping) = watch::channel(false);
+        let signals = Signals::new()?;
+        tokio::spawn(signals.watch(stopping.clone()));
+        let media = MediaLink::new(
+            move |command| {
+                let is_data = matches!(command, Command::SendData { .. });
+                match commands.send(command) {
+                    Ok(()) => {}
+                    // one line per message of a flood would be a flood of its own
+                    Err(error) if is_data => debug!(%error, "data was not delivered"),
+                    Err(error) => warn!(%error, "a command was not delivered"),
+                }
+            },
+            events,
+        );
+        let shutdown = async move {
+            // an error means that nobody can stop it any more, and then it stops
+            let _ = is_stopping.wait_for(|stopping| *stopping).await;
+        };
+        let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
+        announce(server.local_addr(), &node)?;
+        server.stopped().await;
+        if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
+    });
+    node.shutdown();
+    info!("stopped");
+    served
+}
+
+/// Ctrl-C and the service manager's SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals can't be received");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// The first signal stops in order, the second at once.
+    async fn watch(mut self, stopping: watch::Sender<bool>) {
+        let signal = self.next().await;
+        info!(signal, "stopping; once more stops at once");
+        stopping.send_replace(true);
+        let signal = self.next().await;
+        warn!(signal, "stopping at once");
+        std::process::exit(1);
+    }
+}
+
+fn node_config(checked: &Checked) -> NodeConfig {
+    let Media { udp_port, tcp_port, tcp, shards: _, listen, advertise, loopback } = &checked.config.media;
+    let defaults = NodeConfig::default();
+    NodeConfig {
+        shards: Some(usize::from(checked.shards)),
+        udp_port: *udp_port,
+        tcp_port: tcp.then_some(*tcp_port),
+        bind: if listen.is_empty() { defaults.bind.clone() } else { listen.clone() },
+        advertised: if advertise.is_empty() {
+            Advertised::Detected { include_loopback: *loopback || listen.iter().any(IpAddr::is_loopback) }
+        } else {
+            Advertised::Configured(advertise.clone())
+        },
+        ..defaults
+    }
+}
+
+fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
+    let config = &checked.config;
+    let proxies = config.server.trusted_proxies.iter().map(|proxy| proxy.parse()).collect::<Result<_, _>>();
+    Ok(ServerConfig {
+        listen: config.server.listen,
+        keys: checked.keys.iter().map(|key| (key.name.clone(), key.secret.clone())).collect::<ApiKeys>(),
+        trusted_proxies: proxies.context("`server.trusted_proxies`")?,
+        limits: server_limits(&config.limits),
+        demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
+        is_metrics_exposed: config.server.metrics,
+        signaling: signaling_config(&config.rooms, &config.limits, &config.server.region),
+    })
+}
+
+fn server_limits(limits: &Limits) -> ServerLimits {
+    ServerLimits {
+        max_connections: limits.max_connections,
+        sockets_per_ip: limits.sockets_per_ip,
+        joins_per_ip: Rate { per_second: limits.joins_per_ip_per_second, burst: limits.joins_per_ip_burst },
+        max_message_bytes: limits.max_message.0,
+        send_queue_bytes: limits.send_queue.0,
+        idle_timeout: limits.idle_timeout.0,
+        ..ServerLimits::default()
+    }
+}
+
+fn signaling_config(rooms: &Rooms, limits: &Limits, region: &str) -> SignalingConfig {
+    SignalingConfig {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        region: region.to_owned(),
+        resume_grace: rooms.resume_grace.0,
+        join_timeout: rooms.join_timeout.0,
+        empty_timeout: rooms.empty_timeout.0,
+        departure_timeout: rooms.departure_timeout.0,
+        max_participants: rooms.max_participants,
+        auto_create_rooms: rooms.auto_create,
+        max_total_participants: limits.max_participants,
+        max_rooms: limits.max_rooms,
+        ..SignalingConfig::default()
+    }
+}
+
+fn explain_serve_error(error: ServeError) -> anyhow::Error {
+    match error {
+        ServeError::Listen { address, source } => explain_bind("tcp", address, &source, "server.listen"),
+        other => other.into(),
+    }
+}
+
+fn explain_node_error(error: NodeError) -> anyhow::Error {
+    match error {
+        NodeError::Bind { protocol, address, source } => {
+            let option = if protocol == "udp" { "media.udp_port" } else { "media.tcp_port" };
+            explain_bind(protocol, address, &source, option)
+        }
+        NodeError::NoAddress => anyhow!("{error}: see `media.listen`"),
+        NodeError::NothingAdvertised => anyhow!("{error}: `media.advertise`, or `media.loopback` on a machine without a network"),
+        NodeError::Shards(..) => anyhow!("{error}: see `media.shards` and `media.udp_port`"),
+        other => other.into(),
+    }
+}
+
+/// Names the option to change; an address that is not the machine's is another option's fault than a port that is taken.
+fn explain_bind(protocol: &str, address: SocketAddr, source: &std::io::Error, option: &str) -> anyhow::Error {
+    let variable = format!("SLUICE_{}", option.replace('.', "__").to_uppercase());
+    let address_option = if option == "server.listen" { option } else { "media.listen" };
+    match source.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "port {} ({protocol}) is in use on {}: stop what listens there, or change `{option}` (environment {variable})",
+            address.port(),
+            address.ip()
+        ),
+        ErrorKind::AddrNotAvailable => anyhow!("{} is not an address of this machine: change `{address_option}`", address.ip()),
+        ErrorKind::PermissionDenied => anyhow!("port {} ({protocol}) needs more rights: change `{option}`", address.port()),
+        _ => anyhow!("can't listen on {protocol} {address} (`{option}`): {source}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io;
+
+    use super::*;
+    use crate::config::Loader;
+
+    #[test]
+    fn a_taken_port_names_the_port_and_the_option() {
+        let source = io::Error::from(ErrorKind::AddrInUse);
+        let error = explain_node_error(NodeError::Bind { protocol: "udp", address: "0.0.0.0:7882".parse().unwrap(), source });
+        assert_eq!(
+            error.to_string(),
+            "port 7882 (udp) is in use on 0.0.0.0: stop what listens there, or change `media.udp_port` (environment SLUICE_MEDIA__UDP_PORT)"
+        );
+        let source = io::Error::from(ErrorKind::AddrInUse);
+        let error = explain_serve_error(ServeError::Listen { address: "127.0.0.1:7880".parse().unwrap(), source });
+        assert!(error.to_string().contains("port 7880 (tcp)") && error.to_string().contains("`server.listen`"), "{error}");
+    }
+
+    #[test]
+    fn a_foreign_address_names_the_option_that_holds_it() {
+        let source = io::Error::from(ErrorKind::AddrNotAvailable);
+        let error = explain_node_error(NodeError::Bind { protocol: "tcp", address: "203.0.113.1:7881".parse().unwrap(), source });
+        assert_eq!(error.to_string(), "203.0.113.1 is not an address of this machine: change `media.listen`");
+    }
+
+    #[test]
+    fn defaults_of_the_options_are_the_defaults_of_the_parts() {
+        let loaded = Loader::new().finish().unwrap();
+        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 2, warnings: Vec::new() };
+        assert_eq!(node_config(&checked), NodeConfig { shards: Some(2), ..NodeConfig::default() });
+        let server = server_config(&checked).unwrap();
+        assert_eq!(format!("{:?}", server.limits), format!("{:?}", ServerLimits::default()));
+        assert_eq!(server.listen, ServerConfig::default().listen);
+        let expected = SignalingConfig { version: server.signaling.version.clone(), ..SignalingConfig::default() };
+        assert_eq!(server.signaling, expected);
+        assert!(server.demo.is_none());
+    }
+
+    #[test]
+    fn development_tells_clients_loopback_and_interface_addresses() {
+        let loaded = Loader::development().finish().unwrap();
+        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new() };
+        assert_eq!(node_config(&checked).advertised, Advertised::Detected { include_loopback: true });
+    }
+}

