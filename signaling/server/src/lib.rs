@@ -6,6 +6,8 @@
 pub mod auth;
 mod codec;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod http;
 mod media;
