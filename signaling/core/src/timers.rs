@@ -32,6 +32,8 @@ pub(crate) enum Timer {
     RoomUpdate(RoomId),
     /// Participants of the room that changed are told of again.
     UpdateBeat(RoomId),
+    /// Administrators' calls to participants of the room that are late.
+    Calls(RoomId),
 }
 
 /// See the module.

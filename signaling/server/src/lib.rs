@@ -13,6 +13,7 @@ mod metrics;
 mod net;
 mod proxy;
 mod query;
+mod twirp;
 mod ws;
 
 use std::future::Future;

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, close_code};
-use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
+use livekit_protocol::{RoomMovedResponse, SignalRequest, SignalResponse, signal_response};
 use rand::rngs::StdRng;
 use signaling_api::{ErrorCode, Grants};
-use signaling_core::{CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling};
+use signaling_core::{AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, error, info};
@@ -35,6 +35,8 @@ use crate::unix_now;
 pub(crate) enum ToLoop {
     /// Would a join work as things are?
     Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<(), ErrorCode>> },
+    /// An administrator asks something that its token allows.
+    Admin { request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
     /// A client is there; its token is verified.
     Connect(Box<Newcomer>),
     /// It sent a message.
@@ -176,6 +178,9 @@ pub(crate) struct SignalingLoop {
     metrics: Metrics,
     reported: Counters,
     heartbeat: Heartbeat,
+    /// Who waits for which answer. The rooms answer each within a bounded time.
+    questions: HashMap<AdminId, oneshot::Sender<Box<AdminResult>>>,
+    asked: u64,
 }
 
 struct Connection {
@@ -192,7 +197,18 @@ enum Attempt {
 
 impl SignalingLoop {
     pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, metrics: Metrics, heartbeat: Heartbeat) -> Self {
-        Self { signaling, connections: HashMap::new(), media, keys, rng, metrics, reported: Counters::default(), heartbeat }
+        Self {
+            signaling,
+            connections: HashMap::new(),
+            media,
+            keys,
+            rng,
+            metrics,
+            reported: Counters::default(),
+            heartbeat,
+            questions: HashMap::new(),
+            asked: 0,
+        }
     }
 
     /// Runs until `is_stopping` turns true and every connection has ended, or the grace period is over.
@@ -239,6 +255,12 @@ impl SignalingLoop {
             ToLoop::Check { grants, request, reply } => {
                 // who asked may be gone by now
                 let _ = reply.send(self.signaling.check_join(&grants, &request));
+            }
+            ToLoop::Admin { request, reply } => {
+                self.asked += 1;
+                let id = AdminId(self.asked);
+                self.questions.insert(id, reply);
+                self.input(Input::Admin { id, request });
             }
             ToLoop::Connect(newcomer) => {
                 let Newcomer { conn, grants, request, remote_ip, outbox } = *newcomer;
@@ -290,7 +312,14 @@ impl SignalingLoop {
                     }
                 }
                 Output::RefreshToken { conn, grants } => self.refresh_token(conn, &grants),
+                Output::RoomMoved { conn, grants, moved } => self.tell_move(conn, &grants, *moved),
                 Output::Media(command) => self.media.command(command),
+                Output::Admin { id, result } => {
+                    if let Some(reply) = self.questions.remove(&id) {
+                        // who asked may be gone by now
+                        let _ = reply.send(result);
+                    }
+                }
             }
         }
     }
@@ -314,6 +343,16 @@ impl SignalingLoop {
                 self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
             }
             Err(error) => error!(%error, "a token was not refreshed"),
+        }
+    }
+
+    fn tell_move(&mut self, conn: ConnId, grants: &Grants, moved: RoomMovedResponse) {
+        match auth::refresh(&self.keys, grants, unix_now()) {
+            Ok(token) => {
+                let message = Some(signal_response::Message::RoomMoved(RoomMovedResponse { token, ..moved }));
+                self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
+            }
+            Err(error) => error!(%error, "a token was not minted"),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::net::TcpPeer;
 use crate::proxy::{client_ip, forwarded_for};
+use crate::twirp;
 use crate::ws::{Heartbeat, ToLoop};
 
 /// What handlers share.
@@ -54,6 +55,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         // single peer connection mode: SDKs try it first and take 404 as "use /rtc"
         .route("/rtc/v1", any(rtc::no_single_peer_connection))
         .route("/rtc/v1/validate", any(rtc::no_single_peer_connection))
+        // errors of these paths are Twirp's
+        .route("/twirp/{*path}", any(twirp::serve).layer(DefaultBodyLimit::max(twirp::MAX_BODY_BYTES)))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(cors());
 
