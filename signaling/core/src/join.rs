@@ -9,7 +9,9 @@ use sfu_api::{Command, ParticipantId, TransportRole};
 use signaling_api::{AgentConfig, ErrorCode, Grants, RoomConfig};
 
 use crate::{
-    ConnId, JoinParams, ids, limits,
+    ConnId, JoinParams,
+    agents::News,
+    ids, limits,
     participant::{Participant, attributes_bytes},
     room::Room,
     session::Session,
@@ -73,6 +75,9 @@ impl Room {
         turn.timers.set(Timer::Join(id), turn.now + turn.config.join_timeout);
         turn.timers.set(Timer::Token(id), turn.now + turn.config.token_refresh_interval);
         turn.counters.joins += 1;
+        if !self.members.get(id).is_some_and(Participant::is_dependent) {
+            turn.news.push(News::Joined(self.id, id));
+        }
 
         turn.out.send(conn, Message::Join(self.join_response(id, primary, turn)));
         turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe });

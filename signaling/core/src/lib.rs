@@ -5,6 +5,7 @@
 //! One [`Signaling`] owns its rooms alone, so every change of a room has one order, and its sequence number says which.
 
 mod admin;
+mod agents;
 mod budget;
 mod config;
 mod counters;
@@ -48,6 +49,7 @@ use sfu_api::{Event, ParticipantId, RoomId};
 use signaling_api::{ErrorCode, Grants, RoomConfig};
 
 use crate::{
+    agents::{Agents, News},
     revocations::Revocations,
     room::{Farewell, Room},
     rooms::Rooms,
@@ -56,6 +58,7 @@ use crate::{
 };
 
 pub use admin::{AdminError, AdminId, AdminRequest, AdminResponse, AdminResult};
+pub use agents::{WorkerId, WorkerInput};
 pub use config::{PROTOCOL_VERSION, SignalingConfig};
 pub use counters::Counters;
 pub use ids::{ConnId, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
@@ -95,6 +98,13 @@ pub enum Input {
         id: AdminId,
         /// What.
         request: Box<AdminRequest>,
+    },
+    /// Something happened to an agent worker's connection.
+    Worker {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        input: WorkerInput,
     },
 }
 
@@ -146,6 +156,29 @@ pub enum Output {
         id: AdminId,
         /// What it came to.
         result: Box<AdminResult>,
+    },
+    /// Send a message to an agent worker.
+    ToWorker {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        message: Box<proto::ServerMessage>,
+    },
+    /// Mint a token with these grants, put it into the assignment, and send it.
+    AssignJob {
+        /// To whom.
+        worker: WorkerId,
+        /// What; `token` is empty.
+        assignment: Box<proto::JobAssignment>,
+        /// What the token shall say.
+        grants: Box<Grants>,
+    },
+    /// Close an agent worker's connection.
+    CloseWorker {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        reason: CloseReason,
     },
 }
 
@@ -233,6 +266,8 @@ pub struct Signaling {
     out: Outbox,
     counters: Counters,
     revocations: Revocations,
+    agents: Agents,
+    news: Vec<News>,
     is_draining: bool,
 }
 
@@ -248,6 +283,8 @@ impl Signaling {
             out: Outbox::default(),
             counters: Counters::default(),
             revocations: Revocations::default(),
+            agents: Agents::default(),
+            news: Vec::new(),
             is_draining: false,
         }
     }
@@ -270,7 +307,9 @@ impl Signaling {
             }
             Input::Media(event) => self.media(event, now, unix_now, rng),
             Input::Admin { id, request } => self.admin(id, *request, now, unix_now, rng),
+            Input::Worker { worker, input } => self.worker(worker, input, now, unix_now, rng),
         }
+        self.tell_agents(now, unix_now, rng);
     }
 
     /// The next thing to do, in order.
@@ -296,11 +335,20 @@ impl Signaling {
                 | Timer::Join(id)
                 | Timer::Token(id)
                 | Timer::SimulatedSpeech(id) => self.directory.room_of(id),
+                Timer::Job(id) => {
+                    self.job_timer(id, now, unix_now, rng);
+                    None
+                }
+                Timer::Worker(id) => {
+                    self.worker_timer(id, now, unix_now, rng);
+                    None
+                }
             };
             if let Some(room) = room {
                 self.with_room(room, now, unix_now, rng, |room, turn| room.timer_fired(timer, turn));
             }
         }
+        self.tell_agents(now, unix_now, rng);
     }
 
     /// Whether a client may join as things are: for refusing before a WebSocket is opened, and for `/rtc/validate`.
@@ -342,6 +390,7 @@ impl Signaling {
             self.with_room(id, now, unix_now, rng, |room, turn| room.dismiss(DisconnectReason::ServerShutdown, Action::Reconnect, turn));
             self.close_room(id);
         }
+        self.tell_agents(now, unix_now, rng);
     }
 
     /// All rooms.
@@ -434,6 +483,7 @@ impl Signaling {
         let settings = room::RoomSettings::new(&self.config, asked);
         let room = Room::open(id, name.to_owned(), settings, &mut self.turn(now, unix_now, rng).1);
         self.rooms.insert(room);
+        self.news.push(News::Opened(id));
         id
     }
 
@@ -486,6 +536,7 @@ impl Signaling {
     /// Nobody is in it any more.
     fn close_room(&mut self, id: RoomId) {
         self.rooms.remove(id);
+        self.news.push(News::Closed(id));
         self.timers.clear(Timer::RoomIdle(id));
         self.timers.clear(Timer::RoomUpdate(id));
         self.timers.clear(Timer::UpdateBeat(id));
@@ -503,6 +554,7 @@ impl Signaling {
             directory: &mut self.directory,
             counters: &mut self.counters,
             revocations: &mut self.revocations,
+            news: &mut self.news,
         };
         (&mut self.rooms, turn)
     }

@@ -93,3 +93,15 @@ pub const RPC_ROUND_TRIP: Duration = Duration::from_secs(7);
 pub const RPC_DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that a caller may wait.
 pub const RPC_MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections of agent workers. More: closed.
+pub const WORKERS: usize = 4096;
+/// A worker registers within this time (LiveKit: `RegisterTimeout`). Later: its connection is closed.
+pub const REGISTER_TIME: Duration = Duration::from_secs(10);
+/// A worker says within this time whether it takes a job (LiveKit: `AssignJobTimeout`). Later: the next one is asked.
+pub const AVAILABILITY_TIME: Duration = Duration::from_secs(10);
+/// An agent whose dispatch is taken back leaves within this time (LiveKit: the same). Later: it is removed.
+pub const AGENT_LEAVE_TIME: Duration = Duration::from_secs(3);
+/// Jobs of a dispatch, those that are over included. More: the oldest that is over is forgotten, or no new one is started.
+pub const JOBS_PER_DISPATCH: usize = 256;
+/// Jobs that workers asked for to try themselves. More: not started.
+pub const SIMULATED_JOBS: usize = 64;

@@ -12,11 +12,12 @@ use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response:
 use prost::Message as _;
 use rand::Rng;
 use sfu_api::{Command, Event, ParticipantId, RoomId};
-use signaling_api::RoomConfig;
+use signaling_api::{AgentConfig, RoomConfig};
 
 use crate::{
     CloseReason, SignalingConfig,
     admin::{Calls, Nonces},
+    agents::News,
     ids, limits,
     members::Members,
     participant::Participant,
@@ -65,6 +66,8 @@ pub(crate) struct RoomSettings {
     /// As asked for; 0 where nothing was.
     pub(crate) playout_delay_ms: (u32, u32),
     pub(crate) tags: BTreeMap<String, String>,
+    /// Those that are to be called when it opens.
+    pub(crate) agents: Vec<AgentConfig>,
 }
 
 /// How a participant that is removed is told.
@@ -87,6 +90,7 @@ impl RoomSettings {
             sync_streams: config.sync_streams,
             playout_delay_ms: (0, 0),
             tags: BTreeMap::new(),
+            agents: asked.agents.clone(),
         };
         settings.update(config, asked);
         settings
@@ -322,6 +326,9 @@ impl Room {
         turn.directory.forget(id);
         turn.counters.departures += 1;
 
+        if reason != DisconnectReason::DuplicateIdentity && gone.is_dependent() {
+            turn.news.push(News::Left(self.id, gone.grants.identity.clone(), reason));
+        }
         gone.version += 1;
         self.forget_participant(id, turn);
         self.changed(turn);
@@ -401,6 +408,8 @@ impl Room {
             }
             Timer::UpdateBeat(_) => self.tell_waiting_updates(turn),
             Timer::Calls(_) => self.end_late_calls(turn),
+            // Not of a room.
+            Timer::Job(_) | Timer::Worker(_) => {}
         }
     }
 

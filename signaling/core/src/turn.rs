@@ -9,7 +9,7 @@ use livekit_protocol::{SignalResponse, signal_response::Message};
 use rand::Rng;
 use sfu_api::{Command, ParticipantId, RoomId};
 
-use crate::{CloseReason, ConnId, Counters, Output, SignalingConfig, revocations::Revocations, timers::Timers};
+use crate::{CloseReason, ConnId, Counters, Output, SignalingConfig, agents::News, revocations::Revocations, timers::Timers};
 
 /// Lent to whoever handles an input.
 pub(crate) struct Turn<'a> {
@@ -23,6 +23,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) directory: &'a mut Directory,
     pub(crate) counters: &'a mut Counters,
     pub(crate) revocations: &'a mut Revocations,
+    /// What agents are told after this turn.
+    pub(crate) news: &'a mut Vec<News>,
 }
 
 impl Turn<'_> {

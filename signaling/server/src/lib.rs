@@ -3,6 +3,7 @@
 //! In: a [`ServerConfig`] and a [`MediaLink`]. Out: a running [`Server`]. It names no media engine: commands and events
 //! are the plain values of `sfu-api`, so the node may be in this process or on another machine.
 
+mod agents;
 pub mod auth;
 mod codec;
 pub mod config;

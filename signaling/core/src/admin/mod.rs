@@ -56,6 +56,12 @@ pub enum AdminRequest {
     PerformRpc(proto::PerformRpcRequest),
     /// Takes a participant with its tracks to another room.
     MoveParticipant(proto::MoveParticipantRequest),
+    /// Calls an agent into a room, which is opened if it does not exist. Answered by [`AdminResponse::Dispatch`].
+    CreateDispatch(proto::CreateAgentDispatchRequest),
+    /// Sends the agents of a dispatch away. Answered by [`AdminResponse::Dispatch`].
+    DeleteDispatch(proto::DeleteAgentDispatchRequest),
+    /// Answered by [`AdminResponse::Dispatches`].
+    ListDispatch(proto::ListAgentDispatchRequest),
     /// Shows a participant's tracks in another room too. Always answered by [`ErrorCode::Unimplemented`].
     ForwardParticipant(proto::ForwardParticipantRequest),
 }
@@ -77,6 +83,10 @@ pub enum AdminResponse {
     Track(Box<proto::TrackInfo>),
     /// What the method returned.
     Called(String),
+    /// As it was before it was deleted, else as it is.
+    Dispatch(Box<proto::AgentDispatch>),
+    /// In the order in which they were made.
+    Dispatches(Vec<proto::AgentDispatch>),
 }
 
 /// Why it can't be done.
@@ -127,6 +137,9 @@ impl AdminRequest {
             Self::PerformRpc(request) => &request.room,
             Self::MoveParticipant(request) => &request.room,
             Self::ForwardParticipant(request) => &request.room,
+            Self::CreateDispatch(request) => &request.room,
+            Self::DeleteDispatch(request) => &request.room,
+            Self::ListDispatch(request) => &request.room,
         }
     }
 
@@ -148,6 +161,9 @@ impl Signaling {
             AdminRequest::ListRooms(request) => Some(Ok(AdminResponse::Rooms(self.list_rooms(&request.names)))),
             AdminRequest::DeleteRoom(request) => Some(self.delete_room(&request.room, now, unix_now, rng)),
             AdminRequest::MoveParticipant(request) => Some(self.move_participant(&request, now, unix_now, rng)),
+            AdminRequest::CreateDispatch(request) => Some(self.create_dispatch(request, now, unix_now, rng)),
+            AdminRequest::DeleteDispatch(request) => Some(self.delete_dispatch(&request, now, unix_now, rng)),
+            AdminRequest::ListDispatch(request) => Some(self.list_dispatches(&request)),
             AdminRequest::ForwardParticipant(_) => Some(Err(AdminError::new(
                 ErrorCode::Unimplemented,
                 "forwarding participants is not available: move them, or let them join a second time",
@@ -182,7 +198,10 @@ impl Room {
             | AdminRequest::ListRooms(_)
             | AdminRequest::DeleteRoom(_)
             | AdminRequest::MoveParticipant(_)
-            | AdminRequest::ForwardParticipant(_) => Err(AdminError::new(ErrorCode::Internal, "not a request to one room")),
+            | AdminRequest::ForwardParticipant(_)
+            | AdminRequest::CreateDispatch(_)
+            | AdminRequest::DeleteDispatch(_)
+            | AdminRequest::ListDispatch(_) => Err(AdminError::new(ErrorCode::Internal, "not a request to one room")),
         })
     }
 }

@@ -14,7 +14,9 @@ use signaling_api::{ErrorCode, RoomConfig};
 
 use super::{AdminError, AdminResponse, AdminResult};
 use crate::{
-    Output, Signaling, limits,
+    Output, Signaling,
+    agents::News,
+    limits,
     participant::Participant,
     room::{Farewell, Room},
     subscriptions::Subscriptions,
@@ -99,6 +101,9 @@ impl Room {
                 other.subscriptions.forget(track.id);
             }
         }
+        if gone.is_dependent() {
+            turn.news.push(News::Left(self.id, gone.grants.identity.clone(), DisconnectReason::Migration));
+        }
         self.forget_participant(id, turn);
         self.changed(turn);
         if !gone.is_hidden() {
@@ -114,6 +119,12 @@ impl Room {
         participant.version += 1;
         let conn = participant.session.conn();
         let grants = participant.grants.clone();
+        if !participant.is_dependent() {
+            turn.news.push(News::Joined(self.id, id));
+            if participant.has_published {
+                turn.news.push(News::Published(self.id, id));
+            }
+        }
         self.members.insert(participant);
         for mut track in tracks {
             track.subscriber_told = false;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod administering;
+mod agents;
 mod chaos;
 mod joining;
 mod malformed;
@@ -24,7 +25,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use sfu_api::{Command, Event, ParticipantId, TrackId, TransportRole, TransportState};
 use signaling_api::Grants;
 
-use crate::{AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, parse_participant_sid, parse_track_sid};
+use crate::{AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, WorkerId, parse_participant_sid, parse_track_sid};
 
 pub(crate) const ROOM: &str = "lobby";
 
@@ -40,6 +41,11 @@ pub(crate) struct World {
     pub(crate) tokens: Vec<(ConnId, Grants)>,
     pub(crate) answers: HashMap<AdminId, AdminResult>,
     questions: u64,
+    /// What workers were told.
+    pub(crate) errands: HashMap<WorkerId, Vec<proto::server_message::Message>>,
+    /// Grants of the agents that were given jobs.
+    pub(crate) agents: Vec<Grants>,
+    pub(crate) closed_workers: HashMap<WorkerId, CloseReason>,
 }
 
 /// A client that joined.
@@ -69,6 +75,9 @@ impl World {
             tokens: Vec::new(),
             answers: HashMap::new(),
             questions: 0,
+            errands: HashMap::new(),
+            agents: Vec::new(),
+            closed_workers: HashMap::new(),
         }
     }
 
@@ -95,6 +104,16 @@ impl World {
                 Output::RoomMoved { conn, grants, moved } => {
                     self.tokens.push((conn, *grants));
                     self.deliver(conn, Response::RoomMoved(*moved));
+                }
+                Output::ToWorker { worker, message } => {
+                    self.errands.entry(worker).or_default().push(message.message.unwrap());
+                }
+                Output::AssignJob { worker, assignment, grants } => {
+                    self.errands.entry(worker).or_default().push(proto::server_message::Message::Assignment(*assignment));
+                    self.agents.push(*grants);
+                }
+                Output::CloseWorker { worker, reason } => {
+                    assert_eq!(self.closed_workers.insert(worker, reason), None, "a worker is closed once");
                 }
                 Output::Admin { id, result } => {
                     assert_eq!(self.answers.insert(id, *result), None, "a question is answered once");

@@ -31,6 +31,14 @@ impl Named for proto::PerformRpcResponse {
     const FIELDS: &'static [Field] = &[("payload", Text)];
 }
 
+impl Named for proto::AgentDispatch {
+    const FIELDS: &'static [Field] = DISPATCH;
+}
+
+impl Named for proto::ListAgentDispatchResponse {
+    const FIELDS: &'static [Field] = &[("agent_dispatches", Messages(DISPATCH))];
+}
+
 /// Messages without fields.
 macro_rules! empty {
     ($($message:ident),*) => {
@@ -64,6 +72,43 @@ const ROOM: &[Field] = &[
     ("num_publishers", Number),
     ("active_recording", Flag),
     ("version", Message(VERSION)),
+];
+
+const DISPATCH: &[Field] = &[
+    ("id", Text),
+    ("agent_name", Text),
+    ("room", Text),
+    ("metadata", Text),
+    ("state", Message(&[("jobs", Messages(JOB)), ("created_at", Long), ("deleted_at", Long)])),
+    ("restart_policy", Choice("JRP_ON_FAILURE")),
+    ("deployment", Text),
+    ("attributes", Pairs),
+];
+
+const JOB: &[Field] = &[
+    ("id", Text),
+    ("dispatch_id", Text),
+    ("type", Choice("JT_ROOM")),
+    ("room", Message(ROOM)),
+    ("participant", Message(PARTICIPANT)),
+    ("namespace", Text),
+    ("metadata", Text),
+    ("agent_name", Text),
+    ("state", Message(JOB_STATE)),
+    ("enable_recording", Flag),
+    ("deployment", Text),
+    ("attributes", Pairs),
+];
+
+const JOB_STATE: &[Field] = &[
+    ("status", Choice("JS_PENDING")),
+    ("error", Text),
+    ("started_at", Long),
+    ("ended_at", Long),
+    ("updated_at", Long),
+    ("participant_identity", Text),
+    ("worker_id", Text),
+    ("agent_id", Text),
 ];
 
 const CODEC: &[Field] = &[("mime", Text), ("fmtp_line", Text)];

@@ -5,6 +5,7 @@
 //! Invariants: nothing of a body is read before its token is verified; a body is at most [`MAX_BODY_BYTES`].
 //! Not here: what the functions do. Our own API (problem documents, resources) will be another face of the same functions.
 
+mod agent_dispatch;
 mod codec;
 mod errors;
 mod fields;
@@ -24,6 +25,7 @@ use signaling_core::{AdminRequest, AdminResponse};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use self::agent_dispatch::AgentDispatchService;
 use self::codec::{Form, Named};
 use self::errors::{Code, TwirpError};
 use self::room_service::RoomService;
@@ -88,7 +90,7 @@ async fn answer(app: &App, path: &str, request: Request) -> Result<Response, Twi
     if let Some(message) = missing(service) {
         return Err(TwirpError::new(Code::Unimplemented, message));
     }
-    if service != RoomService::NAME {
+    if ![RoomService::NAME, AgentDispatchService::NAME].contains(&service) {
         return Err(no_handler());
     }
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -96,7 +98,12 @@ async fn answer(app: &App, path: &str, request: Request) -> Result<Response, Twi
     let grants = grants(app, request.uri().query(), request.headers())?;
     let body = read(request).await?;
     let call = Call { app, grants: &grants, form, body };
-    RoomService::call(function, &call).await.ok_or_else(no_handler)?
+    let answered = if service == RoomService::NAME {
+        RoomService::call(function, &call).await
+    } else {
+        AgentDispatchService::call(function, &call).await
+    };
+    answered.ok_or_else(no_handler)?
 }
 
 /// Services of LiveKit that this server does not have.

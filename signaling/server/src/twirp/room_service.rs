@@ -151,7 +151,7 @@ async fn participant(call: &Call<'_>, request: AdminRequest) -> Result<Response,
     }
 }
 
-fn allow(is_granted: bool) -> Result<(), TwirpError> {
+pub(super) fn allow(is_granted: bool) -> Result<(), TwirpError> {
     if is_granted { Ok(()) } else { Err(TwirpError::denied()) }
 }
 
