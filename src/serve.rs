@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
 use sfu_api::Command;
 use signaling_api::{AgentConfig, RoomConfig};
-use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle};
+use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
 use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -57,6 +57,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
                     Err(error) if is_data => debug!(%error, "data was not delivered"),
+                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
                     Err(error) => warn!(%error, "a command was not delivered"),
                 }
             },

@@ -479,7 +479,7 @@ fn a_participant_that_is_moved_takes_its_tracks_along_and_is_told_who_is_there()
     assert_eq!(moved.room.unwrap().name, there);
     assert_eq!(moved.participant.unwrap().tracks[0].sid, sid);
     assert_eq!(moved.other_participants.iter().map(|other| other.identity.as_str()).collect::<Vec<_>>(), ["carol"]);
-    assert_eq!(world.tokens.iter().map(|(conn, grants)| (*conn, grants.room.as_str())).collect::<Vec<_>>(), [(alice.conn, there)]);
+    assert_eq!(world.tokens.iter().map(|(conn, grants)| (*conn, grants.room.as_str())).collect::<Vec<_>>(), [(alice.conn, there), (alice.conn, there)]);
     let left = updates(&world.take(bob.conn));
     assert_eq!((left[0].identity.as_str(), left[0].state(), left[0].disconnect_reason()), ("alice", State::Disconnected, DisconnectReason::Migration));
     let came = updates(&world.take(carol.conn));
