@@ -88,7 +88,9 @@ impl Shard {
         let Some(participant) = self.participants.get(key).filter(|participant| participant.room != room_key) else { return };
         let from = participant.room;
         let mut ended: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).flat_map(|up| up.downs.clone()).collect();
-        ended.extend(participant.subscriber.as_ref().and_then(|side| self.peers.get(side.peer)).into_iter().flat_map(|peer| peer.downs.clone()));
+        ended.extend(
+            participant.subscriber.as_ref().and_then(|side| self.peers.get(side.peer)).into_iter().flat_map(|peer| peer.downs.clone()),
+        );
         let tracks: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).map(|up| up.id).collect();
         for down in ended {
             self.remove_down(down);

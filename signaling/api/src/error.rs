@@ -121,7 +121,13 @@ impl ErrorCode {
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self {
-            Self::RoomFull | Self::RoomLimit | Self::ParticipantLimit | Self::RateLimited | Self::Unavailable | Self::Internal | Self::Timeout => true,
+            Self::RoomFull
+            | Self::RoomLimit
+            | Self::ParticipantLimit
+            | Self::RateLimited
+            | Self::Unavailable
+            | Self::Internal
+            | Self::Timeout => true,
             Self::TokenMissing
             | Self::TokenInvalid
             | Self::TokenExpired

@@ -134,7 +134,7 @@ impl Connection<'_> {
                         return Some(CloseReason::Flood);
                     }
                     let Some(message) = message else { return Some(CloseReason::Refused(ErrorCode::BadRequest)) };
-                    let input = WorkerInput::Message(message);
+                    let input = WorkerInput::Message(Box::new(message));
                     self.inbox.send(ToLoop::Worker { worker: self.worker, input }).await.ok()?;
                 }
                 _ = pings.tick() => {

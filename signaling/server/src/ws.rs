@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, close_code};
-use livekit_protocol::{
-    JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response,
-};
+use livekit_protocol::{JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response};
 use rand::rngs::StdRng;
 use signaling_api::{ErrorCode, Grants};
-use signaling_core::{AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling, WorkerId, WorkerInput};
+use signaling_core::{
+    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling, WorkerId, WorkerInput,
+};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, error, info};

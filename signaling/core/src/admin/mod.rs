@@ -29,7 +29,7 @@ pub struct AdminId(pub u64);
 #[derive(Clone, PartialEq, Debug)]
 pub enum AdminRequest {
     /// Opens a room, or changes the settings of one that is open. Answered by [`AdminResponse::Room`].
-    CreateRoom(proto::CreateRoomRequest),
+    CreateRoom(Box<proto::CreateRoomRequest>),
     /// All rooms, or those of these names. Answered by [`AdminResponse::Rooms`].
     ListRooms(proto::ListRoomsRequest),
     /// Sends everybody away and closes the room.
@@ -157,7 +157,7 @@ impl Signaling {
     /// Answers an administrator.
     pub(crate) fn admin(&mut self, id: AdminId, request: AdminRequest, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         let answer = match request {
-            AdminRequest::CreateRoom(request) => Some(self.create_room(request, now, unix_now, rng)),
+            AdminRequest::CreateRoom(request) => Some(self.create_room(*request, now, unix_now, rng)),
             AdminRequest::ListRooms(request) => Some(Ok(AdminResponse::Rooms(self.list_rooms(&request.names)))),
             AdminRequest::DeleteRoom(request) => Some(self.delete_room(&request.room, now, unix_now, rng)),
             AdminRequest::MoveParticipant(request) => Some(self.move_participant(&request, now, unix_now, rng)),
@@ -169,9 +169,9 @@ impl Signaling {
                 "forwarding participants is not available: move them, or let them join a second time",
             ))),
             request => match self.rooms.by_name(request.room()).map(|room| room.id) {
-                Some(room) => {
-                    self.with_room(room, now, unix_now, rng, |room, turn| room.administer(id, request, turn)).unwrap_or(Some(Err(AdminError::no_room())))
-                }
+                Some(room) => self
+                    .with_room(room, now, unix_now, rng, |room, turn| room.administer(id, request, turn))
+                    .unwrap_or(Some(Err(AdminError::no_room()))),
                 None => Some(request.without_room()),
             },
         };

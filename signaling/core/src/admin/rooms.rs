@@ -12,7 +12,13 @@ use crate::{Signaling, SignalingConfig, join, limits, room::Room, turn::Turn};
 
 impl Signaling {
     /// A room that is open keeps what the request does not name (LiveKit: `StandardRoomAllocator.CreateRoom`).
-    pub(super) fn create_room(&mut self, request: proto::CreateRoomRequest, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> AdminResult {
+    pub(super) fn create_room(
+        &mut self,
+        request: proto::CreateRoomRequest,
+        now: Instant,
+        unix_now: Duration,
+        rng: &mut impl Rng,
+    ) -> AdminResult {
         let (name, asked) = check(request, &self.config)?;
         if let Some(room) = self.rooms.by_name(&name).map(|room| room.id) {
             let answer = self.with_room(room, now, unix_now, rng, |room, turn| {
@@ -37,7 +43,12 @@ impl Signaling {
         if names.is_empty() {
             return self.rooms();
         }
-        names.iter().take(limits::NAMES_PER_LIST).filter_map(|name| self.rooms.by_name(name)).map(|room| room.describe(&self.config)).collect()
+        names
+            .iter()
+            .take(limits::NAMES_PER_LIST)
+            .filter_map(|name| self.rooms.by_name(name))
+            .map(|room| room.describe(&self.config))
+            .collect()
     }
 
     pub(super) fn delete_room(&mut self, name: &str, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> AdminResult {
@@ -82,8 +93,14 @@ fn check(request: proto::CreateRoomRequest, config: &SignalingConfig) -> Result<
         agents: request.agents.into_iter().map(agent_config).collect(),
         tags: request.tags.into_iter().collect(),
     };
-    let asked = config.with_preset(asked, &request.room_preset).ok_or_else(|| AdminError::invalid("unknown room configuration in create room request"))?;
-    if join::is_within_limits(&asked) { Ok((request.name, asked)) } else { Err(AdminError::invalid("metadata size exceeds limits, or too many agents or tags")) }
+    let asked = config
+        .with_preset(asked, &request.room_preset)
+        .ok_or_else(|| AdminError::invalid("unknown room configuration in create room request"))?;
+    if join::is_within_limits(&asked) {
+        Ok((request.name, asked))
+    } else {
+        Err(AdminError::invalid("metadata size exceeds limits, or too many agents or tags"))
+    }
 }
 
 fn agent_config(agent: proto::RoomAgentDispatch) -> AgentConfig {

@@ -9,9 +9,7 @@ use sfu_api::RoomId;
 use signaling_api::{AgentConfig, ErrorCode, RoomConfig};
 
 use super::{Agents, Desk, WorkerId};
-use crate::{
-    AdminError, AdminResponse, AdminResult, Signaling, ids, join, limits,
-};
+use crate::{AdminError, AdminResponse, AdminResult, Signaling, ids, join, limits};
 
 /// An agent that a room wants.
 #[derive(Debug)]

@@ -43,11 +43,10 @@ impl Agents {
         let Some(wanted) = self.dispatch(room.id, dispatch).map(|dispatch| dispatch.wanted.clone()) else { return };
         let sid = person.map(|person| person.info.sid.as_str()).unwrap_or_default();
         for namespace in self.namespaces(&wanted.agent_name, &wanted.deployment, kind) {
-            let key =
-                Key { agent_name: wanted.agent_name.clone(), namespace, deployment: wanted.deployment.clone(), kind: kind.into() };
-            let is_there = self.jobs_of(dispatch).any(|job| {
-                job.key == key && job.info.participant.as_ref().map(|info| info.sid.as_str()).unwrap_or_default() == sid
-            });
+            let key = Key { agent_name: wanted.agent_name.clone(), namespace, deployment: wanted.deployment.clone(), kind: kind.into() };
+            let is_there = self
+                .jobs_of(dispatch)
+                .any(|job| job.key == key && job.info.participant.as_ref().map(|info| info.sid.as_str()).unwrap_or_default() == sid);
             if is_there || !self.make_room_for_job(dispatch) {
                 continue;
             }
@@ -147,8 +146,7 @@ impl Agents {
     fn assign(&mut self, id: JobId, worker: WorkerId, answer: proto::AvailabilityResponse, desk: &mut Desk<'_>) {
         let Some(permissions) = self.registration(worker).map(|registration| registration.permissions.clone()) else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let identity =
-            if answer.participant_identity.is_empty() { format!("agent-{}", job.info.id) } else { answer.participant_identity };
+        let identity = if answer.participant_identity.is_empty() { format!("agent-{}", job.info.id) } else { answer.participant_identity };
         if let Some(state) = &mut job.info.state {
             state.participant_identity.clone_from(&identity);
         }
@@ -212,9 +210,8 @@ impl Agents {
 
     /// An agent has left: its job is over.
     pub(super) fn participant_left(&mut self, room: RoomId, identity: &str, reason: DisconnectReason, desk: &mut Desk<'_>) {
-        let is_its = |job: &&Job| {
-            job.room == Some(room) && job.info.state.as_ref().is_some_and(|state| state.participant_identity == identity)
-        };
+        let is_its =
+            |job: &&Job| job.room == Some(room) && job.info.state.as_ref().is_some_and(|state| state.participant_identity == identity);
         let over: Vec<_> = self.jobs.iter().filter(|(_, job)| is_its(job)).map(|(id, job)| (*id, job.phase)).collect();
         for (id, phase) in over {
             match phase {
@@ -298,7 +295,8 @@ impl Agents {
             error.clone_into(&mut state.error);
         }
         // What the agent was told is not needed any more.
-        job.info.participant = job.info.participant.take().map(|info| proto::ParticipantInfo { sid: info.sid, identity: info.identity, ..Default::default() });
+        job.info.participant =
+            job.info.participant.take().map(|info| proto::ParticipantInfo { sid: info.sid, identity: info.identity, ..Default::default() });
         if job.room.is_none() {
             self.jobs.remove(&id);
         }

@@ -43,7 +43,7 @@ pub enum WorkerInput {
     /// It is there, with a token that lets it register.
     Connect,
     /// It says something.
-    Message(proto::WorkerMessage),
+    Message(Box<proto::WorkerMessage>),
     /// It is gone.
     Closed,
 }
@@ -118,7 +118,7 @@ impl Signaling {
             WorkerInput::Connect => agents.worker_connected(id, &mut desk),
             WorkerInput::Closed => agents.worker_closed(id, &mut desk),
             WorkerInput::Message(message) => {
-                if agents.worker_says(id, message, &mut desk) {
+                if agents.worker_says(id, *message, &mut desk) {
                     self.serve_waiting_dispatches(id, now, unix_now, rng);
                 }
             }

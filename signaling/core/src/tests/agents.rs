@@ -10,7 +10,7 @@ impl World {
     }
 
     fn say(&mut self, number: u64, said: Said) {
-        self.worker(number, WorkerInput::Message(proto::WorkerMessage { message: Some(said) }));
+        self.worker(number, WorkerInput::Message(Box::new(proto::WorkerMessage { message: Some(said) })));
     }
 
     fn told(&mut self, number: u64) -> Vec<Told> {
@@ -94,7 +94,10 @@ fn an_agent_is_called_accepts_and_gets_a_token_for_the_room() {
     let told = world.told(1);
     assert!(matches!(told.as_slice(), [Told::Assignment(assignment)] if assignment.job.as_ref().unwrap().id == job.id));
     let grants = world.agents.pop().unwrap();
-    assert_eq!((grants.identity.as_str(), grants.name.as_str(), grants.room.as_str(), grants.kind), ("robot", "Robot", ROOM, ParticipantKind::Agent));
+    assert_eq!(
+        (grants.identity.as_str(), grants.name.as_str(), grants.room.as_str(), grants.kind),
+        ("robot", "Robot", ROOM, ParticipantKind::Agent)
+    );
     assert!(grants.room_join && grants.agent && grants.can_publish && grants.can_subscribe && grants.can_update_own_metadata);
     assert_eq!(grants.attributes["lk.agent_name"], "echo");
     assert_eq!(world.statuses(&created.id), [JobStatus::JsRunning]);
@@ -187,7 +190,7 @@ fn a_room_calls_the_agents_of_its_settings_or_those_without_a_name() {
 
     let agents = vec![proto::RoomAgentDispatch { agent_name: "echo".to_owned(), ..Default::default() }];
     let request = proto::CreateRoomRequest { name: "c".to_owned(), agents, ..Default::default() };
-    world.administer(AdminRequest::CreateRoom(request)).unwrap();
+    world.administer(AdminRequest::CreateRoom(Box::new(request))).unwrap();
     assert_eq!(world.asked(2).room.unwrap().name, "c");
 }
 
@@ -235,9 +238,8 @@ fn a_dispatch_that_is_deleted_sends_its_agent_away() {
     world.told(1);
     let agent = world.agents.pop().unwrap();
     let robot = world.join_as(agent, JoinParams::default());
-    let delete = || {
-        AdminRequest::DeleteDispatch(proto::DeleteAgentDispatchRequest { dispatch_id: created.id.clone(), room: ROOM.to_owned() })
-    };
+    let delete =
+        || AdminRequest::DeleteDispatch(proto::DeleteAgentDispatchRequest { dispatch_id: created.id.clone(), room: ROOM.to_owned() });
     let deleted = dispatch(world.administer(delete()));
     assert!(deleted.state.unwrap().deleted_at > 0);
     assert!(matches!(world.told(1).as_slice(), [Told::Termination(_)]));

@@ -25,7 +25,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use sfu_api::{Command, Event, ParticipantId, TrackId, TransportRole, TransportState};
 use signaling_api::Grants;
 
-use crate::{AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, WorkerId, parse_participant_sid, parse_track_sid};
+use crate::{
+    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, WorkerId,
+    parse_participant_sid, parse_track_sid,
+};
 
 pub(crate) const ROOM: &str = "lobby";
 

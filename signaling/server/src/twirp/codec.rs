@@ -51,7 +51,8 @@ impl Form {
                 ("application/json", Bytes::from(spelled_out(value, M::FIELDS).to_string()))
             }
         };
-        let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+        let headers =
+            [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
         (StatusCode::OK, headers, body).into_response()
     }
 }
@@ -182,7 +183,10 @@ mod tests {
         let written = spelled_out(serde_json::to_value(&list).unwrap(), proto::ListParticipantsResponse::FIELDS);
         let participant = &written["participants"][0];
         assert_eq!(participant["attributes"], json!({"camelCase": "v", "snake_case": "w"}));
-        assert_eq!((&participant["joined_at_ms"], &participant["state"], &participant["is_publisher"]), (&json!("0"), &json!("JOINING"), &json!(false)));
+        assert_eq!(
+            (&participant["joined_at_ms"], &participant["state"], &participant["is_publisher"]),
+            (&json!("0"), &json!("JOINING"), &json!(false))
+        );
     }
 
     #[test]

@@ -93,16 +93,20 @@ impl From<AdminError> for TwirpError {
     fn from(error: AdminError) -> Self {
         let code = match error.code {
             ErrorCode::BadRequest => Code::InvalidArgument,
-            ErrorCode::RoomNotFound | ErrorCode::ParticipantNotFound | ErrorCode::TrackNotFound | ErrorCode::DispatchNotFound => Code::NotFound,
+            ErrorCode::RoomNotFound | ErrorCode::ParticipantNotFound | ErrorCode::TrackNotFound | ErrorCode::DispatchNotFound => {
+                Code::NotFound
+            }
             ErrorCode::RoomFull | ErrorCode::RoomLimit | ErrorCode::ParticipantLimit | ErrorCode::RateLimited => Code::ResourceExhausted,
             ErrorCode::PreconditionFailed => Code::FailedPrecondition,
             ErrorCode::Unimplemented => Code::Unimplemented,
             ErrorCode::Unavailable => Code::Unavailable,
             // LiveKit's word for a call that takes too long
             ErrorCode::Timeout => Code::Canceled,
-            ErrorCode::TokenMissing | ErrorCode::TokenInvalid | ErrorCode::TokenExpired | ErrorCode::TokenGrant | ErrorCode::TokenRevoked => {
-                Code::Unauthenticated
-            }
+            ErrorCode::TokenMissing
+            | ErrorCode::TokenInvalid
+            | ErrorCode::TokenExpired
+            | ErrorCode::TokenGrant
+            | ErrorCode::TokenRevoked => Code::Unauthenticated,
             _ => Code::Internal,
         };
         Self::new(code, error.message)

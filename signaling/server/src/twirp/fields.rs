@@ -171,10 +171,4 @@ const TRACK: &[Field] = &[
 
 const TRACK_CODEC: &[Field] = &[("mime_type", Text), ("mid", Text), ("cid", Text), ("layers", Messages(LAYER))];
 
-const LAYER: &[Field] = &[
-    ("quality", Choice("LOW")),
-    ("width", Number),
-    ("height", Number),
-    ("bitrate", Number),
-    ("ssrc", Number),
-];
+const LAYER: &[Field] = &[("quality", Choice("LOW")), ("width", Number), ("height", Number), ("bitrate", Number), ("ssrc", Number)];

@@ -39,7 +39,7 @@ impl Service for RoomService {
 async fn create_room(call: &Call<'_>) -> Result<Response, TwirpError> {
     let request = call.decode::<proto::CreateRoomRequest>()?;
     allow(call.grants.room_create)?;
-    match call.ask(AdminRequest::CreateRoom(request)).await? {
+    match call.ask(AdminRequest::CreateRoom(Box::new(request))).await? {
         AdminResponse::Room(room) => Ok(call.answer(&*room)),
         other => Err(unexpected(&other)),
     }

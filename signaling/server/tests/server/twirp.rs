@@ -95,7 +95,8 @@ async fn without_the_right_token_nothing_is_done_or_read() {
         signaling_server::unix_now() - std::time::Duration::from_secs(3600),
     );
     let forged = signaling_server::auth::mint("devkey", &signaling_api::Secret::new("guess"), &expired, signaling_server::unix_now());
-    for authorization in ["", "Basic x", "Bearer ", "Bearer nonsense", &format!("Bearer {}", old.unwrap()), &format!("Bearer {}", forged.unwrap())]
+    for authorization in
+        ["", "Basic x", "Bearer ", "Bearer nonsense", &format!("Bearer {}", old.unwrap()), &format!("Bearer {}", forged.unwrap())]
     {
         let reply = json_call(&server, authorization, &format!("{ROOM_SERVICE}/CreateRoom"), &json!("not even an object")).await;
         assert_eq!(error_of(&reply), refused(401, "unauthenticated"), "{authorization}");
