@@ -321,7 +321,7 @@ pub struct Grants {
     /// Is an agent worker.
     pub agent: bool,
     /// Settings of the room if this participant opens it.
-    pub room_config: RoomConfig,
+    pub room_config: Box<RoomConfig>,
     /// Name of the server's settings that the room has if this participant opens it.
     pub room_preset: String,
     /// Start of the token's validity, counted from the Unix epoch; zero if it says none.
@@ -368,7 +368,7 @@ impl From<Claims> for Grants {
             hidden: video.hidden,
             recorder: video.recorder,
             agent: video.agent,
-            room_config: claims.room_config.unwrap_or_default(),
+            room_config: Box::new(claims.room_config.unwrap_or_default()),
             room_preset: claims.room_preset,
             not_before: Duration::from_secs(claims.nbf.unwrap_or(0)),
             expires_at: claims.exp.map(Duration::from_secs),

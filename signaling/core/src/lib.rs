@@ -453,7 +453,7 @@ impl Signaling {
         let room = match self.rooms.by_name(&grants.room) {
             Some(room) => room.id,
             None => {
-                let asked = self.config.with_preset(grants.room_config.clone(), &grants.room_preset).unwrap_or_default();
+                let asked = self.config.with_preset((*grants.room_config).clone(), &grants.room_preset).unwrap_or_default();
                 self.open_room(&grants.room, &asked, now, unix_now, rng)
             }
         };

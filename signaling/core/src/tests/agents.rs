@@ -183,7 +183,7 @@ fn a_room_calls_the_agents_of_its_settings_or_those_without_a_name() {
     assert_eq!(world.asked(1).room.unwrap().name, ROOM);
     assert_eq!(world.told(2), []);
 
-    let room_config = RoomConfig { agents: vec![agent("echo")], ..RoomConfig::default() };
+    let room_config = Box::new(RoomConfig { agents: vec![agent("echo")], ..RoomConfig::default() });
     world.join_as(Grants { room: "b".to_owned(), room_config, ..grants("alice") }, JoinParams::default());
     assert_eq!(world.asked(2).metadata, "from the room");
     assert_eq!(world.told(1), []);
