@@ -1,8 +1,9 @@
 //! What an operator decides about rooms and sessions. Defaults are LiveKit's where SDKs or users rely on them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use livekit_protocol as proto;
+use signaling_api::RoomConfig;
 
 /// Settings of the signaling core.
 #[derive(Clone, PartialEq, Debug)]
@@ -41,6 +42,12 @@ pub struct SignalingConfig {
     pub token_refresh_interval: Duration,
     /// Tracks of one participant share a media stream, so that browsers keep them in lip sync (costs latency).
     pub sync_streams: bool,
+    /// An administrator may open a participant's muted track.
+    pub remote_unmute: bool,
+    /// Tokens of a removed participant that begin within this time after the removal are revoked with the earlier ones.
+    pub revocation_leeway: Duration,
+    /// Settings of rooms that requests and tokens may name.
+    pub presets: BTreeMap<String, RoomConfig>,
 }
 
 impl Default for SignalingConfig {
@@ -64,6 +71,10 @@ impl Default for SignalingConfig {
             auto_create_rooms: true,
             token_refresh_interval: Duration::from_secs(300),
             sync_streams: false,
+            remote_unmute: false,
+            // LiveKit: `RoomParticipantIdentity.revoke_token_ts`
+            revocation_leeway: Duration::from_secs(60),
+            presets: BTreeMap::new(),
         }
     }
 }
@@ -72,6 +83,11 @@ impl SignalingConfig {
     /// How long a signal connection may be silent: every client pings, so that it misses several before this.
     pub(crate) fn silence_timeout(&self) -> Duration {
         self.ping_timeout + self.ping_interval
+    }
+
+    /// `asked` over the settings of that name. None if there are none of that name.
+    pub(crate) fn with_preset(&self, asked: RoomConfig, preset: &str) -> Option<RoomConfig> {
+        if preset.is_empty() { Some(asked) } else { Some(asked.or(self.presets.get(preset)?)) }
     }
 
     pub(crate) fn server_info(&self) -> proto::ServerInfo {
