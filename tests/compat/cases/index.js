@@ -1,0 +1,13 @@
+// All cases, in the order in which they run.
+
+import { codecs } from './codecs.js';
+
+/**
+ * @typedef {object} Case
+ * @property {string} title the claim
+ * @property {string[]} cells of the table that it proves: `row@column`
+ * @property {(t: import('node:test').TestContext, stage: import('../stage.js').Stage) => Promise<void>} run
+ */
+
+/** @type {Case[]} */
+export const CASES = [...codecs];
