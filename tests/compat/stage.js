@@ -3,8 +3,9 @@
 import { launchBrowser, servePage } from '../e2e/lib/browser.js';
 import { Participant } from '../e2e/lib/participant.js';
 import { startServer } from '../e2e/lib/server.js';
-import { mintToken } from '../e2e/lib/token.js';
+import { DEV_KEY, DEV_SECRET, mintToken } from '../e2e/lib/token.js';
 import { launchFirefox } from './drivers/firefox.js';
+import { NodeApi } from './drivers/server_api.js';
 import { startNodeWorker, startPythonWorker } from './drivers/worker.js';
 
 /** @typedef {'chromium' | 'firefox' | 'python' | 'node'} Client */
@@ -48,6 +49,23 @@ export class Stage {
     await Promise.all(all.map((who) => who.join(options)));
     await Promise.all(all.flatMap((who) => all.filter((other) => other !== who).map((other) => who.remote(`${other.identity} is there`, other.identity, (seen) => seen !== null))));
     return /** @type {any} */ (all);
+  }
+
+  /**
+   * The server's API, as a server SDK calls it.
+   * @param {TestContext} t @param {'server-node' | 'server-python'} sdk @param {string} [secret]
+   * @returns {Promise<NodeApi>}
+   */
+  async api(t, sdk, secret = DEV_SECRET) {
+    const { httpUrl } = await this.server();
+    if (sdk === 'server-node') return new NodeApi(httpUrl, secret);
+    const worker = await this.#part('python', startPythonWorker, (running) => running.stop());
+    const page = worker.page(`api-${(this.#participants += 1)}`);
+    t.after(() => page.close().catch(() => {}));
+    const call = (/** @type {string} */ method, /** @type {unknown[]} */ args) => page.evaluate(null, { method, args });
+    await call('open', [httpUrl, DEV_KEY, secret]);
+    const methods = Object.getOwnPropertyNames(NodeApi.prototype).filter((name) => name !== 'constructor');
+    return /** @type {any} */ (Object.fromEntries(methods.map((method) => [method, (/** @type {unknown[]} */ ...args) => call(method, args)])));
   }
 
   /** Ends what was started, also what is still starting. */

@@ -1,6 +1,10 @@
 // All cases, in the order in which they run.
 
 import { codecs } from './codecs.js';
+import { connection } from './connection.js';
+import { encryption } from './encryption.js';
+import { messaging } from './messaging.js';
+import { state } from './state.js';
 
 /**
  * @typedef {object} Case
@@ -10,4 +14,4 @@ import { codecs } from './codecs.js';
  */
 
 /** @type {Case[]} */
-export const CASES = [...codecs];
+export const CASES = [...codecs, ...messaging, ...state, ...encryption, ...connection];

@@ -21,6 +21,8 @@ const PREFERENCES = {
   'media.autoplay.blocking_policy': 0,
   'media.gmp-manager.updateEnabled': false,
   'dom.min_background_timeout_value': 4,
+  // A window behind another one shows its frames at full rate too.
+  'layout.throttled_frame_rate': 60,
   'app.normandy.enabled': false,
   'app.update.enabled': false,
   'browser.safebrowsing.malware.enabled': false,
@@ -72,7 +74,7 @@ export async function launchFirefox() {
     /** @param {string} url */
     async page(url) {
       const context = await browser.createBrowserContext();
-      const page = await context.newPage();
+      const page = await context.newPage({ type: 'window' });
       await page.goto(url);
       return { page, close: () => context.close() };
     },

@@ -1,6 +1,7 @@
 """Participants on the Python SDK for the Node side of the suite: the methods of `window.lab` that this SDK has.
 
-In: one JSON object per line on standard input, `{id, who, method, args}`; `who` names a participant of this process.
+In: one JSON object per line on standard input, `{id, who, method, args}`; `who` names a participant of this process, or a
+client of the server's API where it starts with "api".
 Out: one line per answer on file descriptor 3, `{id, result}` or `{id, error}`.
 """
 
@@ -15,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "python"), str(Path(__file__).resolve().parent)]
 
 from livekit import rtc  # noqa: E402
 from livekit.rtc.participant import PublishTrackError  # noqa: E402
 from peer import Peer  # noqa: E402
+from python_api import Api  # noqa: E402
 from server import Server  # noqa: E402
 
 CODECS = {"vp8": rtc.VideoCodec.VP8, "vp9": rtc.VideoCodec.VP9, "h264": rtc.VideoCodec.H264, "av1": rtc.VideoCodec.AV1, "h265": rtc.VideoCodec.H265}
@@ -321,12 +323,13 @@ async def main() -> None:
     reader = asyncio.StreamReader(limit=1 << 26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     answers = os.fdopen(3, "w", buffering=1)
-    labs: dict[str, Lab] = {}
+    labs: dict[str, Lab | Api] = {}
     running: set[asyncio.Task[None]] = set()
 
     async def serve(call: dict[str, Any]) -> None:
         try:
-            lab = labs.setdefault(call["who"], Lab())
+            who = call["who"]
+            lab = labs.setdefault(who, Api() if who.startswith("api") else Lab())
             answer = {"id": call["id"], "result": await getattr(lab, call["method"])(*call["args"])}
         except Exception as error:  # noqa: BLE001 whatever it is, the caller's test is to show it
             answer = {"id": call["id"], "error": f"{type(error).__name__}: {error}"}
