@@ -7,7 +7,7 @@ use livekit_protocol as proto;
 /// Settings of the signaling core.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignalingConfig {
-    /// Our own version, for people who read what clients log; see also [`LIVEKIT_VERSION`].
+    /// Our own version, for people who read what clients log.
     pub version: String,
     /// Id of this node, shown to clients (`ND_…`).
     pub node_id: String,
@@ -97,4 +97,4 @@ pub const PROTOCOL_VERSION: i32 = 17;
 /// The release of LiveKit's server whose features clients find here. SDKs compare the server's version with the release that
 /// brought a feature, so with our own they would refuse RPC ("1.8.0" in livekit-client 2.23). Above "1.13.6" they would send
 /// VP9 and AV1 as simulcast by rid.
-pub const LIVEKIT_VERSION: &str = "1.13.6";
+pub(crate) const LIVEKIT_VERSION: &str = "1.13.6";

@@ -54,7 +54,7 @@ use crate::{
 };
 
 pub use admin::AdminRequest;
-pub use config::{LIVEKIT_VERSION, PROTOCOL_VERSION, SignalingConfig};
+pub use config::{PROTOCOL_VERSION, SignalingConfig};
 pub use counters::Counters;
 pub use ids::{ConnId, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
 
