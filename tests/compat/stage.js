@@ -4,6 +4,7 @@ import { launchBrowser, servePage } from '../e2e/lib/browser.js';
 import { Participant } from '../e2e/lib/participant.js';
 import { startServer } from '../e2e/lib/server.js';
 import { DEV_KEY, DEV_SECRET, mintToken } from '../e2e/lib/token.js';
+import { startEchoAgent } from './drivers/agent.js';
 import { launchFirefox } from './drivers/firefox.js';
 import { NodeApi } from './drivers/server_api.js';
 import { startNodeWorker, startPythonWorker } from './drivers/worker.js';
@@ -39,9 +40,9 @@ export class Stage {
 
   /**
    * Participants who have joined one new room and see each other. Names that two clients share get a number.
-   * @template {readonly Client[]} C
+   * @template {readonly Client[]} const C
    * @param {TestContext} t @param {C} clients @param {Parameters<Participant['join']>[0]} [options]
-   * @returns {Promise<{ [K in keyof C]: Actor }>}
+   * @returns {Promise<{ -readonly [K in keyof C]: Actor }>}
    */
   async together(t, clients, options) {
     const room = this.room();
@@ -66,6 +67,12 @@ export class Stage {
     await call('open', [httpUrl, DEV_KEY, secret]);
     const methods = Object.getOwnPropertyNames(NodeApi.prototype).filter((name) => name !== 'constructor');
     return /** @type {any} */ (Object.fromEntries(methods.map((method) => [method, (/** @type {unknown[]} */ ...args) => call(method, args)])));
+  }
+
+  /** The echo agent for explicit dispatch, registered. @param {string} name */
+  async echoAgent(name) {
+    const server = await this.server();
+    return this.#part(`agent ${name}`, () => startEchoAgent(server, name), (running) => running.stop());
   }
 
   /** Ends what was started, also what is still starting. */
@@ -124,7 +131,7 @@ export class Actor extends Participant {
     return /** @type {any} */ (this).lab(method, ...args);
   }
 
-  /** Joins with end-to-end encryption. @param {string} passphrase @param {import('livekit-client').RoomOptions} [options] */
+  /** Joins with end-to-end encryption. @param {string} passphrase @param {Parameters<FullLab['join']>[0]['options']} [options] */
   async joinEncrypted(passphrase, options) {
     const token = mintToken({ room: this.room, identity: this.identity });
     const result = await this.do('join', { url: this.server.wsUrl, token, passphrase, options });

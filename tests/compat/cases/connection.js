@@ -13,8 +13,22 @@ const ANSWER_ID = 71;
 /** Names of the event after a reconnect, per SDK. */
 const RECONNECTED = ['reconnected', 'signalReconnected'];
 
+/** What the server's log of an SDK cannot show: whether one peer connection carries both directions. @type {Client[]} */
+const BROWSERS = ['chromium', 'firefox'];
+
 /** @type {Case[]} */
 export const connection = [
+  ...[true, false].flatMap((isSingle) => (/** @type {Client[]} */ (['chromium', 'firefox', 'python'])).map((client) => ({
+    title: `${client} calls with ${isSingle ? 'one peer connection' : 'a peer connection per direction'}`,
+    cells: [`${isSingle ? 'single' : 'dual'}-pc@${client}`],
+    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
+      const [who, other] = await stage.together(t, [client, 'chromium'], { options: { singlePeerConnection: isSingle } });
+      assert.ok(who && other);
+      await Promise.all([who.do('publishPicture', { id: PICTURE_ID }), other.do('publishPicture', { id: ANSWER_ID }), who.do('publishTone', 440)]);
+      await Promise.all([who.sees(other.identity, ANSWER_ID), other.sees(who.identity, PICTURE_ID), other.hears(who.identity, 440)]);
+      if (BROWSERS.includes(client)) assert.equal(await who.do('usesSinglePeerConnection'), isSingle);
+    },
+  }))),
   ...['signal-reconnect', 'full-reconnect'].flatMap((scenario) => ALL.map((client) => ({
     title: `${client} sees and is seen again after ${scenario}`,
     cells: [`${scenario}@${client}`],

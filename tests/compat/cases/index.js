@@ -1,9 +1,12 @@
 // All cases, in the order in which they run.
 
+import { agents } from './agents.js';
 import { codecs } from './codecs.js';
 import { connection } from './connection.js';
 import { encryption } from './encryption.js';
+import { layers } from './layers.js';
 import { messaging } from './messaging.js';
+import { server } from './server.js';
 import { state } from './state.js';
 
 /**
@@ -14,4 +17,4 @@ import { state } from './state.js';
  */
 
 /** @type {Case[]} */
-export const CASES = [...codecs, ...messaging, ...state, ...encryption, ...connection];
+export const CASES = [...codecs, ...layers, ...messaging, ...state, ...encryption, ...connection, ...server, ...agents];

@@ -14,7 +14,7 @@ const TONE_HZ = 600;
 const QUIET_MS = 600;
 
 /** @param {Promise<unknown>} call */
-const refusal = (call) => call.then(() => '', (error) => String(error.message ?? error));
+const refusal = (call) => call.then(() => '', (error) => `${error.code ?? ''} ${error.message}`);
 
 /** @param {(sdk: typeof SDKS[number]) => Case} make @returns {Case[]} */
 const withBoth = (make) => SDKS.map(make);

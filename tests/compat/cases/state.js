@@ -23,6 +23,7 @@ export const state = [
     cells: ALL.map((client) => `participants@${client}`),
     async run(t, stage) {
       const all = await stage.together(t, ALL);
+      /** @type {Actor[]} */
       const gone = [];
       for (const who of all) {
         await who.do('leave');
