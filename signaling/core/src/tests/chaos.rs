@@ -86,7 +86,13 @@ impl Chaos {
     fn new(seed: u64) -> Self {
         let players = (0..CLIENTS)
             .map(|number| Player {
-                grants: Grants { hidden: number % 10 == 9, can_update_own_metadata: true, ..grants(&format!("p{number}")) },
+                grants: Grants {
+                    hidden: number % 10 == 9,
+                    can_update_own_metadata: true,
+                    // no removal revokes it
+                    not_before: Duration::MAX,
+                    ..grants(&format!("p{number}"))
+                },
                 protocol: if number % 7 == 6 { 9 } else { 17 },
                 session: None,
             })
@@ -110,7 +116,8 @@ impl Chaos {
             70..75 => self.rename(player),
             75..80 => self.change_subscription(player),
             80..85 => self.notice(),
-            85..92 => self.node_event(),
+            85..91 => self.node_event(),
+            91..94 => self.administer(player),
             _ => self.pass_time(),
         }
         self.deliver();
@@ -226,6 +233,39 @@ impl Chaos {
         let conn = session.client.conn;
         self.world.send(conn, Request::Subscription(update));
         self.apply_commands();
+    }
+
+    /// An administrator does something to a participant that may be there.
+    fn administer(&mut self, index: usize) {
+        let grants = self.players[index].grants.clone();
+        let named =
+            |room: &str| proto::RoomParticipantIdentity { room: room.to_owned(), identity: grants.identity.clone(), revoke_token_ts: 0 };
+        let allow = |grants: &Grants| {
+            AdminRequest::UpdateParticipant(proto::UpdateParticipantRequest {
+                room: ROOM.to_owned(),
+                identity: grants.identity.clone(),
+                permission: Some(crate::permissions::to_proto(grants)),
+                ..Default::default()
+            })
+        };
+        let go = |from: &str, to: &str| {
+            AdminRequest::MoveParticipant(proto::MoveParticipantRequest {
+                room: from.to_owned(),
+                identity: grants.identity.clone(),
+                destination_room: to.to_owned(),
+            })
+        };
+        let requests = match self.dice.random_range(0..4_u32) {
+            0 => vec![AdminRequest::RemoveParticipant(named(ROOM))],
+            1 => vec![allow(&Grants { can_subscribe: false, ..grants.clone() }), allow(&grants)],
+            2 => vec![allow(&Grants { hidden: !grants.hidden, ..grants.clone() }), allow(&grants)],
+            _ => vec![go(ROOM, "elsewhere"), go("elsewhere", ROOM)],
+        };
+        for request in requests {
+            // Who is not there, or is reconnecting, is left alone.
+            let _ = self.world.administer(request);
+            self.apply_commands();
+        }
     }
 
     fn node_event(&mut self) {
@@ -349,6 +389,10 @@ impl Session {
         match message {
             Response::Join(join) => {
                 self.roster = join.other_participants.iter().map(|info| (info.identity.clone(), info.clone())).collect();
+            }
+            Response::RoomMoved(moved) => {
+                self.roster = moved.other_participants.iter().map(|info| (info.identity.clone(), info.clone())).collect();
+                self.declined.clear();
             }
             Response::Update(update) => update.participants.iter().for_each(|info| self.update(info)),
             Response::TrackPublished(published) => {
