@@ -411,10 +411,17 @@ impl Signaling {
         self.rooms.by_name(room).map(Room::sequence)
     }
 
-    /// How many rooms, participants and signal connections there are.
+    /// How many rooms, participants, signal connections, workers and jobs there are.
     #[must_use]
     pub fn census(&self) -> Census {
-        Census { rooms: self.rooms.len(), participants: self.directory.participants(), connections: self.directory.connections() }
+        let (workers, jobs) = self.agents.census();
+        Census {
+            rooms: self.rooms.len(),
+            participants: self.directory.participants(),
+            connections: self.directory.connections(),
+            workers,
+            jobs,
+        }
     }
 
     /// What happened since the start.
@@ -569,4 +576,8 @@ pub struct Census {
     pub participants: usize,
     /// Signal connections of participants.
     pub connections: usize,
+    /// Agent workers that have registered.
+    pub workers: usize,
+    /// Jobs that are not over.
+    pub jobs: usize,
 }
