@@ -8,7 +8,7 @@ use signaling_api::RoomConfig;
 /// Settings of the signaling core.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignalingConfig {
-    /// Version shown to clients.
+    /// Our own version, for people who read what clients log.
     pub version: String,
     /// Id of this node, shown to clients (`ND_…`).
     pub node_id: String,
@@ -93,10 +93,11 @@ impl SignalingConfig {
     pub(crate) fn server_info(&self) -> proto::ServerInfo {
         proto::ServerInfo {
             edition: proto::server_info::Edition::Standard.into(),
-            version: self.version.clone(),
+            version: LIVEKIT_VERSION.to_owned(),
             protocol: PROTOCOL_VERSION,
             region: self.region.clone(),
             node_id: self.node_id.clone(),
+            debug_info: format!("sluice {}", self.version),
             ..Default::default()
         }
     }
@@ -108,3 +109,8 @@ impl SignalingConfig {
 
 /// Newest version of LiveKit's client protocol that this server speaks (livekit-client 2.23 speaks the same).
 pub const PROTOCOL_VERSION: i32 = 17;
+
+/// The release of LiveKit's server whose features clients find here. SDKs compare the server's version with the release that
+/// brought a feature, so with our own they would refuse RPC ("1.8.0" in livekit-client 2.23). Above "1.13.6" they would send
+/// VP9 and AV1 as simulcast by rid.
+pub(crate) const LIVEKIT_VERSION: &str = "1.13.6";

@@ -95,7 +95,7 @@ impl Room {
             participant: self.participant_info(id, turn.config),
             other_participants: self.others(id, turn.config),
             // Older clients read version and region here, newer ones in `server_info`.
-            server_version: turn.config.version.clone(),
+            server_version: crate::config::LIVEKIT_VERSION.to_owned(),
             ice_servers: turn.config.ice_servers.clone(),
             subscriber_primary: primary == TransportRole::Subscriber,
             server_region: turn.config.region.clone(),

@@ -7,6 +7,8 @@ mod agents;
 pub mod auth;
 mod codec;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod http;
 mod media;
