@@ -81,7 +81,11 @@ impl Directory {
             | Command::RestartIce { participant }
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
-            | Command::SetWish { participant, .. } => self.shard_of_participant(*participant),
+            | Command::SetWish { participant, .. }
+            | Command::PublishData { participant, .. }
+            | Command::UnpublishData { participant, .. }
+            | Command::SubscribeData { participant, .. }
+            | Command::UnsubscribeData { participant, .. } => self.shard_of_participant(*participant),
             // All are in one room; those who have just left don't matter.
             Command::SendData { to, .. } => {
                 to.iter().find_map(|p| self.shard_of_participant(*p).ok()).ok_or(CommandError::UnknownParticipant)

@@ -8,6 +8,7 @@ mod keyframes;
 mod loss;
 mod paths;
 mod publishing;
+mod quality;
 mod reports;
 mod subscribing;
 mod switching;
