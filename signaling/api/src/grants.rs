@@ -38,6 +38,9 @@ pub struct Claims {
     /// Initial attributes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// More on `kind`, in words of `ParticipantInfo.KindDetail` (any case).
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_empty")]
+    pub kind_details: Vec<String>,
     /// Rights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoGrant>,
@@ -268,6 +271,10 @@ pub struct Grants {
     pub room_config: RoomConfig,
     /// End of the token's validity, counted from the Unix epoch; none if it has no end.
     pub expires_at: Option<Duration>,
+    /// More on `kind`, in words of `ParticipantInfo.KindDetail` (any case).
+    pub kind_details: Vec<String>,
+    /// API key that signed the token; a fresh token is signed with the same. Empty if there was no token.
+    pub api_key: String,
 }
 
 impl Grants {
@@ -306,6 +313,8 @@ impl From<Claims> for Grants {
             agent: video.agent,
             room_config: claims.room_config.unwrap_or_default(),
             expires_at: claims.exp.map(Duration::from_secs),
+            kind_details: claims.kind_details,
+            api_key: claims.iss,
         }
     }
 }

@@ -5,10 +5,12 @@
 //! One [`Signaling`] owns its rooms alone, so every change of a room has one order, and its sequence number says which.
 
 mod admin;
+mod blobs;
 mod budget;
 mod config;
 mod counters;
 mod data;
+mod data_tracks;
 mod ids;
 mod join;
 pub mod limits;
@@ -18,7 +20,9 @@ mod negotiation;
 mod participant;
 mod permissions;
 mod publishing;
+mod quality;
 mod reconnect;
+mod reliable;
 mod requests;
 mod room;
 mod rooms;
@@ -54,9 +58,11 @@ use crate::{
 };
 
 pub use admin::AdminRequest;
-pub use config::{PROTOCOL_VERSION, SignalingConfig};
+pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
-pub use ids::{ConnId, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use ids::{
+    ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid,
+};
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -260,7 +266,7 @@ impl Signaling {
     pub fn handle_timeout(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         while let Some(timer) = self.timers.pop_due(now) {
             let room = match timer {
-                Timer::RoomIdle(room) | Timer::RoomUpdate(room) | Timer::UpdateBeat(room) => Some(room),
+                Timer::RoomIdle(room) | Timer::RoomUpdate(room) | Timer::UpdateBeat(room) | Timer::QualityBeat(room) => Some(room),
                 Timer::Silence(id)
                 | Timer::SignalGrace(id)
                 | Timer::MediaGrace(id)
@@ -390,7 +396,7 @@ impl Signaling {
     fn refuse(&mut self, conn: ConnId, code: ErrorCode, request: &JoinParams) {
         self.counters.joins_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, join::refusal(code), Action::Disconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(code));
     }
@@ -398,7 +404,7 @@ impl Signaling {
     fn refuse_resume(&mut self, conn: ConnId, request: &JoinParams) {
         self.counters.resumes_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, DisconnectReason::StateMismatch, Action::Reconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(ErrorCode::ParticipantNotFound));
     }
@@ -432,7 +438,9 @@ impl Signaling {
             | Event::TrackReady { participant, .. }
             | Event::TrackEnded { participant, .. }
             | Event::Subscription { participant, .. }
-            | Event::Data { participant, .. } => self.directory.room_of(*participant),
+            | Event::Data { participant, .. }
+            | Event::StreamState { participant, .. }
+            | Event::ConnectionQuality { participant, .. } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
         };
         let is_known = room.is_some_and(|id| self.with_room(id, now, unix_now, rng, |room, turn| room.media_event(event, turn)).is_some());
@@ -464,6 +472,7 @@ impl Signaling {
         self.timers.clear(Timer::RoomIdle(id));
         self.timers.clear(Timer::RoomUpdate(id));
         self.timers.clear(Timer::UpdateBeat(id));
+        self.timers.clear(Timer::QualityBeat(id));
     }
 
     fn turn<'a>(&'a mut self, now: Instant, unix_now: Duration, rng: &'a mut impl Rng) -> (&'a mut Rooms, Turn<'a>) {

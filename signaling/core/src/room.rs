@@ -14,10 +14,14 @@ use sfu_api::{Command, Event, ParticipantId, RoomId};
 use signaling_api::RoomConfig;
 
 use crate::{
-    CloseReason, SignalingConfig, ids, limits,
+    CloseReason, SignalingConfig,
+    data_tracks::DataTracks,
+    ids, limits,
     members::Members,
     participant::Participant,
+    quality::Qualities,
     reconnect::Departures,
+    reliable::ReliableLog,
     session,
     speakers::SpeakerBoard,
     timers::Timer,
@@ -36,6 +40,9 @@ pub(crate) struct Room {
     pub(crate) tracks: Tracks,
     pub(crate) speakers: SpeakerBoard,
     pub(crate) departures: Departures,
+    pub(crate) data_tracks: DataTracks,
+    pub(crate) reliable_log: ReliableLog,
+    pub(crate) qualities: Qualities,
     updates: Updates,
     sequence: u64,
     is_over: bool,
@@ -93,6 +100,9 @@ impl Room {
             tracks: Tracks::default(),
             speakers: SpeakerBoard::default(),
             departures: Departures::default(),
+            data_tracks: DataTracks::default(),
+            reliable_log: ReliableLog::default(),
+            qualities: Qualities::default(),
             updates: Updates::default(),
             sequence: 0,
             is_over: false,
@@ -146,7 +156,7 @@ impl Room {
 
     /// What others see of a participant.
     pub(crate) fn participant_info(&self, id: ParticipantId, config: &SignalingConfig) -> Option<proto::ParticipantInfo> {
-        Some(self.members.get(id)?.info(&config.region, self.tracks.infos_of(id)))
+        Some(self.describe_member(self.members.get(id)?, config))
     }
 
     /// The participants that `viewer` may know of, itself not among them.
@@ -154,8 +164,13 @@ impl Room {
         self.members
             .iter()
             .filter(|participant| participant.id != viewer && !participant.is_hidden())
-            .map(|participant| participant.info(&config.region, self.tracks.infos_of(participant.id)))
+            .map(|participant| self.describe_member(participant, config))
             .collect()
+    }
+
+    fn describe_member(&self, participant: &Participant, config: &SignalingConfig) -> proto::ParticipantInfo {
+        let data_tracks = self.data_tracks.infos_of(participant.id);
+        proto::ParticipantInfo { data_tracks, ..participant.info(&config.region, self.tracks.infos_of(participant.id)) }
     }
 
     /// A participant changed in a way that others see and must know before what follows: its next version goes out.
@@ -247,7 +262,9 @@ impl Room {
                 other.subscriptions.forget(track.id);
             }
         }
+        self.forget_data_tracks_of(id, turn);
         self.speakers.remove(id);
+        self.qualities.forget(id);
         self.updates.forget(id);
         if let Some(conn) = gone.session.detach() {
             let leave = match farewell {
@@ -255,7 +272,7 @@ impl Room {
                 Farewell::Cut => None,
             };
             if let Some(leave) = leave {
-                turn.out.send(conn, Message::Leave(leave));
+                turn.out.send(conn, Message::Leave(session::with_regions(leave, turn.config)));
             }
             turn.out.close(conn, if farewell == Farewell::Cut { CloseReason::Resume } else { CloseReason::Left });
             turn.directory.unseat(conn);
@@ -311,6 +328,8 @@ impl Room {
             Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
             Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
+            Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
+            Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),
         }
     }
 
@@ -330,13 +349,16 @@ impl Room {
             Timer::RoomIdle(_) => self.close_if_idle(turn),
             Timer::RoomUpdate(_) => {
                 self.departures.prune(turn.now, turn.config);
+                self.reliable_log.prune_all(turn.now);
                 self.tell_room(turn);
             }
             Timer::UpdateBeat(_) => self.tell_waiting_updates(turn),
+            Timer::QualityBeat(_) => self.tell_qualities(turn),
         }
     }
 
     fn check_silence(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        self.reliable_log.prune_all(turn.now);
         let Some(participant) = self.members.get(id) else { return };
         let due = participant.session.last_heard() + turn.config.silence_timeout();
         if due > turn.now {

@@ -32,6 +32,8 @@ pub(crate) enum Timer {
     RoomUpdate(RoomId),
     /// Participants of the room that changed are told of again.
     UpdateBeat(RoomId),
+    /// Connection qualities that changed are told.
+    QualityBeat(RoomId),
 }
 
 /// See the module.

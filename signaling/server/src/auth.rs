@@ -141,6 +141,8 @@ pub struct TokenOptions {
     pub kind: ParticipantKind,
     /// Time until it expires.
     pub ttl: Duration,
+    /// More on `kind`.
+    pub kind_details: Vec<String>,
 }
 
 impl TokenOptions {
@@ -172,6 +174,7 @@ pub fn mint(key: &str, secret: &Secret, options: &TokenOptions, unix_now: Durati
         metadata: options.metadata.clone(),
         attributes: options.attributes.clone(),
         kind: options.kind.claim().to_owned(),
+        kind_details: options.kind_details.clone(),
         video: Some(VideoGrant { room: options.room.clone(), ..options.grants.clone() }),
         ..Claims::default()
     };
@@ -181,7 +184,8 @@ pub fn mint(key: &str, secret: &Secret, options: &TokenOptions, unix_now: Durati
 
 /// Mints a token that says the same again and lasts a little longer, so that a client can come back with it.
 pub(crate) fn refresh(keys: &ApiKeys, grants: &Grants, unix_now: Duration) -> Result<String, MintError> {
-    let (key, secret) = keys.signing().ok_or(MintError::NoKey)?;
+    let original = keys.secret(&grants.api_key).map(|secret| (grants.api_key.as_str(), secret));
+    let (key, secret) = original.or_else(|| keys.signing()).ok_or(MintError::NoKey)?;
     let expires_at = grants.expires_at.unwrap_or_default().max(unix_now.saturating_add(REFRESHED_TTL));
     let options = TokenOptions {
         identity: grants.identity.clone(),
@@ -191,6 +195,7 @@ pub(crate) fn refresh(keys: &ApiKeys, grants: &Grants, unix_now: Duration) -> Re
         metadata: grants.metadata.clone(),
         attributes: grants.attributes.clone(),
         kind: grants.kind,
+        kind_details: grants.kind_details.clone(),
         ttl: expires_at.saturating_sub(unix_now),
     };
     mint(key, secret, &options, unix_now)

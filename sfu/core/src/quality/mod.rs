@@ -19,7 +19,9 @@ use crate::ids::{ParticipantKey, PeerKey};
 use crate::publish::UpTrack;
 use crate::shard::Shard;
 
-/// Media ticks between two looks at a participant (2 s).
+/// Between two looks at a participant.
+const LOOK: Duration = Duration::from_secs(2);
+/// The same in media ticks.
 const LOOK_TICKS: u64 = 100;
 /// Nothing was heard of a client for so long: more than the longest interval of consent checks (RFC 7675 section 5.1: 6 s),
 /// for a client with audio only sends reports as rarely.
@@ -216,18 +218,20 @@ impl Shard {
 
     fn look_at_downlink(&mut self, peer: PeerKey, look: &mut Look) {
         let Some(peer) = self.peers.get(peer) else { return };
+        let in_flight = look.round_trip.as_secs_f64() / LOOK.as_secs_f64();
         for &key in &peer.downs {
             let Some(down) = self.downs.get_mut(key) else { continue };
             let Some(up) = self.ups.get(down.up) else { continue };
             let counters = DownlinkCounters {
                 reports: down.reported.reports,
                 reported_lost: down.reported.cumulative_lost.into(),
-                numbers: down.rewriter.span(),
+                never_sent: down.reported.never_sent,
                 sent: down.sent.packets,
+                late: down.sent.late,
                 resent: down.sent.retransmitted,
             };
             let jitter = ticks(down.reported.jitter_ticks, up.codec.codec.clock_rate_hz());
-            look.traffic[part(TransportRole::Subscriber, up.kind())] += down.meter.take(counters, jitter);
+            look.traffic[part(TransportRole::Subscriber, up.kind())] += down.meter.take(counters, in_flight, jitter);
         }
     }
 

@@ -1,8 +1,9 @@
 //! What happened to packets between two looks, from counters that only grow.
 //!
 //! Uplink: expected by sequence numbers, against what is in the ring in the end, by whichever way it came.
-//! Downlink: what the client reports as lost, without the packets that we never sent because the publisher's were missing;
-//! what we resent counts as repaired as often as the path lets packets through.
+//! Downlink: what the client reports as lost, without the packets that we had not sent because the publisher's were missing,
+//! nor those that came late and were on their way when the client reported; what we resent counts as repaired as often as
+//! the path lets packets through.
 
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -58,10 +59,12 @@ pub struct DownlinkCounters {
     pub reports: u64,
     /// Lost packets by these.
     pub reported_lost: i64,
-    /// Numbers given out, those of missing packets included.
-    pub numbers: u64,
+    /// Numbers given out but not sent when the newest report came.
+    pub never_sent: u64,
     /// Packets sent.
     pub sent: u64,
+    /// Of these, those that came late from the publisher.
+    pub late: u64,
     /// Packets sent again.
     pub resent: u64,
 }
@@ -105,22 +108,28 @@ impl UplinkMeter {
 }
 
 impl DownlinkMeter {
-    /// What happened since the last report that was looked at; nothing if there is no newer one.
-    pub fn take(&mut self, counters: DownlinkCounters, jitter: Duration) -> Traffic {
+    /// What happened since the last report that was looked at; nothing if there is no newer one. `in_flight` is the share
+    /// of the time between two looks for which a report is old when it comes, 0.0 to 1.0.
+    pub fn take(&mut self, counters: DownlinkCounters, in_flight: f64, jitter: Duration) -> Traffic {
         if counters.reports == self.before.reports {
             return Traffic::default();
         }
-        let never_sent = i64::try_from(counters.numbers.saturating_sub(counters.sent)).unwrap_or(i64::MAX);
-        let lost_total = counters.reported_lost.saturating_sub(never_sent);
+        let lost_total = counters.reported_lost.saturating_sub(i64::try_from(counters.never_sent).unwrap_or(i64::MAX));
         let [newer, older] = self.lost_before;
         let packets = counters.sent.saturating_sub(self.before.sent);
-        let lost = u64::try_from(lost_total.saturating_sub(newer.max(older))).unwrap_or(0).min(packets);
+        let late = part_of(counters.late.saturating_sub(self.before.late), in_flight);
+        let lost = u64::try_from(lost_total.saturating_sub(newer.max(older))).unwrap_or(0).saturating_sub(late).min(packets);
         let resent = counters.resent.saturating_sub(self.before.resent);
         let repaired = resent.saturating_mul(packets - lost).checked_div(packets).unwrap_or(0);
         self.lost_before = [lost_total, newer];
         self.before = counters;
         Traffic { packets, lost, residual: lost.saturating_sub(repaired), jitter }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count of packets")]
+fn part_of(count: u64, share: f64) -> u64 {
+    (float(count) * share.clamp(0.0, 1.0)).ceil() as u64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of packets in a few seconds")]
@@ -158,22 +167,25 @@ mod tests {
     fn what_the_publisher_lost_is_not_the_subscribers_loss() {
         let mut meter = DownlinkMeter::default();
         // 100 numbers, 20 of them never came from the publisher; the client misses these and one more.
-        let counters = DownlinkCounters { reports: 1, reported_lost: 21, numbers: 100, sent: 80, resent: 0 };
-        let traffic = meter.take(counters, Duration::ZERO);
+        let counters = DownlinkCounters { reports: 1, reported_lost: 21, never_sent: 20, sent: 80, ..Default::default() };
+        let traffic = meter.take(counters, 0.0, Duration::ZERO);
         assert_eq!((traffic.packets, traffic.lost, traffic.residual), (80, 1, 1));
         // A gap of which the client has not reported yet does not become a loss when it does.
-        let ahead = DownlinkCounters { reports: 2, reported_lost: 21, numbers: 200, sent: 170, resent: 0 };
-        assert_eq!(meter.take(ahead, Duration::ZERO).lost, 0);
-        let caught_up = DownlinkCounters { reports: 3, reported_lost: 31, numbers: 210, sent: 180, resent: 0 };
-        assert_eq!(meter.take(caught_up, Duration::ZERO).lost, 0);
+        let ahead = DownlinkCounters { reports: 2, reported_lost: 21, never_sent: 30, sent: 170, ..Default::default() };
+        assert_eq!(meter.take(ahead, 0.0, Duration::ZERO).lost, 0);
+        let caught_up = DownlinkCounters { reports: 3, reported_lost: 31, never_sent: 30, sent: 180, ..Default::default() };
+        assert_eq!(meter.take(caught_up, 0.0, Duration::ZERO).lost, 0);
+        // Ten came late; the client reported a tenth of the time before that reached it.
+        let repaired = DownlinkCounters { reports: 4, reported_lost: 22, never_sent: 20, sent: 280, late: 10, ..Default::default() };
+        assert_eq!(meter.take(repaired, 0.1, Duration::ZERO).lost, 0);
     }
 
     #[test]
     fn what_was_resent_counts_as_repaired_if_it_gets_through() {
         let mut meter = DownlinkMeter::default();
-        let counters = DownlinkCounters { reports: 1, reported_lost: 50, numbers: 100, sent: 100, resent: 50 };
-        let traffic = meter.take(counters, Duration::ZERO);
+        let counters = DownlinkCounters { reports: 1, reported_lost: 50, sent: 100, resent: 50, ..Default::default() };
+        let traffic = meter.take(counters, 0.0, Duration::ZERO);
         assert_eq!((traffic.lost, traffic.residual), (50, 25));
-        assert_eq!(meter.take(counters, Duration::ZERO), Traffic::default(), "no newer report");
+        assert_eq!(meter.take(counters, 0.0, Duration::ZERO), Traffic::default(), "no newer report");
     }
 }

@@ -90,6 +90,8 @@ pub struct Sent {
     pub octets: u64,
     /// Retransmitted packets.
     pub retransmitted: u64,
+    /// Of `packets`, those that were sent after a later one: they came late from the publisher.
+    pub late: u64,
 }
 
 /// What receiver reports and feedback say.
@@ -97,6 +99,8 @@ pub struct Sent {
 pub struct Reported {
     /// Report blocks so far.
     pub reports: u64,
+    /// Numbers that had been given out when the newest report came but not sent, because their packets were missing.
+    pub never_sent: u64,
     /// Share of packets lost in the last report interval, in 1/256.
     pub fraction_lost: u8,
     /// Packets lost in total.

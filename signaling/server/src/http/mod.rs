@@ -4,6 +4,7 @@ mod assets;
 mod demo;
 mod health;
 mod problem;
+mod regions;
 mod rtc;
 
 use std::net::IpAddr;
@@ -54,6 +55,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         // single peer connection mode: SDKs try it first and take 404 as "use /rtc"
         .route("/rtc/v1", any(rtc::no_single_peer_connection))
         .route("/rtc/v1/validate", any(rtc::no_single_peer_connection))
+        .route("/settings/regions", get(regions::list))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(cors());
 
