@@ -101,7 +101,8 @@ fn check_addresses(config: &Config, findings: &mut Vec<Finding>) {
     }
     for region in &config.server.regions {
         if region_of(region).is_none() {
-            findings.push(error(format!("`server.regions`: {region:?} is not a name and an address such as \"eu=wss://call.example.org\"")));
+            findings
+                .push(error(format!("`server.regions`: {region:?} is not a name and an address such as \"eu=wss://call.example.org\"")));
         }
     }
     for ip in &config.media.advertise {

@@ -66,7 +66,15 @@ impl Shard {
             .rooms
             .entry(room)
             .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default() }));
-        let participant = Participant { id, room: room_key, publisher: None, subscriber: None, pending: Vec::new(), ups: Vec::new(), quality: Monitor::default() };
+        let participant = Participant {
+            id,
+            room: room_key,
+            publisher: None,
+            subscriber: None,
+            pending: Vec::new(),
+            ups: Vec::new(),
+            quality: Monitor::default(),
+        };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);

@@ -305,7 +305,8 @@ impl Room {
 
     /// A client came back: it learns again what is under which handle.
     pub(crate) fn tell_handles_again(&self, id: ParticipantId, turn: &mut Turn<'_>) {
-        if self.members.get(id).is_some_and(|participant| !participant.data_subscriptions.wanted.is_empty()) {
+        // Also if nothing is left of what it had.
+        if self.members.get(id).is_some_and(|participant| participant.data_subscriptions.last_handle > 0) {
             self.tell_handles(id, turn);
         }
     }

@@ -7,7 +7,10 @@ use livekit_protocol::participant_info::State;
 use sfu_api::{ParticipantId, TransportRole};
 use signaling_api::Grants;
 
-use crate::{JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, limits, permissions, permissions::TrackGate, session::Session, subscriptions::Subscriptions};
+use crate::{
+    JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, limits, permissions, permissions::TrackGate,
+    session::Session, subscriptions::Subscriptions,
+};
 
 /// See the module.
 #[derive(Debug)]

@@ -31,9 +31,8 @@ impl TrackGate {
             } else {
                 entry.participant_identity.clone()
             };
-            let tracks = (!entry.all_tracks).then(|| {
-                entry.track_sids.iter().take(limits::TRACKS_PER_PARTICIPANT).filter_map(|sid| either_track(sid)).collect()
-            });
+            let tracks = (!entry.all_tracks)
+                .then(|| entry.track_sids.iter().take(limits::TRACKS_PER_PARTICIPANT).filter_map(|sid| either_track(sid)).collect());
             Some((identity, tracks))
         });
         Self::Listed(entries.collect())

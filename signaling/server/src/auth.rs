@@ -372,6 +372,20 @@ mod tests {
     }
 
     #[test]
+    fn a_fresh_token_is_signed_with_the_key_of_the_old_one() {
+        let keys: ApiKeys =
+            [("a-first", "one"), ("other", "two")].map(|(key, secret)| (key.to_owned(), Secret::new(secret))).into_iter().collect();
+        let options = TokenOptions { kind_details: vec!["cloud_agent".to_owned()], ..TokenOptions::join("alice", "room") };
+        let token = mint("other", &Secret::new("two"), &options, NOW).unwrap();
+        let first = verify(&keys, &token, NOW).unwrap();
+        let again = verify(&keys, &refresh(&keys, &first, NOW).unwrap(), NOW).unwrap();
+        assert_eq!((again.api_key.as_str(), again.kind_details.as_slice()), ("other", &["cloud_agent".to_owned()][..]));
+        // A key that was taken away signs nothing any more.
+        let orphan = Grants { api_key: "gone".to_owned(), ..first };
+        assert_eq!(verify(&keys, &refresh(&keys, &orphan, NOW).unwrap(), NOW).unwrap().api_key, "a-first");
+    }
+
+    #[test]
     fn the_header_wins_over_the_query() {
         assert_eq!(find_token(Some("Bearer h"), Some("q")), Ok("h"));
         assert_eq!(find_token(None, Some("q")), Ok("q"));

@@ -175,8 +175,12 @@ impl Shard {
         let participant = self.participants.get(key)?;
         let [publisher, subscriber] =
             [participant.publisher.as_ref().map(|side| side.peer), participant.subscriber.as_ref().map(|side| side.peer)];
-        let connected: Vec<_> =
-            [publisher, subscriber].into_iter().flatten().filter_map(|key| self.peers.get(key)).filter(|peer| peer.profile.is_some()).collect();
+        let connected: Vec<_> = [publisher, subscriber]
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.peers.get(key))
+            .filter(|peer| peer.profile.is_some())
+            .collect();
         if connected.is_empty() {
             return None;
         }
@@ -261,7 +265,8 @@ mod tests {
     use super::*;
 
     fn look(lost: u64) -> Look {
-        let mut look = Look { is_heard: true, round_trip: Duration::from_millis(40), traffic: [Traffic::default(); PARTS], missing_layers: 0 };
+        let mut look =
+            Look { is_heard: true, round_trip: Duration::from_millis(40), traffic: [Traffic::default(); PARTS], missing_layers: 0 };
         look.traffic[part(TransportRole::Subscriber, MediaKind::Audio)] =
             Traffic { packets: 100, lost, residual: lost, jitter: Duration::ZERO };
         look

@@ -122,7 +122,8 @@ fn sending_is_refused_before_the_channel_is_open_and_beyond_the_bounds() {
 fn reliable_messages_wait_for_the_channel_in_order_and_within_a_bound() {
     let mut world = World::with_client(1, Network::GOOD, |now, rng| ClientTransport::new(now, rng).with_data());
     world.server.open_data_channels();
-    let send = |world: &mut World, delivery, message: &[u8]| world.act_as_server(|w, out| w.server.send_data(w.now, delivery, message, out));
+    let send =
+        |world: &mut World, delivery, message: &[u8]| world.act_as_server(|w, out| w.server.send_data(w.now, delivery, message, out));
     assert_eq!(send(&mut world, Delivery::Lossy, b"too early"), Err(DataError::NotOpen));
     let accepted = (0..1000_u32).take_while(|n| send(&mut world, Delivery::Reliable, &n.to_be_bytes().repeat(2500)) == Ok(())).count();
     assert_eq!(accepted, MAX_UNOPENED_DATA / 10_000);

@@ -29,10 +29,7 @@ fn wish(sid: &str, subscribe: bool) -> Request {
 fn handles(messages: &[Response]) -> Option<BTreeMap<u32, (String, String)>> {
     messages.iter().rev().find_map(|message| match message {
         Response::DataTrackSubscriberHandles(told) => Some(
-            told.sub_handles
-                .iter()
-                .map(|(handle, track)| (*handle, (track.track_sid.clone(), track.publisher_identity.clone())))
-                .collect(),
+            told.sub_handles.iter().map(|(handle, track)| (*handle, (track.track_sid.clone(), track.publisher_identity.clone()))).collect(),
         ),
         _ => None,
     })
@@ -178,9 +175,12 @@ fn a_blob_is_stored_for_others_to_fetch() {
     let (alice, bob) = (world.active("alice"), world.active("bob"));
     let key = proto::DataBlobKey { key: Some(Key::Generic("schema".to_owned())) };
     let blob = proto::DataBlob { key: Some(key.clone()), contents: b"message M {}".to_vec() };
+    world.take(alice.conn);
     world.send(alice.conn, Request::StoreDataBlobRequest(proto::StoreDataBlobRequest { request_id: 3, blob: Some(blob.clone()) }));
     let stored = world.take(alice.conn);
-    assert!(matches!(&stored[..], [Response::StoreDataBlobResponse(response)] if response.request_id == 3 && response.key == Some(key.clone())));
+    assert!(
+        matches!(&stored[..], [Response::StoreDataBlobResponse(response)] if response.request_id == 3 && response.key == Some(key.clone()))
+    );
 
     let get = |identity: &str, key: Option<proto::DataBlobKey>| {
         Request::GetDataBlobRequest(proto::GetDataBlobRequest { request_id: 4, participant_identity: identity.to_owned(), key })

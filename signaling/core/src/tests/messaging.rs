@@ -167,7 +167,10 @@ fn a_client_that_comes_back_is_told_what_was_heard_of_it_and_what_it_repeats_is_
     assert_eq!(last, Some(3));
     sent(&mut world);
     say(&mut world, &alice, 2..=5, &[]);
-    assert_eq!(sent(&mut world).into_iter().map(|(to, packet)| (to, packet.sequence)).collect::<Vec<_>>(), [(vec![bob.id], 4), (vec![bob.id], 5)]);
+    assert_eq!(
+        sent(&mut world).into_iter().map(|(to, packet)| (to, packet.sequence)).collect::<Vec<_>>(),
+        [(vec![bob.id], 4), (vec![bob.id], 5)]
+    );
 }
 
 #[test]

@@ -262,7 +262,10 @@ fn who_shall_come_back_is_told_where_else_that_is_possible() {
 fn details_of_a_kind_are_shown_to_others() {
     let mut world = World::new();
     let bob = world.active("bob");
-    world.join_as(Grants { kind_details: vec!["cloud_agent".to_owned(), "FORWARDED".to_owned(), "new".to_owned()], ..grants("agent") }, JoinParams::default());
+    world.join_as(
+        Grants { kind_details: vec!["cloud_agent".to_owned(), "FORWARDED".to_owned(), "new".to_owned()], ..grants("agent") },
+        JoinParams::default(),
+    );
     let seen = updates(&world.take(bob.conn));
     assert_eq!(seen[0].kind_details, [0, 1]);
 }

@@ -60,7 +60,10 @@ mod tests {
     use super::*;
 
     fn headers(host: &str, scheme: &str) -> HeaderMap {
-        [("host", host), ("x-forwarded-proto", scheme)].into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        [("host", host), ("x-forwarded-proto", scheme)]
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
