@@ -7,7 +7,7 @@ use livekit_protocol as proto;
 /// Settings of the signaling core.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignalingConfig {
-    /// Version shown to clients.
+    /// Version of this server; clients see it as debug information only, see [`COMPATIBLE_VERSION`].
     pub version: String,
     /// Id of this node, shown to clients (`ND_…`).
     pub node_id: String,
@@ -95,7 +95,8 @@ impl SignalingConfig {
     pub(crate) fn server_info(&self) -> proto::ServerInfo {
         proto::ServerInfo {
             edition: proto::server_info::Edition::Standard.into(),
-            version: self.version.clone(),
+            version: COMPATIBLE_VERSION.to_owned(),
+            debug_info: format!("sluice {}", self.version),
             protocol: PROTOCOL_VERSION,
             region: self.region.clone(),
             node_id: self.node_id.clone(),
@@ -107,6 +108,10 @@ impl SignalingConfig {
         self.enabled_codecs.iter().map(|mime| proto::Codec { mime: mime.clone(), fmtp_line: String::new() }).collect()
     }
 }
+
+/// Version of LiveKit's server that this one stands in for. SDKs decide by it what they may use: RPC from 1.8.0 on, simulcast
+/// of VP9 and AV1 from 1.13.7 on.
+pub const COMPATIBLE_VERSION: &str = "1.13.5";
 
 /// Newest version of LiveKit's client protocol that this server speaks (livekit-client 2.23 speaks the same).
 pub const PROTOCOL_VERSION: i32 = 17;

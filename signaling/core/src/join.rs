@@ -9,7 +9,9 @@ use sfu_api::{Command, ParticipantId, TransportRole};
 use signaling_api::{ErrorCode, Grants};
 
 use crate::{
-    ConnId, JoinParams, ids, limits,
+    ConnId, JoinParams,
+    config::COMPATIBLE_VERSION,
+    ids, limits,
     participant::{Participant, attributes_bytes},
     room::Room,
     session::Session,
@@ -73,7 +75,7 @@ impl Room {
             participant: self.participant_info(id, turn.config),
             other_participants: self.others(id, turn.config),
             // Older clients read version and region here, newer ones in `server_info`.
-            server_version: turn.config.version.clone(),
+            server_version: COMPATIBLE_VERSION.to_owned(),
             ice_servers: turn.config.ice_servers.clone(),
             subscriber_primary: primary == TransportRole::Subscriber,
             server_region: turn.config.region.clone(),

@@ -58,7 +58,7 @@ use crate::{
 };
 
 pub use admin::AdminRequest;
-pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
+pub use config::{COMPATIBLE_VERSION, PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
 pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
 

@@ -188,7 +188,7 @@ impl Shard {
         let round_trip = connected.iter().filter_map(|peer| peer.rtt).max().unwrap_or_default();
         let mut look = Look { is_heard, round_trip, traffic: [Traffic::default(); PARTS], missing_layers: 0 };
         self.look_at_uplink(key, now, &mut look);
-        if let Some(peer) = subscriber {
+        for peer in [publisher, subscriber].into_iter().flatten() {
             self.look_at_downlink(peer, &mut look);
         }
         Some(look)
@@ -289,7 +289,8 @@ mod tests {
         judge(&mut monitor, &look(0));
         assert_eq!(judge(&mut monitor, &look(10)), Some(Quality::Good), "5 % over two looks");
         assert_eq!(judge(&mut monitor, &look(10)), Some(Quality::Poor));
-        // Half of the last two looks is still bad.
+        // Half of the last two looks is still bad; then two good ones.
+        assert_eq!(judge(&mut monitor, &look(0)), None);
         assert_eq!(judge(&mut monitor, &look(0)), None);
         assert_eq!(judge(&mut monitor, &look(0)), Some(Quality::Excellent));
     }

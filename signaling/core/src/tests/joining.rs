@@ -34,7 +34,8 @@ fn a_newcomer_is_told_the_room_itself_and_the_others_first_of_all() {
     assert_eq!(join.other_participants[0].tracks[0].sid, track);
     assert_eq!((join.ping_interval, join.ping_timeout), (5, 15));
     assert!(join.subscriber_primary && !join.fast_publish && !join.sif_trailer.is_empty());
-    assert_eq!(join.server_info.unwrap().protocol, crate::PROTOCOL_VERSION);
+    let server = join.server_info.unwrap();
+    assert_eq!((server.protocol, server.version.as_str()), (crate::PROTOCOL_VERSION, crate::COMPATIBLE_VERSION));
 }
 
 #[test]

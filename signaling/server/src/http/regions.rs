@@ -23,7 +23,12 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(peer): Extension
     match regions(&app, peer, &headers) {
         Ok(regions) => {
             // clients ask again after this time
-            let headers = [(header::CACHE_CONTROL, "private, max-age=60"), (header::CONTENT_TYPE, "application/json")];
+            let headers = [
+                (header::CACHE_CONTROL, "private, max-age=60"),
+                // what one token may know is not for the next
+                (header::VARY, "authorization"),
+                (header::CONTENT_TYPE, "application/json"),
+            ];
             match serde_json::to_string(&RegionSettings { regions }) {
                 Ok(body) => (headers, body).into_response(),
                 Err(_) => Refused::new(ErrorCode::Unavailable, "the regions have no JSON form").into_text(),
