@@ -242,6 +242,14 @@ pub enum Command {
         /// From what.
         track: TrackId,
     },
+    /// Takes a participant with its transports and tracks to another room; subscriptions of it and to it end. The room is created
+    /// if nobody is in it. Answered by [`Event::MoveRefused`] if it can't be done.
+    Move {
+        /// Who.
+        participant: ParticipantId,
+        /// Where to.
+        room: RoomId,
+    },
 }
 
 /// State of a transport as signaling needs it.
@@ -376,6 +384,11 @@ pub enum Event {
         room: RoomId,
         /// Loudest (dominant) first.
         speakers: Vec<Speaker>,
+    },
+    /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
+    MoveRefused {
+        /// Who.
+        participant: ParticipantId,
     },
     /// A wanted video subscription ceased to flow or flows again. Not sent for what the subscriber or the publisher asked
     /// for: a wish, a mute, an end. A new subscription counts as flowing.

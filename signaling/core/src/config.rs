@@ -1,13 +1,14 @@
 //! What an operator decides about rooms and sessions. Defaults are LiveKit's where SDKs or users rely on them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use livekit_protocol as proto;
+use signaling_api::RoomConfig;
 
 /// Settings of the signaling core.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignalingConfig {
-    /// Version of this server; clients see it as debug information only, see [`COMPATIBLE_VERSION`].
+    /// Our own version, for people who read what clients log.
     pub version: String,
     /// Id of this node, shown to clients (`ND_…`).
     pub node_id: String,
@@ -43,6 +44,12 @@ pub struct SignalingConfig {
     pub token_refresh_interval: Duration,
     /// Tracks of one participant share a media stream, so that browsers keep them in lip sync (costs latency).
     pub sync_streams: bool,
+    /// An administrator may open a participant's muted track.
+    pub remote_unmute: bool,
+    /// Tokens of a removed participant that begin within this time after the removal are revoked with the earlier ones.
+    pub revocation_leeway: Duration,
+    /// Settings of rooms that requests and tokens may name.
+    pub presets: BTreeMap<String, RoomConfig>,
 }
 
 /// A place where clients can go on.
@@ -76,6 +83,10 @@ impl Default for SignalingConfig {
             auto_create_rooms: true,
             token_refresh_interval: Duration::from_secs(300),
             sync_streams: false,
+            remote_unmute: false,
+            // LiveKit: `RoomParticipantIdentity.revoke_token_ts`
+            revocation_leeway: Duration::from_secs(60),
+            presets: BTreeMap::new(),
         }
     }
 }
@@ -92,14 +103,19 @@ impl SignalingConfig {
         self.regions.iter().map(|region| proto::RegionInfo { region: region.name.clone(), url: region.url.clone(), distance: 0 }).collect()
     }
 
+    /// `asked` over the settings of that name. None if there are none of that name.
+    pub(crate) fn with_preset(&self, asked: RoomConfig, preset: &str) -> Option<RoomConfig> {
+        if preset.is_empty() { Some(asked) } else { Some(asked.or(self.presets.get(preset)?)) }
+    }
+
     pub(crate) fn server_info(&self) -> proto::ServerInfo {
         proto::ServerInfo {
             edition: proto::server_info::Edition::Standard.into(),
-            version: COMPATIBLE_VERSION.to_owned(),
-            debug_info: format!("sluice {}", self.version),
+            version: LIVEKIT_VERSION.to_owned(),
             protocol: PROTOCOL_VERSION,
             region: self.region.clone(),
             node_id: self.node_id.clone(),
+            debug_info: format!("sluice {}", self.version),
             ..Default::default()
         }
     }
@@ -109,9 +125,10 @@ impl SignalingConfig {
     }
 }
 
-/// Version of LiveKit's server that this one stands in for. SDKs decide by it what they may use: RPC from 1.8.0 on, simulcast
-/// of VP9 and AV1 from 1.13.7 on.
-pub const COMPATIBLE_VERSION: &str = "1.13.5";
-
 /// Newest version of LiveKit's client protocol that this server speaks (livekit-client 2.23 speaks the same).
 pub const PROTOCOL_VERSION: i32 = 17;
+
+/// The release of LiveKit's server whose features clients find here. SDKs compare the server's version with the release that
+/// brought a feature, so with our own they would refuse RPC ("1.8.0" in livekit-client 2.23). Above "1.13.6" they would send
+/// VP9 and AV1 as simulcast by rid.
+pub(crate) const LIVEKIT_VERSION: &str = "1.13.6";

@@ -184,6 +184,16 @@ impl Room {
         }
     }
 
+    /// A participant goes to another room.
+    pub(crate) fn end_data_subscriptions_of(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        let Some(participant) = self.members.get_mut(id) else { return };
+        let wanted = std::mem::take(&mut participant.data_subscriptions.wanted);
+        for track in wanted.into_iter().filter_map(|(track, handle)| handle.map(|_| track)) {
+            turn.out.media(Command::UnsubscribeData { participant: id, track });
+        }
+        self.tell_handles_again(id, turn);
+    }
+
     /// A participant is gone, and with it its data tracks; the media node knows.
     pub(crate) fn forget_data_tracks_of(&mut self, owner: ParticipantId, turn: &mut Turn<'_>) {
         let tracks: Vec<_> = self.data_tracks.of(owner).map(|track| track.id).collect();

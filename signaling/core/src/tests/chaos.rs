@@ -477,6 +477,11 @@ impl Node {
             Command::UnsubscribeData { participant, track } => {
                 assert!(self.data_subscriptions.remove(&(participant, track)).is_some());
             }
+            Command::Move { participant, .. } => {
+                assert!(self.participants.contains(&participant));
+                let tracks = &self.tracks;
+                self.subscriptions.retain(|(subscriber, track)| *subscriber != participant && tracks[track] != participant);
+            }
             Command::RestartIce { participant } | Command::Offer { participant, .. } | Command::Answer { participant, .. } => {
                 assert!(self.participants.contains(&participant));
             }
