@@ -105,6 +105,13 @@ impl RoomView {
     }
 }
 
+impl Agents {
+    /// Workers that have registered, and jobs that are not over.
+    pub(crate) fn census(&self) -> (usize, usize) {
+        (self.registered(), self.jobs.values().filter(|job| job.phase != jobs::Phase::Ended).count())
+    }
+}
+
 impl Desk<'_> {
     fn unix_nanos(&self) -> i64 {
         i64::try_from(self.unix_now.as_nanos()).unwrap_or(i64::MAX)

@@ -76,7 +76,11 @@ impl Call<'_> {
 
 /// `/twirp/...`, whatever the method.
 pub(crate) async fn serve(State(app): State<Arc<App>>, Path(path): Path<String>, request: Request) -> Response {
-    answer(&app, &path, request).await.unwrap_or_else(|error| error.into_response())
+    let answered = answer(&app, &path, request).await;
+    let asked = path.split('/').next().unwrap_or_default();
+    let service = [RoomService::NAME, AgentDispatchService::NAME].into_iter().find(|name| *name == asked);
+    app.metrics.api_request(service.unwrap_or("other"), answered.as_ref().err().map_or("ok", TwirpError::word));
+    answered.unwrap_or_else(|error| error.into_response())
 }
 
 async fn answer(app: &App, path: &str, request: Request) -> Result<Response, TwirpError> {
