@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 use sfu_api::{
-    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
 };
 use slotmap::Key;
 
@@ -16,7 +16,7 @@ use crate::audio::speaker::Speakers;
 use crate::error::Discard;
 use crate::ids::ParticipantKey;
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
-use crate::negotiate::DownMedia;
+use crate::negotiate::{DownMedia, PublisherSession};
 use crate::room::{Participant, Room};
 use crate::shard::Shard;
 use crate::subscribe::DownTrack;
@@ -28,8 +28,8 @@ impl Shard {
     /// Carries out a command. Answers are events.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let result = match command {
-            Command::Join { room, participant, can_subscribe } => {
-                self.join(now, room, participant, can_subscribe);
+            Command::Join { room, participant, can_subscribe, mode } => {
+                self.join(now, room, participant, can_subscribe, mode);
                 Ok(())
             }
             Command::Leave { participant } => self.participant(participant).map(|key| self.leave(key, now)),
@@ -52,7 +52,7 @@ impl Shard {
         }
     }
 
-    fn join(&mut self, now: Instant, room: RoomId, id: ParticipantId, can_subscribe: bool) {
+    fn join(&mut self, now: Instant, room: RoomId, id: ParticipantId, can_subscribe: bool, mode: PeerMode) {
         if let Some(&known) = self.directory.participants.get(&id) {
             self.leave(known, now);
         }
@@ -65,8 +65,12 @@ impl Shard {
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);
-        if can_subscribe {
-            self.open_subscriber(key, now);
+        match mode {
+            PeerMode::Single => self.open_publisher(key, PublisherSession::both_ways(), now),
+            PeerMode::Dual if can_subscribe => {
+                self.open_subscriber(key, now);
+            }
+            PeerMode::Dual => {}
         }
     }
 
@@ -155,8 +159,8 @@ impl Shard {
             self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::TrackUnknown) });
             return Ok(());
         };
-        let peer_key = match &self.participants[key].subscriber {
-            Some(side) => side.peer,
+        let peer_key = match self.participants[key].downlink() {
+            Some(peer) => peer,
             None => self.open_subscriber(key, now),
         };
         if self.down_of(peer_key, up_key).is_some() {
@@ -180,9 +184,7 @@ impl Shard {
             rtx_ssrc: has_rtx.then_some(rtx_ssrc),
             label,
         };
-        if let Some(side) = &mut self.participants[key].subscriber
-            && let Err(error) = side.session.add(media)
-        {
+        if let Err(error) = self.participants[key].add_down(media) {
             tracing::debug!(%error, "subscription refused");
             self.remove_down(down_key);
             self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::Limit) });
@@ -195,7 +197,7 @@ impl Shard {
     fn unsubscribe(&mut self, id: ParticipantId, track: TrackId) -> Found {
         let key = self.participant(id)?;
         let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
-        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
         self.remove_down(down);
         Ok(())
@@ -204,7 +206,7 @@ impl Shard {
     fn set_wish(&mut self, now: Instant, id: ParticipantId, track: TrackId, wish: VideoWish) -> Found {
         let key = self.participant(id)?;
         let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
-        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
         self.downs[down].wish = wish;
         self.retarget(down, now);
@@ -213,8 +215,7 @@ impl Shard {
 
     fn send_data(&mut self, now: Instant, to: &[ParticipantId], delivery: Delivery, payload: &[u8]) {
         for id in to {
-            let side = self.participant(*id).ok().and_then(|key| self.participants[key].subscriber.as_ref());
-            let Some(key) = side.map(|side| side.peer) else { continue };
+            let Some(key) = self.participant(*id).ok().and_then(|key| self.participants[key].downlink()) else { continue };
             let transport = &mut self.peers[key].transport;
             if let Err(error) = transport.send_data(now, delivery, payload, &mut self.egress.outbox) {
                 tracing::trace!(?error, "data message dropped");

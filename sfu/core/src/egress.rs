@@ -159,6 +159,9 @@ impl Egress {
             }
             let Some(down) = downs.get_mut(key) else { return false };
             let Some(wanted) = &mut down.flow.wanted else { return false };
+            if down.hold_until.is_some_and(|until| now < until) {
+                return true;
+            }
             let index = wanted.encoding;
             let target = encodings.get(index);
             // What is still to be forwarded to the live ones would reach this one twice.
@@ -283,6 +286,9 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
         }
         packet[TRANSPORT_CC_OFFSET..TRANSPORT_CC_OFFSET + 2].copy_from_slice(&peer.next_transport_sequence.to_be_bytes());
         peer.next_transport_sequence = peer.next_transport_sequence.wrapping_add(1);
+        if let Some(renumbering) = &down.renumbering {
+            renumbering.apply(&mut packet[FIXED_LEN..header_len]);
+        }
         if let Some(fields) = meta.payload.vp8
             && let Some(epoch) = down.rewriter.epoch()
         {

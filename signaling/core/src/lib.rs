@@ -43,7 +43,7 @@ use std::{
 use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response};
 use rand::Rng;
-use sfu_api::{Event, ParticipantId, RoomId};
+use sfu_api::{Event, ParticipantId, PeerMode, RoomId};
 use signaling_api::{ErrorCode, Grants};
 
 use crate::{
@@ -183,6 +183,10 @@ pub struct JoinParams {
     pub reconnect_reason: proto::ReconnectReason,
     /// SDK, version, protocol, browser and so on.
     pub client: proto::ClientInfo,
+    /// One peer connection or two. A resume goes on with what its session has.
+    pub mode: PeerMode,
+    /// What came together with the request, to be done as if it were sent on the connection as soon as the answer is there.
+    pub messages: Vec<proto::signal_request::Message>,
 }
 
 impl Default for JoinParams {
@@ -194,6 +198,8 @@ impl Default for JoinParams {
             participant_sid: None,
             reconnect_reason: proto::ReconnectReason::RrUnknown,
             client: proto::ClientInfo { protocol: PROTOCOL_VERSION, ..Default::default() },
+            mode: PeerMode::Dual,
+            messages: Vec::new(),
         }
     }
 }
@@ -432,7 +438,8 @@ impl Signaling {
             | Event::TrackReady { participant, .. }
             | Event::TrackEnded { participant, .. }
             | Event::Subscription { participant, .. }
-            | Event::Data { participant, .. } => self.directory.room_of(*participant),
+            | Event::Data { participant, .. }
+            | Event::MediaSections { participant, .. } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
         };
         let is_known = room.is_some_and(|id| self.with_room(id, now, unix_now, rng, |room, turn| room.media_event(event, turn)).is_some());

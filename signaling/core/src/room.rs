@@ -297,7 +297,7 @@ impl Room {
     /// An event of the media node about this room or somebody in it.
     pub(crate) fn media_event(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
-            Event::Answer { participant, id, sdp } => self.node_answer(participant, id, sdp, turn),
+            Event::Answer { participant, id, sdp, subscribed } => self.node_answer(participant, id, sdp, subscribed, turn),
             Event::Offer { participant, id, sdp } => self.node_offer(participant, id, sdp, turn),
             Event::NegotiationFailed { participant, role, message } => {
                 tracing::debug!(participant = ids::participant_sid(participant), ?role, message, "negotiation failed");
@@ -311,6 +311,7 @@ impl Room {
             Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
             Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
+            Event::MediaSections { participant, audio, video } => self.media_sections(participant, (audio, video), turn),
         }
     }
 

@@ -8,6 +8,7 @@ mod codec;
 pub mod config;
 mod gate;
 mod http;
+mod join_request;
 mod media;
 mod metrics;
 mod net;

@@ -9,6 +9,7 @@ mod loss;
 mod paths;
 mod publishing;
 mod reports;
+mod single;
 mod subscribing;
 mod switching;
 

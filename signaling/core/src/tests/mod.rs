@@ -10,6 +10,7 @@ mod messaging;
 mod publishing;
 mod requesting;
 mod resuming;
+mod single;
 mod subscribing;
 
 use std::{

@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, Method};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
@@ -51,9 +51,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/rtc", get(rtc::connect))
         .route("/rtc/validate", get(rtc::validate))
-        // single peer connection mode: SDKs try it first and take 404 as "use /rtc"
-        .route("/rtc/v1", any(rtc::no_single_peer_connection))
-        .route("/rtc/v1/validate", any(rtc::no_single_peer_connection))
+        // newer SDKs try these first, and take 404 as "use /rtc"
+        .route("/rtc/v1", get(rtc::connect_v1))
+        .route("/rtc/v1/validate", get(rtc::validate_v1))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(cors());
 

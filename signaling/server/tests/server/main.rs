@@ -8,3 +8,4 @@ mod frames;
 mod harness;
 mod pages;
 mod sessions;
+mod single;
