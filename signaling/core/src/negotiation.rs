@@ -8,7 +8,7 @@ use livekit_protocol::{DisconnectReason, leave_request::Action, participant_info
 use sfu_api::{Command, FailReason, ParticipantId, PeerMode, TrackId, TransportRole, TransportState};
 
 use crate::{
-    CloseReason, ids, limits,
+    CloseReason, limits,
     room::{Farewell, Room},
     session,
     timers::Timer,
@@ -42,9 +42,10 @@ impl Room {
         subscribed: Vec<(String, TrackId)>,
         turn: &mut Turn<'_>,
     ) {
-        let Some(participant) = self.members.get_mut(id) else { return };
-        let mid_to_track_id = subscribed.into_iter().map(|(mid, track)| (mid, ids::track_sid(track))).collect();
+        let sid_of = |track| Some(self.tracks.get(track)?.info.sid.clone());
+        let mid_to_track_id = subscribed.into_iter().filter_map(|(mid, track)| Some((mid, sid_of(track)?))).collect();
         let answer = proto::SessionDescription { r#type: "answer".to_owned(), sdp, id: offer_id, mid_to_track_id };
+        let Some(participant) = self.members.get_mut(id) else { return };
         match participant.session.conn() {
             Some(conn) => turn.out.send(conn, Message::Answer(answer)),
             None => participant.session.keep_answer(answer),

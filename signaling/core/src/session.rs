@@ -30,7 +30,7 @@ enum Link {
 }
 
 /// What a resume has to tell beyond the snapshot.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Untold {
     /// The newest answer to an offer of the client.
     pub(crate) answer: Option<proto::SessionDescription>,
