@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod door;
 mod frames;
 mod harness;
 mod pages;
 mod sessions;
 mod single;
+mod twirp;
