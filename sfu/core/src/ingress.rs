@@ -68,7 +68,9 @@ impl Shard {
             return Err(Discard::StunForeignPath);
         }
         let peer = self.peers.get_mut(key).ok_or(Discard::StunUnknownUser)?;
+        let had_path = peer.profile.is_some() && peer.transport.selected().is_some();
         let outcome = peer.transport.handle_stun(now, flow, datagram, &mut self.egress.outbox)?;
+        self.path_changes += u64::from(had_path && outcome.selected_changed);
         if let Some(evicted) = outcome.evicted {
             self.demux.remove_flow(&evicted, key);
         }

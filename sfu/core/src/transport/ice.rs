@@ -133,11 +133,13 @@ impl IceAgent {
     /// Drops paths without consent (RFC 7675 section 5.1). Returns one at a time, until there is none.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Flow> {
         let index = self.paths.iter().position(|path| now >= path.last_check + CONSENT_TIMEOUT)?;
-        let flow = self.paths.swap_remove(index).flow;
-        if self.selected == Some(flow) {
-            self.selected = None;
-        }
-        Some(flow)
+        Some(self.remove(index))
+    }
+
+    /// Drops a path whose TCP connection has ended. False if it is none of ours.
+    pub(crate) fn close(&mut self, flow: Flow) -> bool {
+        let index = self.paths.iter().position(|path| path.flow == flow);
+        index.map(|index| self.remove(index)).is_some()
     }
 
     /// When [`Self::expire`] has something to do.
@@ -159,6 +161,16 @@ impl IceAgent {
     /// Where media goes.
     pub(crate) fn selected(&self) -> Option<Flow> {
         self.selected
+    }
+
+    /// Removes a path. Until the client nominates another one, media goes where it was heard last: it keeps that path because
+    /// it can receive there.
+    fn remove(&mut self, index: usize) -> Flow {
+        let flow = self.paths.swap_remove(index).flow;
+        if self.selected == Some(flow) {
+            self.selected = self.paths.iter().max_by_key(|path| path.last_check).map(|path| path.flow);
+        }
+        flow
     }
 
     fn validate(&mut self, now: Instant, flow: Flow, generation: u32, outcome: &mut StunOutcome) {
@@ -310,6 +322,28 @@ mod tests {
         assert_eq!(w.agent.expire(w.now), Some(flow(1)));
         assert_eq!((w.agent.expire(w.now), w.agent.selected(), w.agent.next_timeout()), (None, None, None));
         assert!(w.check(1, Check::nominating).unwrap().selected_changed);
+    }
+
+    #[test]
+    fn a_lost_path_hands_over_to_the_one_that_was_heard_last() {
+        let mut w = World::new();
+        w.check(1, Check::nominating).unwrap();
+        for n in [2, 3] {
+            w.now += Duration::from_secs(1);
+            w.check(n, |c| c).unwrap();
+        }
+        assert!(!w.agent.close(flow(4)) && w.agent.close(flow(2)));
+        assert_eq!(w.agent.selected(), Some(flow(1)), "another path than the selected one is gone");
+        w.now += Duration::from_secs(1);
+        w.check(2, |c| c).unwrap();
+        assert!(w.agent.close(flow(1)) && !w.agent.close(flow(1)));
+        assert_eq!((w.agent.selected(), w.agent.accepts_from(flow(1))), (Some(flow(2)), false));
+        assert!(w.check(3, Check::nominating).unwrap().selected_changed);
+        w.now += CONSENT_TIMEOUT - Duration::from_secs(1);
+        w.check(2, |c| c).unwrap();
+        w.now += Duration::from_secs(1);
+        assert_eq!((w.agent.expire(w.now), w.agent.selected()), (Some(flow(3)), Some(flow(2))));
+        assert!(w.agent.close(flow(2)) && w.agent.selected().is_none());
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::error::Discard;
 use crate::limits::{CONNECT_TIMEOUT, MAX_EARLY_DATA};
 use crate::net::{Flow, Outbox};
 
-pub use self::dtls::{Certificate, CertificateError};
+pub use self::dtls::{Certificate, CertificateError, DtlsVersion};
 pub use self::ice::StunOutcome;
 pub use self::sctp::DataError;
 pub use self::stun::username_ufrag;
@@ -205,6 +205,15 @@ impl Transport {
         Ok(())
     }
 
+    /// The connection under a path (ICE-TCP) has ended. Media goes on by the path on which the client was heard last, if there
+    /// is one; otherwise the transport is [`TransportEvent::Disconnected`] until the client nominates a path again. False: the
+    /// path was none of this transport's.
+    pub fn close_path(&mut self, flow: Flow) -> bool {
+        let is_closed = self.state != State::Ended && self.ice.close(flow);
+        self.settle();
+        is_closed
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         if self.state == State::Ended {
@@ -266,6 +275,12 @@ impl Transport {
     #[must_use]
     pub fn srtp_profile(&self) -> Option<SrtpProfile> {
         self.srtp.as_ref().map(SrtpSession::profile)
+    }
+
+    /// Which DTLS was agreed on, once the handshake has got so far.
+    #[must_use]
+    pub fn dtls_version(&self) -> Option<DtlsVersion> {
+        self.dtls.version()
     }
 
     /// Sends a data message.

@@ -96,6 +96,26 @@ fn a_client_with_more_paths_than_the_bound_keeps_the_nominated_one() {
 }
 
 #[test]
+fn a_transport_goes_on_by_its_other_path_when_a_connection_ends_and_is_disconnected_without_one() {
+    let mut world = World::with_client(1, Network::GOOD, |now, rng| ClientTransport::new(now, rng).opening_channels()).connected();
+    world.run(Duration::from_secs(1));
+    world.client.add_path(world.now, path(2));
+    world.run(Duration::from_millis(300));
+    assert!(!world.server.close_path(server_path(3)));
+    assert!(world.server.close_path(server_path(1)));
+    assert_eq!((world.server.selected(), world.server.accepts_from(server_path(1))), (Some(server_path(2)), false));
+    world.server_sends(Delivery::Reliable, b"still here");
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.client_data().last(), Some(&(Delivery::Reliable, &b"still here"[..])));
+    assert!(world.server.close_path(server_path(2)));
+    assert_eq!(world.server.poll_event(), Some(TransportEvent::Disconnected));
+    world.client.remove_path(path(1));
+    world.client.add_path(world.now, path(4));
+    world.run(Duration::from_millis(300));
+    assert_eq!((world.server_events.last(), world.server.selected()), (Some(&TransportEvent::Recovered), Some(server_path(4))));
+}
+
+#[test]
 fn dtls_from_a_path_without_a_check_is_dropped() {
     let mut world = World::new(1, Network::GOOD).connected();
     let elsewhere = Flow { remote: ([203, 0, 113, 9], 1).into(), ..server_path(1) };
