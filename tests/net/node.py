@@ -60,3 +60,11 @@ class Node(Server):
     def path_changes(self) -> float:
         """How often a connected transport went on by another path."""
         return self.metrics()["sfu_transport_path_changes_total"]
+
+    def media_packets(self) -> float:
+        """RTP packets forwarded so far."""
+        return self.metrics()['sfu_rtp_packets_total{direction="out"}']
+
+    def tcp_connections(self) -> float:
+        """Open ICE-TCP connections."""
+        return self.metrics()["sfu_tcp_connections"]

@@ -46,12 +46,12 @@ class RemotePeer:
 
         async def order(**args: Any) -> Any:
             number = next(self._ids)
-            self._waiting[number] = asyncio.get_running_loop().create_future()
+            waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
             assert self._process.stdin
             self._process.stdin.write(json.dumps({"id": number, "method": method, "args": args}).encode() + b"\n")
             await self._process.stdin.drain()
             async with asyncio.timeout(ORDER_LIMIT_S):
-                answer = await self._waiting.pop(number)
+                answer = await waiting
             if "error" in answer:
                 raise AgentError(f"{self.identity}.{method}({args}): {answer['error']}")
             return answer["result"]
@@ -74,7 +74,9 @@ class RemotePeer:
         assert self._process.stdout
         while line := await self._process.stdout.readline():
             answer = json.loads(line)
-            if waiting := self._waiting.get(answer["id"]):
+            waiting = self._waiting.pop(answer["id"])
+            # An order that took too long is cancelled here, but not over there.
+            if not waiting.done():
                 waiting.set_result(answer)
         for waiting in self._waiting.values():
             if not waiting.done():

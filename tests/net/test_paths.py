@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from calls import call, publish, talk, url
-from topology import BOTH, IPV4, IPV6, IPV6_LEAST_MTU, SERVER_PORT, Network
+from topology import BOTH, IPV4, IPV6, IPV6_LEAST_MTU, Network, forwarding
 from waiting import until
 
-NO_UDP = "table inet firewall { chain forward { type filter hook forward priority 0\n meta l4proto udp drop\n } }"
-LOSSY = "table inet link { chain forward { type filter hook forward priority 0\n meta l4proto udp numgen random mod 100 < 25 counter drop\n } }"
+NO_UDP = forwarding("meta l4proto udp drop")
+NO_UDP_FROM_HOME = forwarding('iifname "home0" meta l4proto udp drop')
+LOSSY = forwarding("meta l4proto udp numgen random mod 100 < 25 counter drop")
 
 
 @pytest.mark.parametrize("family", BOTH)
@@ -30,7 +31,7 @@ async def test_without_udp_a_call_goes_over_tcp(lab, serve, participant, family)
 async def test_chromium_without_udp_goes_over_tcp(lab, serve, participant):
     network = Network.make(lab, families=(IPV4,))
     home, elsewhere = network.client("home"), network.client("elsewhere")
-    network.router.rules(NO_UDP.replace("meta l4proto", 'iifname "home0" meta l4proto'))
+    network.router.rules(NO_UDP_FROM_HOME)
     node = serve(network.server)
     alice, bob = await participant(home, "alice", "chromium"), await participant(elsewhere, "bob")
     await call(alice, bob, url(network.address()))

@@ -14,6 +14,16 @@ IPV6_LEAST_MTU = 1280
 """RFC 8200 section 5."""
 
 
+def forwarding(rule: str) -> str:
+    """A firewall of one nft rule for what the router forwards."""
+    return f"""
+        table inet firewall {{
+            chain forward {{ type filter hook forward priority 0
+                {rule}
+            }}
+        }}"""
+
+
 @dataclass
 class Network:
     """Server at 10.0.0.2 and fd00::2; client number n at 10.n.0.2 and fd00:n::2; the router at .1 everywhere."""
