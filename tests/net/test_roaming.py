@@ -53,9 +53,9 @@ async def test_a_nat_whose_address_changes(lab, serve, participant):
     await asyncio.gather(alice.reset(identity="bob"), bob.reset(identity="alice"))
     assert node.path_changes() == 0
 
-    network.router.ip("address", "add", "10.0.0.99/24", "dev", SERVER_PORT)
     # The kernel ends what it had masqueraded behind an address that goes.
     network.router.ip("address", "delete", "10.0.0.1/24", "dev", SERVER_PORT)
+    network.router.ip("address", "add", "10.0.0.99/24", "dev", SERVER_PORT)
     network.server.ip("route", "replace", "default", "via", "10.0.0.99")
     await until("both transports behind the NAT moved", lambda: node.path_changes() >= 2, within_s=15, poll_s=0.5)
     await talk(alice, bob)

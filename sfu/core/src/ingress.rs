@@ -18,7 +18,7 @@ use crate::rtp::header::{RtpHeader, is_rtcp};
 use crate::rtp::payload::PayloadInfo;
 use crate::rtp::sequence::nearest;
 use crate::shard::Shard;
-use crate::transport::username_ufrag;
+use crate::transport::{answered_transaction, username_ufrag};
 
 /// A decrypted packet on its way into a ring.
 struct Arrival<'a> {
@@ -53,13 +53,16 @@ impl Shard {
                 result
             }
             Kind::Srtp => {
-                let key = self.demux.by_flow(&flow).ok_or(Discard::UnknownSource)?;
+                let Some(key) = self.demux.by_flow(&flow) else { return Err(self.receive_stray(now, flow, datagram)) };
                 if is_rtcp(datagram) { self.receive_rtcp(now, key, datagram) } else { self.receive_rtp(now, key, datagram) }
             }
         }
     }
 
     fn receive_stun(&mut self, now: Instant, flow: Flow, datagram: &[u8]) -> Result<(), Discard> {
+        if let Some(transaction) = answered_transaction(datagram) {
+            return self.receive_answer(now, flow, transaction, datagram);
+        }
         let ufrag = username_ufrag(datagram).ok_or(Discard::StunMalformed)?;
         let key = self.demux.by_ufrag(ufrag).ok_or(Discard::StunUnknownUser)?;
         let owner = self.demux.by_flow(&flow).filter(|&owner| owner != key);
@@ -68,16 +71,8 @@ impl Shard {
             return Err(Discard::StunForeignPath);
         }
         let peer = self.peers.get_mut(key).ok_or(Discard::StunUnknownUser)?;
-        let had_path = peer.profile.is_some() && peer.transport.selected().is_some();
         let outcome = peer.transport.handle_stun(now, flow, datagram, &mut self.egress.outbox)?;
-        self.path_changes += u64::from(had_path && outcome.selected_changed);
-        if let Some(evicted) = outcome.evicted {
-            self.demux.remove_flow(&evicted, key);
-        }
-        if outcome.newly_valid || self.demux.by_flow(&flow) != Some(key) {
-            self.demux.add_flow(flow, key);
-        }
-        self.peer_changed(key, now);
+        self.path_checked(now, key, flow, outcome);
         Ok(())
     }
 
@@ -85,6 +80,7 @@ impl Shard {
         let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
         let srtp = peer.transport.srtp().ok_or(Discard::SrtpNotReady)?;
         let len = srtp.receiver.open_rtcp(datagram)?;
+        peer.heard_at = Some(now);
         let compound = datagram.get(..len).ok_or(Discard::RtcpMalformed)?;
         self.receive_feedback(now, key, compound)
     }
@@ -93,6 +89,7 @@ impl Shard {
         let header = RtpHeader::parse(datagram)?;
         let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
         let sequence = open(peer, &header, datagram)?;
+        peer.heard_at = Some(now);
         let plain_len = datagram.len() - peer.transport.srtp().ok_or(Discard::SrtpNotReady)?.profile().rtp_tag_len();
         let packet = datagram.get(..plain_len).ok_or(Discard::RtpMalformed)?;
         let extensions = Extensions::parse(&header, packet, &peer.inbound.extensions);

@@ -38,6 +38,8 @@ pub struct Peer {
     pub rtt: Option<Duration>,
     /// Deadline that is in the timer queue.
     pub scheduled: Option<Instant>,
+    /// When authentic RTP or RTCP came last.
+    pub heard_at: Option<Instant>,
 }
 
 /// The streams that a client sends on one transport.
@@ -110,6 +112,7 @@ impl Peer {
             profile: None,
             rtt: None,
             scheduled: None,
+            heard_at: None,
         }
     }
 

@@ -26,6 +26,7 @@ use crate::peer::Peer;
 use crate::publish::UpTrack;
 use crate::room::{Participant, Room};
 use crate::snapshot::{Received, Snapshot};
+use crate::stray::Strays;
 use crate::subscribe::DownTrack;
 use crate::timers::Timers;
 use crate::transport::params::Candidate;
@@ -73,6 +74,8 @@ pub struct Shard {
     pub(crate) retransmitted: u64,
     /// Connected transports that went on by another path.
     pub(crate) path_changes: u64,
+    /// Media from addresses that nobody has, and what is done about it.
+    pub(crate) strays: Strays,
     /// Command number of the last full intra request (RFC 5104 section 4.3.1.2).
     pub(crate) fir_sequence: u8,
     /// Buffer for RTCP that is being written.
@@ -103,6 +106,7 @@ impl Shard {
             received: Received::default(),
             retransmitted: 0,
             path_changes: 0,
+            strays: Strays::default(),
             fir_sequence: 0,
             scratch: Vec::new(),
             flushed_at: None,

@@ -31,6 +31,8 @@ pub struct StunOutcome {
     pub evicted: Option<Flow>,
     /// The client nominated another path than the selected one.
     pub selected_changed: bool,
+    /// That took the place of a path that was in use.
+    pub has_moved: bool,
 }
 
 /// The lite side of one ICE session.
@@ -130,6 +132,16 @@ impl IceAgent {
         Ok(outcome)
     }
 
+    /// The client has answered a check of ours on this path, by which its media comes: that is where it is.
+    pub(crate) fn prove(&mut self, now: Instant, flow: Flow) -> StunOutcome {
+        let mut outcome = StunOutcome::default();
+        self.validate(now, flow, self.current.number, &mut outcome);
+        outcome.selected_changed = self.selected != Some(flow);
+        outcome.has_moved = outcome.selected_changed && self.selected.is_some();
+        self.selected = Some(flow);
+        outcome
+    }
+
     /// Drops paths without consent (RFC 7675 section 5.1). Returns one at a time, until there is none.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Flow> {
         let index = self.paths.iter().position(|path| now >= path.last_check + CONSENT_TIMEOUT)?;
@@ -191,6 +203,7 @@ impl IceAgent {
 
     fn select(&mut self, flow: Flow, generation: u32, outcome: &mut StunOutcome) {
         outcome.selected_changed = self.selected != Some(flow);
+        outcome.has_moved = outcome.selected_changed && self.selected.is_some();
         self.selected = Some(flow);
         if generation == self.current.number {
             self.previous = None;
@@ -237,10 +250,10 @@ mod tests {
     fn a_first_check_validates_and_a_nomination_selects() {
         let mut w = World::new();
         let outcome = w.check(1, |c| c).unwrap();
-        assert_eq!(outcome, StunOutcome { newly_valid: true, evicted: None, selected_changed: false });
+        assert_eq!(outcome, StunOutcome { newly_valid: true, ..StunOutcome::default() });
         assert!(w.agent.accepts_from(flow(1)) && w.agent.selected().is_none());
         let outcome = w.check(1, Check::nominating).unwrap();
-        assert_eq!(outcome, StunOutcome { newly_valid: false, evicted: None, selected_changed: true });
+        assert_eq!(outcome, StunOutcome { selected_changed: true, ..StunOutcome::default() });
         assert_eq!(w.agent.selected(), Some(flow(1)));
         assert!(!w.check(1, Check::nominating).unwrap().selected_changed);
     }
@@ -249,7 +262,8 @@ mod tests {
     fn the_latest_nomination_wins_whatever_the_priority() {
         let mut w = World::new();
         w.check(1, |c| c.nominating().priority(u32::MAX)).unwrap();
-        assert!(w.check(2, |c| c.nominating().priority(1)).unwrap().selected_changed);
+        let outcome = w.check(2, |c| c.nominating().priority(1)).unwrap();
+        assert!(outcome.selected_changed && outcome.has_moved);
         assert_eq!(w.agent.selected(), Some(flow(2)));
         assert!(w.agent.accepts_from(flow(1)));
     }

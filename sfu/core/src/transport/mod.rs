@@ -15,6 +15,7 @@
 mod dtls;
 mod ice;
 pub mod params;
+mod probe;
 mod sctp;
 pub mod srtp;
 mod stun;
@@ -30,6 +31,7 @@ use sfu_api::{Delivery, FailReason};
 use self::dtls::{DimplServer, Dtls, DtlsError, DtlsOutput, DtlsPeer};
 use self::ice::IceAgent;
 use self::params::{IceCredentials, RemoteParams};
+use self::probe::Probes;
 use self::sctp::{DataChannels, DataEvent};
 use self::srtp::{SrtpProfile, SrtpSession};
 use crate::error::Discard;
@@ -39,7 +41,7 @@ use crate::net::{Flow, Outbox};
 pub use self::dtls::{Certificate, CertificateError, DtlsVersion};
 pub use self::ice::StunOutcome;
 pub use self::sctp::DataError;
-pub use self::stun::username_ufrag;
+pub use self::stun::{TransactionId, answered_transaction, username_ufrag};
 
 /// What happened to a transport.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,6 +86,7 @@ pub enum RemoteError {
 pub struct Transport {
     state: State,
     ice: IceAgent,
+    probes: Probes,
     dtls: Box<dyn Dtls>,
     /// Waits for the client's description.
     peer: Option<DtlsPeer>,
@@ -116,6 +119,7 @@ impl Transport {
         Self {
             state: State::Connecting,
             ice: IceAgent::new(ufrag_prefix, rng),
+            probes: Probes::default(),
             dtls: Box::new(DimplServer::new(now, certificate)),
             peer: None,
             remote: None,
@@ -203,6 +207,25 @@ impl Transport {
         self.flush_data(now, out);
         self.settle();
         Ok(())
+    }
+
+    /// Asks the client to prove that it receives on a flow from which something authentic came. Returns what ties its answer to
+    /// the request; `None` if it was asked a moment ago, or can't be.
+    pub fn probe(&mut self, now: Instant, flow: Flow, rng: &mut impl Rng, out: &mut Outbox) -> Option<TransactionId> {
+        let remote = self.remote.as_ref().filter(|_| self.state != State::Ended)?;
+        self.probes.send(now, flow, (self.ice.local(), &remote.ice), rng, out)
+    }
+
+    /// Takes the answer to [`Self::probe`]: the flow is a valid path from here on, and media goes there.
+    ///
+    /// # Errors
+    /// Why it was dropped without any change.
+    pub fn handle_answer(&mut self, now: Instant, flow: Flow, datagram: &[u8]) -> Result<StunOutcome, Discard> {
+        let remote = self.remote.as_ref().filter(|_| self.state != State::Ended).ok_or(Discard::UnknownEntity)?;
+        self.probes.take(now, flow, datagram, &remote.ice)?;
+        let outcome = self.ice.prove(now, flow);
+        self.settle();
+        Ok(outcome)
     }
 
     /// The connection under a path (ICE-TCP) has ended. Media goes on by the path on which the client was heard last, if there
