@@ -148,7 +148,8 @@ mod tests {
     fn walks_are_bounded_in_a_burst_and_over_time() {
         let mut strays = Strays::default();
         let start = Instant::now();
-        let count = |strays: &mut Strays, at: Instant, ports: std::ops::Range<u16>| ports.filter(|&port| strays.admit(at, flow(port))).count();
+        let count =
+            |strays: &mut Strays, at: Instant, ports: std::ops::Range<u16>| ports.filter(|&port| strays.admit(at, flow(port))).count();
         assert_eq!(count(&mut strays, start, 1..1_000), BURST as usize);
         let mut admitted = 0;
         for tenth in 1..=100 {

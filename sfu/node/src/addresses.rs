@@ -160,8 +160,12 @@ mod tests {
 
     #[test]
     fn every_detected_address_is_paired_with_the_socket_of_its_family() {
-        let candidates =
-            candidates(&DETECTED, &told(&["192.168.1.5", "2001:db8::1"]), &bound(&["0.0.0.0:7882", "[::]:7883"]), &bound(&["0.0.0.0:7881"]));
+        let candidates = candidates(
+            &DETECTED,
+            &told(&["192.168.1.5", "2001:db8::1"]),
+            &bound(&["0.0.0.0:7882", "[::]:7883"]),
+            &bound(&["0.0.0.0:7881"]),
+        );
         assert_eq!(shown(&candidates), ["udp 192.168.1.5:7882", "udp [2001:db8::1]:7883", "tcp 192.168.1.5:7881"]);
     }
 

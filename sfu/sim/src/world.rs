@@ -78,7 +78,7 @@ impl Nat {
     /// From now on the client with this address is seen at another; what is sent to where it was seen before is lost.
     fn rebind(&mut self, inside: SocketAddr) {
         let old = self.outside_of(inside);
-        let new = SocketAddr::new(old.ip(), old.port() + 1);
+        let new = SocketAddr::new(old.ip(), old.port() + 10_000);
         self.inside.remove(&old);
         self.outside.insert(inside, new);
         self.inside.insert(new, inside);

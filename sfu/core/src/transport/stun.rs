@@ -381,14 +381,6 @@ pub(crate) mod testing {
     use rtc_stun::fingerprint::FingerprintAttr;
     use rtc_stun::message::{Message, Setter, TransactionId};
 
-    /// The answer of another stack to a Binding request.
-    pub(crate) fn answer(request: &[u8], pwd: &str) -> Vec<u8> {
-        let mut out = Vec::new();
-        let transaction = *request[..HEADER_LEN].last_chunk().unwrap();
-        write_success(&mut out, &transaction, ([192, 0, 2, 1], 7882).into(), &key(pwd));
-        out
-    }
-
     /// One check; the default is a right one.
     #[derive(Clone)]
     pub(crate) struct Check {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use rand::{Rng, RngExt};
 use rtc_stun::attributes::{
-    ATTR_ICE_CONTROLLED, ATTR_ICE_CONTROLLING, ATTR_MESSAGE_INTEGRITY, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME, ATTR_XORMAPPED_ADDRESS,
+    ATTR_ICE_CONTROLLED, ATTR_ICE_CONTROLLING, ATTR_MESSAGE_INTEGRITY, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME,
+    ATTR_XORMAPPED_ADDRESS,
 };
 use rtc_stun::error_code::ErrorCodeAttribute;
 use rtc_stun::fingerprint::FingerprintAttr;
@@ -129,7 +130,11 @@ impl IceClient {
         let Some(remote) = &self.remote else { return };
         let expected = format!("{}:{}", self.local.ufrag, remote.ufrag);
         let is_for_us = request.get(ATTR_USERNAME).is_ok_and(|username| username == expected.as_bytes());
-        if !is_for_us || !request.contains(ATTR_ICE_CONTROLLED) || !request.contains(ATTR_PRIORITY) || !is_authentic(request, &self.local.pwd) {
+        if !is_for_us
+            || !request.contains(ATTR_ICE_CONTROLLED)
+            || !request.contains(ATTR_PRIORITY)
+            || !is_authentic(request, &self.local.pwd)
+        {
             return;
         }
         let mut message = Message::new();

@@ -146,7 +146,8 @@ fn a_nat_that_gives_a_subscriber_another_address_interrupts_for_less_than_its_ne
         world.rebind_nat(who);
         world.run_for(5 * SECOND);
         assert_eq!(world.report(who, track).faults(), [""; 0]);
-        assert!(world.report(who, track).longest_gap < 600 * MS, "{:?}", world.report(who, track));
+        // These clients send nothing but a report every second.
+        assert!(world.report(who, track).longest_gap < 1_100 * MS, "{:?}", world.report(who, track));
         assert_eq!(world.shard.snapshot().path_changes - before, 1);
     }
 }

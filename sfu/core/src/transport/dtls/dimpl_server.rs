@@ -120,6 +120,8 @@ impl DimplServer {
 impl Dtls for DimplServer {
     fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         match self.hello.handle(datagram) {
+            // Before a ClientHello nothing else means anything, and the library counts what it has to keep until then.
+            HelloInput::Other if self.version().is_none() => Ok(()),
             HelloInput::Other => self.feed(now, datagram),
             HelloInput::Incomplete => Ok(()),
             HelloInput::Complete(hello) => self.feed(now, &hello),
