@@ -76,6 +76,13 @@ deny() {
     cargo fetch --locked --quiet && .cache/tools/bin/cargo-deny --offline --log-level error check bans licenses sources
 }
 
+# Networks of their own need root; without it this fails and says so.
+net() {
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo --non-interactive --preserve-env)
+    "${sudo[@]}" .cache/venv/bin/python -m pytest -q tests/net --junitxml=tests/net/out/junit.xml
+}
+
 step format check cargo fmt --all --check
 step licences check deny
 step demo check tools/web.sh
@@ -85,13 +92,9 @@ step binary check cargo build --locked -p sluice
 step demo-unit vitest npm --prefix web-demo run --silent test
 step e2e-types check npm --prefix tests/e2e run --silent check
 step e2e node npm --prefix tests/e2e run --silent test
+step compat-types check npm --prefix tests/compat run --silent check
+step compat node npm --prefix tests/compat run --silent test
 step python pytest .cache/venv/bin/python -m pytest -q tests/python --junitxml=tests/python/out/junit.xml
-# Networks of their own need root; without it this fails and says so.
-net() {
-    local sudo=()
-    [ "$(id -u)" = 0 ] || sudo=(sudo --non-interactive --preserve-env)
-    "${sudo[@]}" .cache/venv/bin/python -m pytest -q tests/net --junitxml=tests/net/out/junit.xml
-}
 step net pytest net
 
 if [ ${#failures[@]} -gt 0 ]; then echo "failed: ${failures[*]}"; fi

@@ -208,6 +208,14 @@ pub enum Command {
         /// Bytes of one message.
         payload: Vec<u8>,
     },
+    /// Takes a participant with its transports and tracks to another room; subscriptions of it and to it end. The room is created
+    /// if nobody is in it. Answered by [`Event::MoveRefused`] if it can't be done.
+    Move {
+        /// Who.
+        participant: ParticipantId,
+        /// Where to.
+        room: RoomId,
+    },
 }
 
 /// State of a transport as signaling needs it.
@@ -342,6 +350,11 @@ pub enum Event {
         room: RoomId,
         /// Loudest (dominant) first.
         speakers: Vec<Speaker>,
+    },
+    /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
+    MoveRefused {
+        /// Who.
+        participant: ParticipantId,
     },
 }
 

@@ -14,7 +14,7 @@ use slotmap::Key;
 
 use crate::audio::speaker::Speakers;
 use crate::error::Discard;
-use crate::ids::ParticipantKey;
+use crate::ids::{ParticipantKey, RoomKey};
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
 use crate::negotiate::DownMedia;
 use crate::room::{Participant, Room};
@@ -46,6 +46,7 @@ impl Shard {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room)),
         };
         if let Err(reason) = result {
             self.discards.add(reason);
@@ -56,11 +57,7 @@ impl Shard {
         if let Some(&known) = self.directory.participants.get(&id) {
             self.leave(known, now);
         }
-        let room_key = *self
-            .directory
-            .rooms
-            .entry(room)
-            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default() }));
+        let room_key = self.open_room(room);
         let participant = Participant { id, room: room_key, publisher: None, subscriber: None, pending: Vec::new(), ups: Vec::new() };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
@@ -82,11 +79,46 @@ impl Shard {
         for peer in peers.into_iter().flatten() {
             self.close_peer(peer, now);
         }
-        if let Some(room) = self.rooms.get_mut(participant.room) {
+        self.quit_room(participant.room, key);
+    }
+
+    /// Transports and tracks stay as they are; who subscribes to what is a matter of the new room.
+    fn move_to(&mut self, key: ParticipantKey, room: RoomId) {
+        let room_key = self.open_room(room);
+        let Some(participant) = self.participants.get(key).filter(|participant| participant.room != room_key) else { return };
+        let from = participant.room;
+        let mut ended: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).flat_map(|up| up.downs.clone()).collect();
+        ended.extend(
+            participant.subscriber.as_ref().and_then(|side| self.peers.get(side.peer)).into_iter().flat_map(|peer| peer.downs.clone()),
+        );
+        let tracks: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).map(|up| up.id).collect();
+        for down in ended {
+            self.remove_down(down);
+        }
+        if let Some(room) = self.rooms.get_mut(from) {
+            for track in tracks {
+                room.speakers.remove(track.0);
+            }
+        }
+        self.quit_room(from, key);
+        self.rooms[room_key].participants.push(key);
+        self.participants[key].room = room_key;
+    }
+
+    fn open_room(&mut self, room: RoomId) -> RoomKey {
+        *self
+            .directory
+            .rooms
+            .entry(room)
+            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default() }))
+    }
+
+    fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey) {
+        if let Some(room) = self.rooms.get_mut(room_key) {
             room.participants.retain(|&other| other != key);
             if room.participants.is_empty() {
                 self.directory.rooms.remove(&room.id);
-                self.rooms.remove(participant.room);
+                self.rooms.remove(room_key);
             }
         }
     }

@@ -160,10 +160,14 @@ impl Egress {
             let Some(down) = downs.get_mut(key) else { return false };
             let Some(wanted) = &mut down.flow.wanted else { return false };
             let index = wanted.encoding;
-            let target = encodings.get(index);
+            let Some(target) = encodings.get_mut(index) else { return true };
             // What is still to be forwarded to the live ones would reach this one twice.
-            debug_assert!(target.is_none_or(|encoding| encoding.fresh.is_empty()));
-            let Some(start) = target.and_then(|encoding| encoding.keyframe_for(wanted.since, now)) else { return true };
+            debug_assert!(target.fresh.is_empty());
+            let Some(start) = target.keyframe_for(wanted.since, now) else {
+                // The keyframe for which no request was made may have become too old meanwhile.
+                target.keyframe.want();
+                return true;
+            };
             // What is missing of the old encoding can still come late, but has no place after the switch.
             let old_encoding = down.flow.live.and_then(|index| encodings.get(index));
             let is_whole = old_encoding.is_none_or(|old| down.flow.is_frame_complete && old.nack.missing() == 0);

@@ -44,6 +44,26 @@ pub fn parse_track_sid(sid: &str) -> Option<TrackId> {
     number(rest.get(hint_len..)?).map(TrackId)
 }
 
+/// `AJ_` and 12 letters.
+pub(crate) fn job_sid(id: u64) -> String {
+    format!("{JOB_PREFIX}{}", letters(id))
+}
+
+/// The job that a worker names; none if it is not one of our forms.
+pub(crate) fn parse_job_sid(sid: &str) -> Option<u64> {
+    number(sid.strip_prefix(JOB_PREFIX)?)
+}
+
+/// `AW_` and 12 letters.
+pub(crate) fn worker_sid(id: u64) -> String {
+    format!("AW_{}", letters(id))
+}
+
+/// `AD_` and 12 letters.
+pub(crate) fn dispatch_sid(id: u64) -> String {
+    format!("AD_{}", letters(id))
+}
+
 pub(crate) fn random_id(rng: &mut dyn Rng) -> u64 {
     rng.next_u64()
 }
@@ -71,6 +91,7 @@ fn number(text: &str) -> Option<u64> {
 const PARTICIPANT_PREFIX: &str = "PA_";
 const ROOM_PREFIX: &str = "RM_";
 const TRACK_PREFIX: &str = "TR_";
+const JOB_PREFIX: &str = "AJ_";
 const LETTERS: usize = 12;
 const BASE: u64 = 41;
 /// No letter that people mistake for another.

@@ -71,3 +71,37 @@ pub const ROOM_UPDATE_DELAY: Duration = Duration::from_millis(500);
 pub const SIMULATION_WINDOW: Duration = Duration::from_secs(5);
 /// A simulated speaker speaks at most this long.
 pub const SIMULATED_SPEECH: Duration = Duration::from_secs(60);
+/// Names of rooms in one request for a list. More are not read.
+pub const NAMES_PER_LIST: usize = 1024;
+/// Agents that are called into one room. More: the request is refused.
+pub const DISPATCHES_PER_ROOM: usize = 64;
+/// Tags of a room. More: the request is refused.
+pub const TAGS_PER_ROOM: usize = 64;
+/// Removed participants whose tokens are remembered as revoked. More: the oldest is forgotten.
+pub const REVOCATIONS: usize = 16_384;
+/// Messages of administrators that a room remembers, to send none twice. More: the oldest is forgotten.
+pub const DATA_NONCES: usize = 1024;
+/// Calls of administrators that wait for participants of one room. More: refused.
+pub const OPEN_CALLS: usize = 1024;
+/// Payload of such a call (LiveKit: `DataChannelRpcMaxPayloadBytes`). Larger: refused.
+pub const RPC_PAYLOAD_BYTES: usize = 15_360;
+/// Name of the method of such a call. Longer: refused.
+pub const RPC_METHOD_BYTES: usize = 256;
+/// A participant confirms a call within this time (LiveKit: `DataChannelRpcMaxRoundTripLatency` is 2 s; clients wait 7 s).
+pub const RPC_ROUND_TRIP: Duration = Duration::from_secs(7);
+/// And answers it within this, if the caller says nothing else.
+pub const RPC_DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that a caller may wait.
+pub const RPC_MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections of agent workers. More: closed.
+pub const WORKERS: usize = 4096;
+/// A worker registers within this time (LiveKit: `RegisterTimeout`). Later: its connection is closed.
+pub const REGISTER_TIME: Duration = Duration::from_secs(10);
+/// A worker says within this time whether it takes a job (LiveKit: `AssignJobTimeout`). Later: the next one is asked.
+pub const AVAILABILITY_TIME: Duration = Duration::from_secs(10);
+/// An agent whose dispatch is taken back leaves within this time (LiveKit: the same). Later: it is removed.
+pub const AGENT_LEAVE_TIME: Duration = Duration::from_secs(3);
+/// Jobs of a dispatch, those that are over included. More: the oldest that is over is forgotten, or no new one is started.
+pub const JOBS_PER_DISPATCH: usize = 256;
+/// Jobs that workers asked for to try themselves. More: not started.
+pub const SIMULATED_JOBS: usize = 64;

@@ -28,6 +28,9 @@ impl Room {
         };
         match data::route(payload, delivery, sender, &mut participant.last_data_sequence) {
             Ok(routed) => {
+                if self.takes_call_answer(id, &routed.packet, turn) {
+                    return;
+                }
                 let to: Vec<_> = self
                     .members
                     .iter()

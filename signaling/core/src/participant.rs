@@ -22,6 +22,8 @@ pub(crate) struct Participant {
     /// Since the Unix epoch.
     pub(crate) joined_at: Duration,
     pub(crate) is_publisher: bool,
+    /// One of its tracks was ready once.
+    pub(crate) has_published: bool,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
     /// Which transport must be connected for it to be active.
@@ -65,6 +67,7 @@ impl Participant {
             version: 0,
             joined_at,
             is_publisher: false,
+            has_published: false,
             auto_subscribe: request.auto_subscribe,
             adaptive_stream: request.adaptive_stream,
             primary: if subscriber_first { TransportRole::Subscriber } else { TransportRole::Publisher },

@@ -5,6 +5,7 @@ use livekit_protocol::{request_response, request_response::Reason, signal_respon
 use sfu_api::{Command, MediaKind, ParticipantId, TrackId};
 
 use crate::{
+    agents::News,
     ids, limits, permissions,
     room::Room,
     tracks,
@@ -117,6 +118,9 @@ impl Room {
         let is_changed = track.become_ready(found);
         if let Some(participant) = self.members.get_mut(owner) {
             participant.is_publisher = true;
+            if !std::mem::replace(&mut participant.has_published, true) && !participant.is_dependent() {
+                turn.news.push(News::Published(self.id, owner));
+            }
         }
         if is_new {
             self.announce_track(owner, turn);

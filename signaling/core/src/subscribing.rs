@@ -176,7 +176,7 @@ impl Room {
         // `PA_…|TR_…` names the track where a browser makes up its own track id; `PA_…|camera` makes browsers keep the
         // tracks of one participant in sync.
         let is_synced =
-            turn.config.sync_streams && participant.session.protocol() > PROTOCOL_BEFORE_SYNC_STREAMS && is_sdp_token(&track.info.stream);
+            self.settings.sync_streams && participant.session.protocol() > PROTOCOL_BEFORE_SYNC_STREAMS && is_sdp_token(&track.info.stream);
         let part = if is_synced { &track.info.stream } else { &track.info.sid };
         let label = MediaLabel { stream_id: format!("{}|{part}", owner.sid), track_id: track.info.sid.clone() };
         turn.out.media(Command::Subscribe { participant: id, track: track.id, label });

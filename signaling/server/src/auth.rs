@@ -79,6 +79,11 @@ pub(crate) fn find_token<'a>(authorization: Option<&'a str>, query: Option<&'a s
 /// # Errors
 /// Everything that is wrong with the token itself; its grants are not looked at.
 pub fn verify(keys: &ApiKeys, token: &str, unix_now: Duration) -> Result<Grants, AuthError> {
+    verify_with_key(keys, token, unix_now).map(|(grants, _)| grants)
+}
+
+/// The same, with the name of the API key that signed it.
+pub(crate) fn verify_with_key(keys: &ApiKeys, token: &str, unix_now: Duration) -> Result<(Grants, String), AuthError> {
     let unverified = jsonwebtoken::dangerous::insecure_decode::<Claims>(token)
         .map_err(|_| AuthError::Malformed("not a JSON web token with the claims of an access token"))?;
     if unverified.header.alg != Algorithm::HS256 {
@@ -99,7 +104,8 @@ pub fn verify(keys: &ApiKeys, token: &str, unix_now: Duration) -> Result<Grants,
     {
         return Err(AuthError::NotYetValid(begins.saturating_sub(now)));
     }
-    Ok(Grants::from(claims))
+    let issuer = claims.iss.clone();
+    Ok((Grants::from(claims), issuer))
 }
 
 /// Does this token open a room, and the one that the request names (if it names one)?
@@ -182,6 +188,11 @@ pub fn mint(key: &str, secret: &Secret, options: &TokenOptions, unix_now: Durati
 /// Mints a token that says the same again and lasts a little longer, so that a client can come back with it.
 pub(crate) fn refresh(keys: &ApiKeys, grants: &Grants, unix_now: Duration) -> Result<String, MintError> {
     let (key, secret) = keys.signing().ok_or(MintError::NoKey)?;
+    mint_grants(key, secret, grants, unix_now)
+}
+
+/// Mints a token that says what these grants say.
+pub(crate) fn mint_grants(key: &str, secret: &Secret, grants: &Grants, unix_now: Duration) -> Result<String, MintError> {
     let expires_at = grants.expires_at.unwrap_or_default().max(unix_now.saturating_add(REFRESHED_TTL));
     let options = TokenOptions {
         identity: grants.identity.clone(),

@@ -49,7 +49,7 @@ const AS_SHOWN = [
   RoomEvent.TrackMuted, RoomEvent.TrackUnmuted, RoomEvent.TrackUnpublished, RoomEvent.ConnectionStateChanged, RoomEvent.TrackSubscriptionFailed,
 ] as const;
 
-class Lab {
+export class Lab {
   #room = new Room();
   #joinedAt = 0;
   readonly #audio = new AudioContext({ sampleRate: 48_000 });
@@ -66,6 +66,7 @@ class Lab {
     this.#listen(this.#room);
     this.#joinedAt = performance.now();
     try {
+      await this.prepare(this.#room);
       await this.#room.connect(url, token, { autoSubscribe, peerConnectionTimeout, maxRetries: 0 });
     } catch (error) {
       // `reasonName` names the class of the wrapper, `reason` the cause.
@@ -242,6 +243,13 @@ class Lab {
   }
 
   // ---- parts ------------------------------------------------------------------------------------------------------
+
+  /** The room of the last `join`; for classes that add to this one, as is `prepare`, which runs before it connects. */
+  protected get room(): Room {
+    return this.#room;
+  }
+
+  protected async prepare(_room: Room): Promise<void> {}
 
   async #publishPicture(source: Source, id: number, width: number, height: number, fps: number, options: TrackPublishOptions): Promise<string> {
     const picture = new PictureSource(id, width, height, fps);

@@ -6,6 +6,7 @@ mod forwarding;
 mod hostile;
 mod keyframes;
 mod loss;
+mod moving;
 mod paths;
 mod publishing;
 mod reports;

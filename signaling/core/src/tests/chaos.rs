@@ -413,6 +413,11 @@ impl Node {
             Command::Unsubscribe { participant, track } => assert!(self.subscriptions.remove(&(participant, track))),
             Command::SetWish { participant, track, .. } => assert!(self.subscriptions.contains(&(participant, track))),
             Command::SendData { to, .. } => assert!(to.iter().all(|participant| self.participants.contains(participant))),
+            Command::Move { participant, .. } => {
+                assert!(self.participants.contains(&participant));
+                let tracks = &self.tracks;
+                self.subscriptions.retain(|(subscriber, track)| *subscriber != participant && tracks[track] != participant);
+            }
             Command::RestartIce { participant } | Command::Offer { participant, .. } | Command::Answer { participant, .. } => {
                 assert!(self.participants.contains(&participant));
             }

@@ -10,6 +10,7 @@
 //! Not here: who gets a message.
 
 mod guard;
+mod holdings;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -112,12 +113,17 @@ impl DataChannels {
 
     /// Takes a decrypted SCTP packet.
     pub(crate) fn handle(&mut self, now: Instant, packet: &[u8]) -> Result<(), Discard> {
-        let kind = self.guard.inspect(packet)?;
+        let mut guard = self.guard;
+        let kind = guard.inspect(packet)?;
+        if self.state == State::Ended || (self.state == State::Established && kind == PacketKind::Init) {
+            return Err(Discard::SctpMalformed);
+        }
+        self.guard = guard;
         match (self.state, kind) {
-            (State::Ended, _) | (State::Established, PacketKind::Init) => return Err(Discard::SctpMalformed),
             (State::Waiting, PacketKind::Init) => self.begin(now, packet)?,
             (_, PacketKind::Abort) => self.end(),
-            (_, PacketKind::Other) => {
+            (_, PacketKind::Flood) => self.fail(),
+            (_, PacketKind::Other | PacketKind::Init) => {
                 let packet = Bytes::copy_from_slice(packet);
                 let accepted = self.links.iter_mut().find_map(|link| {
                     let (_, event) = link.endpoint.handle(now, PEER, None, packet.clone())?;
@@ -149,10 +155,14 @@ impl DataChannels {
 
     /// Hands out the packets that are to be encrypted and sent.
     pub(crate) fn drain_packets(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
+        let guard = &mut self.guard;
         for link in &mut self.links {
             while let Some(transmit) = link.association.poll_transmit(now) {
                 if let Payload::RawEncode(packets) = transmit.message {
-                    packets.iter().for_each(|packet| send(packet));
+                    for packet in &packets {
+                        guard.sent(packet, RECEIVE_WINDOW);
+                        send(packet);
+                    }
                 }
             }
         }
@@ -256,6 +266,7 @@ impl DataChannels {
         loop {
             let Some(link) = self.links.first_mut() else { return };
             let Ok(Some(chunks)) = link.association.stream(id).and_then(|mut stream| stream.read_sctp()) else { return };
+            self.guard.read(chunks.chunks.len());
             let Ok(message) = chunks.to_payload(MAX_DATA_MESSAGE) else { return self.fail() };
             match chunks.ppi {
                 PayloadProtocolIdentifier::Dcep => self.handle_control(now, id, message.freeze()),
@@ -378,6 +389,53 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_message_that_never_ends_ends_the_association() {
+        let (mut data, tag) = established();
+        let mut tsn = 1;
+        while data.state == State::Established {
+            let flags = u8::from(tsn == 1) << 1;
+            data.handle(Instant::now(), &packet_to(tag, &data_chunk(flags, tsn, 0, &[7; 1000]))).unwrap();
+            data.drain_packets(Instant::now(), |_| {});
+            tsn += 1;
+            assert!(tsn < 1200, "1.2 MB are taken");
+        }
+        assert!(tsn > MAX_DATA_MESSAGE as u32 / 1000, "a long message fits");
+        assert_eq!(data.poll_event(), Some(DataEvent::Failed));
+    }
+
+    #[test]
+    fn messages_behind_a_gap_that_stays_are_not_remembered_without_bound() {
+        let (mut data, tag) = established();
+        let mut taken = 0;
+        for tsn in 2..20_000 {
+            let packet = packet_to(tag, &data_chunk(UNORDERED_WHOLE, tsn, 0, b"x"));
+            taken += u32::from(data.handle(Instant::now(), &packet).is_ok());
+            data.drain_packets(Instant::now(), |_| {});
+        }
+        assert!(data.state == State::Established && taken < 10_000, "{taken} chunks are remembered");
+    }
+
+    #[test]
+    fn a_gap_that_is_filled_lets_a_client_go_on_for_ever() {
+        let (mut data, tag) = established();
+        for start in (1..60_000).step_by(3) {
+            for tsn in [start + 1, start + 2, start] {
+                data.handle(Instant::now(), &packet_to(tag, &data_chunk(WHOLE, tsn, tsn_to_ssn(tsn), &[7; 1000]))).unwrap();
+                data.drain_packets(Instant::now(), |_| {});
+            }
+        }
+        assert!(data.state == State::Established);
+    }
+
+    #[test]
+    fn an_init_after_the_handshake_changes_nothing() {
+        let (mut data, tag) = established();
+        let stray = [&[1, 0, 0, 20][..], &[0, 0, 0, 7, 0, 1, 0, 0, 0, 9, 0, 9, 0x40, 0, 0, 0]].concat();
+        assert_eq!(data.handle(Instant::now(), &packet(&stray)), Err(Discard::SctpMalformed));
+        assert_eq!(data.handle(Instant::now(), &packet_to(tag, &data_chunk(WHOLE, 1, 0, b"x"))), Ok(()));
+    }
+
     proptest! {
         #[test]
         fn arbitrary_inits_never_panic(
@@ -411,8 +469,50 @@ mod tests {
         [&[1, 0], &length[..], &[0, 0, 0, 7, 0, 1, 0, 0, 0, 9, 0, 9, 0, 0, 0, 1], parameters].concat()
     }
 
+    /// An association with a client whose first number is 1, and the tag for its packets.
+    fn established() -> (DataChannels, u32) {
+        let mut data = DataChannels::new();
+        data.handle(Instant::now(), &packet(&init(&[0xc0, 0, 0, 4, 0x80, 0x08, 0, 6, 130, 192, 0, 0]))).unwrap();
+        let mut answer = Vec::new();
+        data.drain_packets(Instant::now(), |packet| answer = packet.to_vec());
+        let tag = u32::from_be_bytes(*answer[16..].first_chunk().unwrap());
+        let mut parameters = &answer[32..];
+        let cookie = loop {
+            let length = usize::from(u16::from_be_bytes([parameters[2], parameters[3]]));
+            if parameters[..2] == [0, 7] {
+                break &parameters[4..length];
+            }
+            parameters = &parameters[length.next_multiple_of(4)..];
+        };
+        let length = u16::try_from(4 + cookie.len()).unwrap().to_be_bytes();
+        data.handle(Instant::now(), &packet_to(tag, &[&[10, 0], &length[..], cookie].concat())).unwrap();
+        data.drain_packets(Instant::now(), |_| {});
+        assert!(data.state == State::Established);
+        (data, tag)
+    }
+
+    const WHOLE: u8 = 3;
+    const UNORDERED_WHOLE: u8 = 7;
+
+    fn data_chunk(flags: u8, tsn: u32, ssn: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(16 + payload.len()).unwrap().to_be_bytes();
+        let mut chunk =
+            [&[0, flags], &length[..], &tsn.to_be_bytes(), &[0, 0], &ssn.to_be_bytes(), &53_u32.to_be_bytes(), payload].concat();
+        chunk.resize(chunk.len().next_multiple_of(4), 0);
+        chunk
+    }
+
+    /// Of a client whose messages have a chunk each, from number 1 on.
+    fn tsn_to_ssn(tsn: u32) -> u16 {
+        crate::rtp::sequence::low16(u64::from(tsn - 1))
+    }
+
     fn packet(chunks: &[u8]) -> Vec<u8> {
-        let mut packet = [&[0x13, 0x88, 0x13, 0x88][..], &[0; 8], chunks].concat();
+        packet_to(0, chunks)
+    }
+
+    fn packet_to(tag: u32, chunks: &[u8]) -> Vec<u8> {
+        let mut packet = [&[0x13, 0x88, 0x13, 0x88][..], &tag.to_be_bytes(), &[0; 4], chunks].concat();
         let checksum = crc32c::crc32c(&packet).to_le_bytes();
         packet[8..12].copy_from_slice(&checksum);
         packet
