@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::config::advertise::Advertise;
 use crate::config::check::region_of;
 use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
@@ -109,7 +110,7 @@ impl Signals {
 }
 
 fn node_config(checked: &Checked) -> NodeConfig {
-    let Media { udp_port, tcp_port, tcp, shards: _, listen, advertise, loopback } = &checked.config.media;
+    let Media { udp_port, tcp_port, tcp, shards: _, listen, advertise, detect_address_with, loopback } = &checked.config.media;
     let defaults = NodeConfig::default();
     NodeConfig {
         shards: Some(usize::from(checked.shards)),
@@ -117,9 +118,12 @@ fn node_config(checked: &Checked) -> NodeConfig {
         tcp_port: tcp.then_some(*tcp_port),
         bind: if listen.is_empty() { defaults.bind.clone() } else { listen.clone() },
         advertised: if advertise.is_empty() {
-            Advertised::Detected { include_loopback: *loopback || listen.iter().any(IpAddr::is_loopback) }
+            Advertised::Detected {
+                include_loopback: *loopback || listen.iter().any(IpAddr::is_loopback),
+                stun_server: Some(detect_address_with.clone()).filter(|server| !server.is_empty()),
+            }
         } else {
-            Advertised::Configured(advertise.clone())
+            Advertised::Configured(advertise.iter().map(|Advertise(address)| *address).collect())
         },
         ..defaults
     }
@@ -212,6 +216,8 @@ fn explain_node_error(error: NodeError) -> anyhow::Error {
             explain_bind(protocol, address, &source, option)
         }
         NodeError::NoAddress => anyhow!("{error}: see `media.listen`"),
+        NodeError::NotLocal(_) => anyhow!("{error}, but `media.advertise` says that packets arrive there"),
+        NodeError::Reflexive(_) => anyhow!("{error}: see `media.detect_address_with`"),
         NodeError::NothingAdvertised => anyhow!("{error}: `media.advertise`, or `media.loopback` on a machine without a network"),
         NodeError::Shards(..) => anyhow!("{error}: see `media.shards` and `media.udp_port`"),
         other => other.into(),
@@ -279,6 +285,6 @@ mod tests {
     fn development_tells_clients_loopback_and_interface_addresses() {
         let loaded = Loader::development().finish().unwrap();
         let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new() };
-        assert_eq!(node_config(&checked).advertised, Advertised::Detected { include_loopback: true });
+        assert_eq!(node_config(&checked).advertised, Advertised::Detected { include_loopback: true, stun_server: None });
     }
 }

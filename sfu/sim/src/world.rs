@@ -61,6 +61,7 @@ pub struct World {
     /// When each participant has something to do.
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
+    nat: Nat,
     by_id: HashMap<ParticipantId, usize>,
     owners: HashMap<TrackId, usize>,
     /// Subscriptions to tracks that are not ready yet.
@@ -70,6 +71,34 @@ pub struct World {
     tapped: Vec<Datagram>,
     tap_left: usize,
     next_track: u64,
+}
+
+/// What clients call their address and the engine sees as another.
+#[derive(Default)]
+struct Nat {
+    outside: HashMap<SocketAddr, SocketAddr>,
+    inside: HashMap<SocketAddr, SocketAddr>,
+}
+
+impl Nat {
+    /// From now on the client with this address is seen at another; what is sent to where it was seen before is lost.
+    fn rebind(&mut self, inside: SocketAddr) {
+        let old = self.outside_of(inside);
+        let new = SocketAddr::new(old.ip(), old.port() + 10_000);
+        self.inside.remove(&old);
+        self.outside.insert(inside, new);
+        self.inside.insert(new, inside);
+    }
+
+    fn outside_of(&self, inside: SocketAddr) -> SocketAddr {
+        self.outside.get(&inside).copied().unwrap_or(inside)
+    }
+
+    /// `None`: nobody is there any more.
+    fn inside_of(&self, outside: SocketAddr) -> Option<SocketAddr> {
+        let is_moved = self.outside.get(&outside).is_some_and(|&now_at| now_at != outside);
+        self.inside.get(&outside).copied().or(Some(outside).filter(|_| !is_moved))
+    }
 }
 
 /// A message on its way between a client and the engine.
@@ -109,6 +138,7 @@ impl World {
             participants: Vec::new(),
             wakes: Vec::new(),
             by_address: HashMap::new(),
+            nat: Nat::default(),
             by_id: HashMap::new(),
             owners: HashMap::new(),
             wanted: Vec::new(),
@@ -342,6 +372,22 @@ impl World {
         self.wakes[who.0] = now;
     }
 
+    /// A NAT between the client and the engine gives both sides other addresses; the client does not notice.
+    pub fn rebind_nat(&mut self, who: Who) {
+        for role in [TransportRole::Publisher, TransportRole::Subscriber] {
+            let inside = self.participants[who.0].side(role).address();
+            self.nat.rebind(inside);
+        }
+    }
+
+    /// The address at which the engine sees one side of a client.
+    #[must_use]
+    pub fn seen_at(&self, who: Who, role: TransportRole) -> SocketAddr {
+        let participant = &self.participants[who.0];
+        let side = if role == TransportRole::Publisher { &participant.publisher } else { &participant.subscriber };
+        self.nat.outside_of(side.address())
+    }
+
     /// Sends a message to everybody else in the room. False if the sender's channel is not open.
     pub fn send_data(&mut self, who: Who, delivery: Delivery, payload: &[u8]) -> bool {
         let now = self.now();
@@ -540,7 +586,8 @@ impl World {
                 participant.poll(now);
                 self.wakes[index] = participant.next_timeout();
             }
-            while let Some(Datagram { flow, mut bytes }) = participant.up.receive(now) {
+            while let Some(Datagram { mut flow, mut bytes }) = participant.up.receive(now) {
+                flow.local = self.nat.outside_of(flow.local);
                 if self.tap_left > 0 {
                     self.tap_left -= 1;
                     self.tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
@@ -573,9 +620,10 @@ impl World {
     fn send(&mut self, now: Instant) {
         let outbox = self.shard.outbox();
         for (flow, bytes) in outbox.datagrams() {
-            match self.by_address.get(&flow.remote) {
-                Some(&index) => {
-                    let datagram = Datagram { flow: reversed(flow), bytes: bytes.to_vec() };
+            let inside = self.nat.inside_of(flow.remote);
+            match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
+                Some((inside, index)) => {
+                    let datagram = Datagram { flow: Flow { local: inside, ..reversed(flow) }, bytes: bytes.to_vec() };
                     self.participants[index].down.send(now, bytes.len() + 28, datagram);
                 }
                 None => self.to_strangers += 1,

@@ -23,7 +23,7 @@ pub(crate) fn loopback(shards: usize) -> NodeConfig {
         udp_port: 0,
         tcp_port: Some(0),
         bind: vec![Ipv4Addr::LOCALHOST.into()],
-        advertised: Advertised::Detected { include_loopback: true },
+        advertised: Advertised::Detected { include_loopback: true, stun_server: None },
         pin_threads: false,
         ..NodeConfig::default()
     }
