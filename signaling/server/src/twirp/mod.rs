@@ -6,7 +6,7 @@
 //! Not here: what the functions do. Our own API (problem documents, resources) will be another face of the same functions.
 
 mod agent_dispatch;
-mod codec;
+pub(crate) mod codec;
 mod errors;
 mod fields;
 mod room_service;
