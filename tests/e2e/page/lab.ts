@@ -145,7 +145,7 @@ export class Lab {
   }
 
   /** For what other parts of the page do in the room. */
-  room(): Room {
+  currentRoom(): Room {
     return this.#room;
   }
 
@@ -331,4 +331,4 @@ declare global {
 }
 
 window.lab = new Lab();
-window.features = new Features(() => window.lab.room());
+window.features = new Features(() => window.lab.currentRoom());
