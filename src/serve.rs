@@ -11,11 +11,12 @@ use prometheus::Registry;
 use sfu_api::Command;
 use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
 use signaling_api::{AgentConfig, RoomConfig};
-use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::config::check::region_of;
 use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
 use crate::logging;
@@ -134,7 +135,7 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         limits: server_limits(&config.limits),
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
         is_metrics_exposed: config.server.metrics,
-        signaling: signaling_config(&config.rooms, &config.limits, &config.server.region),
+        signaling: signaling_config(&config.rooms, &config.limits, &config.server),
     })
 }
 
@@ -150,10 +151,16 @@ fn server_limits(limits: &Limits) -> ServerLimits {
     }
 }
 
-fn signaling_config(rooms: &Rooms, limits: &Limits, region: &str) -> SignalingConfig {
+fn signaling_config(rooms: &Rooms, limits: &Limits, server: &crate::config::model::Server) -> SignalingConfig {
     SignalingConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        region: region.to_owned(),
+        region: server.region.clone(),
+        regions: server
+            .regions
+            .iter()
+            .filter_map(|entry| region_of(entry))
+            .map(|(name, url)| Region { name: name.to_owned(), url: url.to_owned() })
+            .collect(),
         resume_grace: rooms.resume_grace.0,
         join_timeout: rooms.join_timeout.0,
         empty_timeout: rooms.empty_timeout.0,

@@ -14,9 +14,10 @@ use slotmap::Key;
 
 use crate::audio::speaker::Speakers;
 use crate::error::Discard;
-use crate::ids::{ParticipantKey, RoomKey};
+use crate::ids::{ParticipantKey, PeerKey, RoomKey};
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
 use crate::negotiate::DownMedia;
+use crate::quality::Monitor;
 use crate::room::{Participant, Room};
 use crate::shard::Shard;
 use crate::subscribe::DownTrack;
@@ -46,6 +47,10 @@ impl Shard {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::PublishData { participant, track, handle } => self.publish_data(participant, track, handle),
+            Command::UnpublishData { track, .. } => self.unpublish_data(track),
+            Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
+            Command::UnsubscribeData { participant, track } => self.unsubscribe_data(participant, track),
             Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room)),
         };
         if let Err(reason) = result {
@@ -58,7 +63,15 @@ impl Shard {
             self.leave(known, now);
         }
         let room_key = self.open_room(room);
-        let participant = Participant { id, room: room_key, publisher: None, subscriber: None, pending: Vec::new(), ups: Vec::new() };
+        let participant = Participant {
+            id,
+            room: room_key,
+            publisher: None,
+            subscriber: None,
+            pending: Vec::new(),
+            ups: Vec::new(),
+            quality: Monitor::default(),
+        };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);
@@ -74,6 +87,7 @@ impl Shard {
         }
         let Some(participant) = self.participants.remove(key) else { return };
         self.unnegotiated.remove(&key);
+        self.data_tracks.forget(key);
         self.directory.participants.remove(&participant.id);
         let peers = [participant.publisher.map(|side| side.peer), participant.subscriber.map(|side| side.peer)];
         for peer in peers.into_iter().flatten() {
@@ -100,9 +114,13 @@ impl Shard {
                 room.speakers.remove(track.0);
             }
         }
+        self.data_tracks.forget(key);
         self.quit_room(from, key);
         self.rooms[room_key].participants.push(key);
-        self.participants[key].room = room_key;
+        let participant = &mut self.participants[key];
+        participant.room = room_key;
+        // The other room has to be told.
+        participant.quality = Monitor::default();
     }
 
     fn open_room(&mut self, room: RoomId) -> RoomKey {
@@ -245,13 +263,19 @@ impl Shard {
 
     fn send_data(&mut self, now: Instant, to: &[ParticipantId], delivery: Delivery, payload: &[u8]) {
         for id in to {
-            let side = self.participant(*id).ok().and_then(|key| self.participants[key].subscriber.as_ref());
-            let Some(key) = side.map(|side| side.peer) else { continue };
+            let Some(key) = self.participant(*id).ok().and_then(|key| self.data_peer(key)) else { continue };
             let transport = &mut self.peers[key].transport;
             if let Err(error) = transport.send_data(now, delivery, payload, &mut self.egress.outbox) {
                 tracing::trace!(?error, "data message dropped");
             }
             self.peer_changed(key, now);
         }
+    }
+
+    /// The transport on which a participant gets data. Who may not subscribe has none but the one it publishes on.
+    pub(crate) fn data_peer(&self, key: ParticipantKey) -> Option<PeerKey> {
+        let participant = self.participants.get(key)?;
+        let subscriber = participant.subscriber.as_ref().map(|side| side.peer);
+        subscriber.or_else(|| participant.publisher.as_ref().map(|side| side.peer))
     }
 }

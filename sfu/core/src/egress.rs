@@ -301,9 +301,11 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
             down.history.record(placed.sequence, meta.sequence, down.rewriter.epoch_id());
         }
         // A late or repaired packet says nothing about the newest frame, and neither does padding.
-        if down.rewriter.highest() == Some(placed.sequence) && plain_len > header_len {
+        let is_newest = down.rewriter.highest() == Some(placed.sequence);
+        if is_newest && plain_len > header_len {
             down.flow.is_frame_complete = meta.marker;
         }
+        down.sent.late += u64::from(!is_newest);
         down.sent.packets += 1;
         down.sent.octets += (plain_len - header_len) as u64;
         forwarded.packets += 1;

@@ -84,7 +84,11 @@ impl Directory {
             | Command::RestartIce { participant }
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
-            | Command::SetWish { participant, .. } => self.shard_of_participant(*participant),
+            | Command::SetWish { participant, .. }
+            | Command::PublishData { participant, .. }
+            | Command::UnpublishData { participant, .. }
+            | Command::SubscribeData { participant, .. }
+            | Command::UnsubscribeData { participant, .. } => self.shard_of_participant(*participant),
             Command::Move { participant, room } => {
                 let shard = self.shard_of_participant(*participant)?;
                 match self.rooms.get(room) {

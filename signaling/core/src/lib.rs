@@ -6,10 +6,12 @@
 
 mod admin;
 mod agents;
+mod blobs;
 mod budget;
 mod config;
 mod counters;
 mod data;
+mod data_tracks;
 mod ids;
 mod join;
 pub mod limits;
@@ -19,7 +21,9 @@ mod negotiation;
 mod participant;
 mod permissions;
 mod publishing;
+mod quality;
 mod reconnect;
+mod reliable;
 mod requests;
 mod revocations;
 mod room;
@@ -59,9 +63,9 @@ use crate::{
 
 pub use admin::{AdminError, AdminId, AdminRequest, AdminResponse, AdminResult};
 pub use agents::{WorkerId, WorkerInput};
-pub use config::{PROTOCOL_VERSION, SignalingConfig};
+pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
-pub use ids::{ConnId, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -327,7 +331,11 @@ impl Signaling {
     pub fn handle_timeout(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         while let Some(timer) = self.timers.pop_due(now) {
             let room = match timer {
-                Timer::RoomIdle(room) | Timer::RoomUpdate(room) | Timer::UpdateBeat(room) | Timer::Calls(room) => Some(room),
+                Timer::RoomIdle(room)
+                | Timer::RoomUpdate(room)
+                | Timer::UpdateBeat(room)
+                | Timer::QualityBeat(room)
+                | Timer::Calls(room) => Some(room),
                 Timer::Silence(id)
                 | Timer::SignalGrace(id)
                 | Timer::MediaGrace(id)
@@ -471,7 +479,7 @@ impl Signaling {
     fn refuse(&mut self, conn: ConnId, code: ErrorCode, request: &JoinParams) {
         self.counters.joins_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, join::refusal(code), Action::Disconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(code));
     }
@@ -479,7 +487,7 @@ impl Signaling {
     fn refuse_resume(&mut self, conn: ConnId, request: &JoinParams) {
         self.counters.resumes_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, DisconnectReason::StateMismatch, Action::Reconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(ErrorCode::ParticipantNotFound));
     }
@@ -513,6 +521,8 @@ impl Signaling {
             | Event::TrackEnded { participant, .. }
             | Event::Subscription { participant, .. }
             | Event::Data { participant, .. }
+            | Event::StreamState { participant, .. }
+            | Event::ConnectionQuality { participant, .. }
             | Event::MoveRefused { participant } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
         };
@@ -547,6 +557,7 @@ impl Signaling {
         self.timers.clear(Timer::RoomIdle(id));
         self.timers.clear(Timer::RoomUpdate(id));
         self.timers.clear(Timer::UpdateBeat(id));
+        self.timers.clear(Timer::QualityBeat(id));
         self.timers.clear(Timer::Calls(id));
     }
 

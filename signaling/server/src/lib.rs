@@ -37,7 +37,7 @@ use tracing::{error, info};
 pub use config::{ApiKeys, DemoConfig, Rate, ServerConfig, ServerLimits};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
-pub use signaling_core::SignalingConfig;
+pub use signaling_core::{Region, SignalingConfig};
 
 use gate::Gate;
 use http::App;

@@ -6,6 +6,7 @@ import { until } from './wait.js';
 
 /** @typedef {import('../page/lab.ts').Source} Source */
 /** @typedef {(typeof window.lab)} Lab */
+/** @typedef {(typeof window.features)} Features */
 /**
  * @typedef {object} JoinOptions
  * @property {string} [token] a ready token; otherwise one is minted
@@ -42,11 +43,24 @@ export class Participant {
     return this.page.evaluate((wanted) => /** @type {any} */ (window).lab[wanted.method](...wanted.args), call);
   }
 
+  /**
+   * Calls a method of the page's features.
+   * @template {keyof Features} M
+   * @param {M} method @param {Parameters<Features[M]>} args
+   * @returns {Promise<Awaited<ReturnType<Features[M]>>>}
+   */
+  features(method, ...args) {
+    /** @type {any} */
+    const call = { method, args };
+    return this.page.evaluate((wanted) => /** @type {any} */ (window).features[wanted.method](...wanted.args), call);
+  }
+
   /** Joins and fails the test when the server refuses. @param {JoinOptions} [options] */
   async join({ token, claims = {}, options, autoSubscribe } = {}) {
     const jwt = token ?? mintToken({ room: this.room, identity: this.identity, ...claims });
     const result = await this.lab('join', { url: this.server.wsUrl, token: jwt, options, autoSubscribe });
     assert.ok(result.ok, `${this.identity} joins: ${JSON.stringify(result)}`);
+    await this.features('listen');
     return result;
   }
 

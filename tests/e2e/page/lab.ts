@@ -2,6 +2,7 @@
 
 import { connections, sendWrongFingerprints, setOffline, sockets } from './wire.ts';
 import { ConnectionError, ConnectionErrorReason, Room, RoomEvent, Track, VideoQuality, type Participant, type RemoteTrack, type RoomOptions, type TrackPublishOptions } from 'livekit-client';
+import { Features } from './features.ts';
 import { PictureReader, ToneReader, type PictureReport } from './reader.ts';
 import { PictureSource, toneTrack } from './source.ts';
 import { inboundReport, outboundReport, type InboundReport, type OutboundLayer } from './stats.ts';
@@ -141,6 +142,11 @@ export class Lab {
 
   async sent(source: Source): Promise<OutboundLayer[]> {
     return outboundReport(await this.#localTrack(source).getRTCStatsReport());
+  }
+
+  /** For what other parts of the page do in the room. */
+  room(): Room {
+    return this.#room;
   }
 
   // ---- what this participant sees ---------------------------------------------------------------------------------
@@ -313,3 +319,4 @@ declare global {
 }
 
 window.lab = new Lab();
+window.features = new Features(() => window.lab.room());

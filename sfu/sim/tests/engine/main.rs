@@ -9,6 +9,7 @@ mod loss;
 mod moving;
 mod paths;
 mod publishing;
+mod quality;
 mod reports;
 mod subscribing;
 mod switching;

@@ -4,6 +4,7 @@ mod assets;
 mod demo;
 mod health;
 pub(crate) mod problem;
+mod regions;
 mod rtc;
 
 use std::net::IpAddr;
@@ -56,6 +57,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         // single peer connection mode: SDKs try it first and take 404 as "use /rtc"
         .route("/rtc/v1", any(rtc::no_single_peer_connection))
         .route("/rtc/v1/validate", any(rtc::no_single_peer_connection))
+        .route("/settings/regions", get(regions::list))
         .route("/agent", get(agents::connect))
         // errors of these paths are Twirp's
         .route("/twirp/{*path}", any(twirp::serve).layer(DefaultBodyLimit::max(twirp::MAX_BODY_BYTES)))
