@@ -283,7 +283,7 @@ mod tests {
                     min_playout_delay = \"200ms\"\n[[rooms.presets.small.agents]]\nagent_name = \"echo\"\nattributes = { k = \"v\" }\n";
         std::fs::write(&path, text).unwrap();
         let loaded = Loader::new().file(&path).finish().unwrap();
-        let signaling = signaling_config(&loaded.config.rooms, &loaded.config.limits, "");
+        let signaling = signaling_config(&loaded.config.rooms, &loaded.config.limits, &loaded.config.server);
         let small = &signaling.presets["small"];
         assert_eq!((small.max_participants, small.empty_timeout, small.min_playout_delay), (3, 120, 200));
         assert_eq!((small.agents[0].agent_name.as_str(), small.agents[0].attributes["k"].as_str()), ("echo", "v"));
