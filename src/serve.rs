@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn a_preset_of_the_file_is_one_of_the_rooms() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sluice.toml");
+        let text = "[rooms]\nenable_remote_unmute = true\n[rooms.presets.small]\nmax_participants = 3\nempty_timeout = \"2m\"\n\
+                    min_playout_delay = \"200ms\"\n[[rooms.presets.small.agents]]\nagent_name = \"echo\"\nattributes = { k = \"v\" }\n";
+        std::fs::write(&path, text).unwrap();
+        let loaded = Loader::new().file(&path).finish().unwrap();
+        let signaling = signaling_config(&loaded.config.rooms, &loaded.config.limits, &loaded.config.server);
+        let small = &signaling.presets["small"];
+        assert_eq!((small.max_participants, small.empty_timeout, small.min_playout_delay), (3, 120, 200));
+        assert_eq!((small.agents[0].agent_name.as_str(), small.agents[0].attributes["k"].as_str()), ("echo", "v"));
+        assert!(signaling.remote_unmute);
+        std::fs::write(&path, "[rooms.presets.small]\nmax_guests = 3\n").unwrap();
+        assert!(Loader::new().file(&path).finish().unwrap_err().to_string().contains("max_guests"));
+    }
+
+    #[test]
     fn development_tells_clients_loopback_and_interface_addresses() {
         let loaded = Loader::development().finish().unwrap();
         let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new() };
