@@ -145,7 +145,7 @@ export class Lab {
   }
 
   /** For what other parts of the page do in the room. */
-  room(): Room {
+  currentRoom(): Room {
     return this.#room;
   }
 
@@ -230,6 +230,18 @@ export class Lab {
 
   sendWrongFingerprints(): void {
     sendWrongFingerprints();
+  }
+
+  /** Peer connections that are up, and how many m-lines each has. */
+  peerConnections(): number[] {
+    return connections
+      .filter((connection) => connection.connectionState === 'connected')
+      .map((connection) => (connection.localDescription?.sdp.match(/^m=/gm) ?? []).length);
+  }
+
+  /** Paths of the signaling sockets that the page opened. */
+  socketPaths(): string[] {
+    return sockets.map((socket) => new URL(socket.url).pathname);
   }
 
   /** The server's ICE credentials and addresses, as any eavesdropper of the signaling would know them. */
@@ -319,4 +331,4 @@ declare global {
 }
 
 window.lab = new Lab();
-window.features = new Features(() => window.lab.room());
+window.features = new Features(() => window.lab.currentRoom());
