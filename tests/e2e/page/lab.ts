@@ -250,11 +250,7 @@ export class Lab {
 
   // ---- parts ------------------------------------------------------------------------------------------------------
 
-  /** The room of the last `join`; for classes that add to this one, as is `prepare`, which runs before it connects. */
-  protected get room(): Room {
-    return this.#room;
-  }
-
+  /** Runs before a room connects; for classes that add to this one. */
   protected async prepare(_room: Room): Promise<void> {}
 
   async #publishPicture(source: Source, id: number, width: number, height: number, fps: number, options: TrackPublishOptions): Promise<string> {
