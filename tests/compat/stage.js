@@ -131,9 +131,6 @@ export class Actor extends Participant {
     return /** @type {any} */ (this).lab(method, ...args);
   }
 
-  /** The full page notes everything itself. */
-  async watch() {}
-
   /** Joins with end-to-end encryption. @param {string} passphrase @param {Parameters<FullLab['join']>[0]['options']} [options] */
   async joinEncrypted(passphrase, options) {
     const token = mintToken({ room: this.room, identity: this.identity });

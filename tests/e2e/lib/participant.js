@@ -60,13 +60,7 @@ export class Participant {
     const jwt = token ?? mintToken({ room: this.room, identity: this.identity, ...claims });
     const result = await this.lab('join', { url: this.server.wsUrl, token: jwt, options, autoSubscribe });
     assert.ok(result.ok, `${this.identity} joins: ${JSON.stringify(result)}`);
-    await this.watch();
     return result;
-  }
-
-  /** Lets the page's features note what happens from the join on. */
-  async watch() {
-    await this.features('listen');
   }
 
   /**

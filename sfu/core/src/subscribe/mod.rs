@@ -13,6 +13,7 @@ use sfu_api::VideoWish;
 use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
 use crate::quality::traffic::DownlinkMeter;
+use crate::rtp::extension::Renumbering;
 use crate::rtp::ntp::CompactNtp;
 use history::History;
 use retransmit::ResendBudget;
@@ -35,6 +36,10 @@ pub struct DownTrack {
     pub payload_type: Option<u8>,
     /// Payload type of retransmissions, if agreed.
     pub rtx_payload_type: Option<u8>,
+    /// Header extension ids, where the subscriber's are not ours.
+    pub renumbering: Option<Renumbering>,
+    /// Nothing starts before this time: the client does not know the stream yet.
+    pub hold_until: Option<Instant>,
     /// What the subscriber wants.
     pub wish: VideoWish,
     /// Which encoding flows, and which one should.
@@ -125,6 +130,8 @@ impl DownTrack {
             rtx_ssrc,
             payload_type: None,
             rtx_payload_type: None,
+            renumbering: None,
+            hold_until: None,
             wish: VideoWish::default(),
             flow: FlowState::default(),
             // The upper half of the space is left out, so that an early reordering never goes below zero.
