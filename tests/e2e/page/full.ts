@@ -70,23 +70,23 @@ export class FullLab extends Lab {
   }
 
   isEncrypted(identity: string): boolean {
-    return this.room().remoteParticipants.get(identity)?.isEncrypted ?? false;
+    return this.room.remoteParticipants.get(identity)?.isEncrypted ?? false;
   }
 
   // ---- RPC and streams ----------------------------------------------------------------------------------------------
 
   /** Answers calls of `method` with who was called by whom with what; the payload "fail" gets an error. */
   serveRpc(method: string): void {
-    this.room().registerRpcMethod(method, async ({ callerIdentity, payload }) => {
+    this.room.registerRpcMethod(method, async ({ callerIdentity, payload }) => {
       if (payload === 'fail') throw new Error('failed as asked');
-      return `${this.room().localParticipant.identity} heard ${callerIdentity}: ${payload}`;
+      return `${this.room.localParticipant.identity} heard ${callerIdentity}: ${payload}`;
     });
   }
 
   /** The answer, or the code of the error. */
   async callRpc(destinationIdentity: string, method: string, payload: string): Promise<{ answer?: string; code?: number }> {
     try {
-      return { answer: await this.room().localParticipant.performRpc({ destinationIdentity, method, payload }) };
+      return { answer: await this.room.localParticipant.performRpc({ destinationIdentity, method, payload }) };
     } catch (error) {
       return { code: Number((error as { code?: number }).code) };
     }
@@ -94,23 +94,23 @@ export class FullLab extends Lab {
 
   /** Takes text and byte streams of `topic` from now on. */
   takeStreams(topic: string): void {
-    this.room().registerTextStreamHandler(topic, async (reader, { identity }) => {
+    this.room.registerTextStreamHandler(topic, async (reader, { identity }) => {
       const text = await reader.readAll();
       this.#arrived.push({ from: identity, topic, text, attributes: { ...reader.info.attributes } });
     });
-    this.room().registerByteStreamHandler(topic, async (reader, { identity }) => {
+    this.room.registerByteStreamHandler(topic, async (reader, { identity }) => {
       const bytes = new Uint8Array(await new Blob((await reader.readAll()) as Uint8Array<ArrayBuffer>[]).arrayBuffer());
       this.#arrived.push({ from: identity, topic, attributes: { ...reader.info.attributes }, name: reader.info.name, size: bytes.length, seed: seedOf(bytes) });
     });
   }
 
   async sendText(topic: string, text: string, attributes: Record<string, string> = {}): Promise<void> {
-    await this.room().localParticipant.sendText(text, { topic, attributes });
+    await this.room.localParticipant.sendText(text, { topic, attributes });
   }
 
   /** Sends the pattern of that size; `compress` off shows the plain protocol with its many chunks. */
   async sendBytes(topic: string, name: string, size: number, seed: number, compress = false): Promise<void> {
-    await this.room().localParticipant.sendBytes(pattern(size, seed), { topic, name, compress });
+    await this.room.localParticipant.sendBytes(pattern(size, seed), { topic, name, compress });
   }
 
   arrived(): Arrived[] {
@@ -118,7 +118,7 @@ export class FullLab extends Lab {
   }
 
   async publishDataTrack(name: string): Promise<void> {
-    this.#dataTracks.set(name, await this.room().localParticipant.publishDataTrack({ name }));
+    this.#dataTracks.set(name, await this.room.localParticipant.publishDataTrack({ name }));
   }
 
   async pushDataFrame(name: string, size: number, seed: number): Promise<void> {
@@ -141,21 +141,21 @@ export class FullLab extends Lab {
   }
 
   speaking(): string[] {
-    return this.room().activeSpeakers.map((who) => who.identity).sort();
+    return this.room.activeSpeakers.map((who) => who.identity).sort();
   }
 
   quality(identity: string): string {
-    const who = identity === this.room().localParticipant.identity ? this.room().localParticipant : this.room().remoteParticipants.get(identity);
+    const who = identity === this.room.localParticipant.identity ? this.room.localParticipant : this.room.remoteParticipants.get(identity);
     return who?.connectionQuality ?? '';
   }
 
   roomState(): { sid: string; name: string; metadata: string; participants: number } {
-    const { name, metadata = '', numParticipants } = this.room();
+    const { name, metadata = '', numParticipants } = this.room;
     return { sid: '', name, metadata, participants: numParticipants };
   }
 
   me(): { identity: string; name: string; metadata: string; attributes: Record<string, string>; canPublish: boolean; canSubscribe: boolean; canPublishData: boolean; tracks: { source: string; sid: string; isMuted: boolean }[] } {
-    const { identity, name = '', metadata = '', attributes, permissions, trackPublications } = this.room().localParticipant;
+    const { identity, name = '', metadata = '', attributes, permissions, trackPublications } = this.room.localParticipant;
     return {
       identity,
       name,
@@ -176,7 +176,7 @@ export class FullLab extends Lab {
   /** Lets only these participants subscribe to what this one publishes; null lets everybody. */
   allowSubscribers(identities: string[] | null): void {
     const permissions = (identities ?? []).map((participantIdentity) => ({ participantIdentity, allowAll: true }));
-    this.room().localParticipant.setTrackSubscriptionPermissions(identities === null, permissions);
+    this.room.localParticipant.setTrackSubscriptionPermissions(identities === null, permissions);
   }
 
   setEnabled(identity: string, source: Source, isEnabled: boolean): void {
@@ -197,11 +197,11 @@ export class FullLab extends Lab {
 
   /** The names of the protocol version and paths that the SDK took. */
   usesSinglePeerConnection(): boolean {
-    return this.room().engine.pcManager?.mode === 'publisher-only';
+    return this.room.engine.pcManager?.mode === 'publisher-only';
   }
 
   #remotePublication(identity: string, source: Source): RemoteTrackPublication {
-    const publication = this.room().remoteParticipants.get(identity)?.getTrackPublication(source as Track.Source);
+    const publication = this.room.remoteParticipants.get(identity)?.getTrackPublication(source as Track.Source);
     if (!publication) throw new Error(`${identity} publishes no ${source}`);
     return publication as RemoteTrackPublication;
   }

@@ -262,7 +262,11 @@ export class Lab {
 
   // ---- parts ------------------------------------------------------------------------------------------------------
 
-  /** Runs before a room connects; for classes that add to this one. */
+  /** The room of the last `join`; for classes that add to this one, as is `prepare`, which runs before it connects. */
+  protected get room(): Room {
+    return this.#room;
+  }
+
   protected async prepare(_room: Room): Promise<void> {}
 
   async #publishPicture(source: Source, id: number, width: number, height: number, fps: number, options: TrackPublishOptions): Promise<string> {
