@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("h264", payload::h264),
     ("h265", payload::h265),
     ("join_query", signaling::join_query),
+    ("join_request", signaling::join_request),
     ("room_service", signaling::room_service),
     ("rtcp", rtp::rtcp),
     ("rtp", rtp::rtp),
