@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("sctp", sctp::sctp),
     ("sdp_answer", sdp::sdp_answer),
     ("sdp_offer", sdp::sdp_offer),
+    ("sdp_single", sdp::sdp_single),
     ("signal_json", signaling::signal_json),
     ("signal_request", signaling::signal_request),
     ("srtp", rtp::srtp),
