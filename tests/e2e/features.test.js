@@ -130,6 +130,17 @@ test('a camera that stops is a paused stream until it goes on', async (t) => {
   await until('bob is told', () => bob.features('streamStates'), (states) => states.at(-1)?.state === 'paused', { withinMs: 20_000 });
 });
 
+test('a client that asks for TCP comes back over TCP', async (t) => {
+  const [alice, bob] = await people(t, 'alice', 'bob');
+  await Promise.all([alice.lab('publishPicture', { id: 94 }), bob.lab('publishPicture', { id: 95 })]);
+  await Promise.all([bob.sees('alice', 94), alice.sees('bob', 95)]);
+  assert.ok((await alice.features('protocols')).every((protocol) => protocol === 'udp'));
+  await alice.lab('simulate', 'force-tcp');
+  const protocols = () => alice.features('protocols');
+  await until('alice is on TCP', protocols, (all) => all.length > 0 && all.every((protocol) => protocol === 'tcp'), { withinMs: 30_000 });
+  await Promise.all([bob.sees('alice', 94), alice.sees('bob', 95)]);
+});
+
 test('the regions of a server are told to who has a token', async (t) => {
   const { mintToken } = await import('./lib/token.js');
   const token = mintToken({ room: room(), identity: 'alice' });
