@@ -47,6 +47,9 @@ impl Shard {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::PreferTcp { participant, is_preferred } => {
+                self.participant(participant).map(|key| self.participants[key].prefers_tcp = is_preferred)
+            }
             Command::PublishData { participant, track, handle } => self.publish_data(participant, track, handle),
             Command::UnpublishData { track, .. } => self.unpublish_data(track),
             Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
@@ -71,6 +74,7 @@ impl Shard {
             pending: Vec::new(),
             ups: Vec::new(),
             quality: Monitor::default(),
+            prefers_tcp: false,
         };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);

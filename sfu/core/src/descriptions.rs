@@ -10,11 +10,12 @@ use crate::control::Found;
 use crate::error::Discard;
 use crate::ids::{DownKey, ParticipantKey, PeerKey};
 use crate::negotiate::{AnnouncedTrack, DownLines, DownMediaState, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
+use crate::net::Protocol;
 use crate::peer::Carries;
 use crate::publish::{UpTrack, announced};
 use crate::rtp::extension::Renumbering;
 use crate::shard::Shard;
-use crate::transport::params::LocalParams;
+use crate::transport::params::{Candidate, LocalParams};
 
 /// Offers written in one flush; the others follow in the next, so that media does not wait for hundreds of them.
 const OFFERS_PER_FLUSH: usize = 8;
@@ -224,10 +225,11 @@ impl Shard {
     }
 
     pub(crate) fn local_params(&self, key: PeerKey) -> LocalParams {
+        let owner = self.participants.get(self.peers[key].participant);
         LocalParams {
             ice: self.peers[key].transport.local_ice().clone(),
             fingerprint: self.config.certificate.fingerprint(),
-            candidates: self.config.candidates.clone(),
+            candidates: told(&self.config.candidates, owner.is_some_and(|owner| owner.prefers_tcp)),
         }
     }
 
@@ -237,6 +239,25 @@ impl Shard {
     }
 }
 
+/// The addresses that a client is told. Without any for TCP it is told those that there are.
+fn told(candidates: &[Candidate], prefers_tcp: bool) -> Vec<Candidate> {
+    let tcp: Vec<_> = candidates.iter().filter(|candidate| candidate.protocol == Protocol::Tcp).copied().collect();
+    if prefers_tcp && !tcp.is_empty() { tcp } else { candidates.to_vec() }
+}
+
 fn down_key(media: &DownMediaState) -> DownKey {
     DownKey::from(slotmap::KeyData::from_ffi(media.key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_prefers_tcp_is_told_nothing_else_unless_there_is_nothing() {
+        let [udp, tcp] = [Protocol::Udp, Protocol::Tcp].map(|protocol| Candidate { protocol, address: ([192, 0, 2, 1], 7881).into() });
+        assert_eq!(told(&[udp, tcp], false), [udp, tcp]);
+        assert_eq!(told(&[udp, tcp], true), [tcp]);
+        assert_eq!(told(&[udp], true), [udp]);
+    }
 }

@@ -85,6 +85,7 @@ impl Directory {
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
             | Command::SetWish { participant, .. }
+            | Command::PreferTcp { participant, .. }
             | Command::PublishData { participant, .. }
             | Command::UnpublishData { participant, .. }
             | Command::SubscribeData { participant, .. }
