@@ -13,6 +13,7 @@ use sfu_api::{
 use slotmap::Key;
 
 use crate::audio::speaker::Speakers;
+use crate::codecs::configurations;
 use crate::error::Discard;
 use crate::ids::ParticipantKey;
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
@@ -42,6 +43,9 @@ impl Shard {
             Command::Subscribe { participant, track, label } => self.subscribe(now, participant, track, label),
             Command::Unsubscribe { participant, track } => self.unsubscribe(participant, track),
             Command::SetWish { participant, track, wish } => self.set_wish(now, participant, track, wish),
+            Command::PublishCodec { participant, track, request } => {
+                self.participant(participant).and_then(|key| self.announce_codec(key, track, request))
+            }
             Command::SendData { to, delivery, payload } => {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
@@ -103,11 +107,11 @@ impl Shard {
     }
 
     fn unpublish(&mut self, track: TrackId) -> Found {
+        let mut found = Err(Discard::UnknownEntity);
         if let Some(&up) = self.directory.tracks.get(&track) {
             self.remove_up(up);
-            return Ok(());
+            found = Ok(());
         }
-        let mut found = Err(Discard::UnknownEntity);
         for participant in self.participants.values_mut() {
             if participant.pending.iter().any(|(id, _)| *id == track) {
                 participant.pending.retain(|(id, _)| *id != track);
@@ -124,12 +128,18 @@ impl Shard {
             request.muted = muted;
             return Ok(());
         };
+        let downs = self.downs_of_track(key);
+        let backups = self.ups[key].backups.clone();
+        for backup in backups {
+            if let Some(backup) = self.ups.get_mut(backup) {
+                backup.is_muted = muted;
+            }
+        }
         let up = &mut self.ups[key];
         if up.is_muted == muted {
             return Ok(());
         }
         up.is_muted = muted;
-        let downs = up.downs.clone();
         if muted {
             let owner = up.participant;
             if up.kind() == MediaKind::Audio
@@ -159,23 +169,25 @@ impl Shard {
             Some(side) => side.peer,
             None => self.open_subscriber(key, now),
         };
-        if self.down_of(peer_key, up_key).is_some() {
+        if self.down_of(peer_key, track).is_some() {
             return Ok(());
         }
         let first_sequence = self.rng.random();
         let peer = &mut self.peers[peer_key];
         let (ssrc, rtx_ssrc) = (peer.allocate_ssrc(), peer.allocate_ssrc());
+        let codecs = self.choices(up_key);
+        let peer = &mut self.peers[peer_key];
         let up = &mut self.ups[up_key];
-        let down_key =
-            self.downs.insert(DownTrack::new(up_key, peer_key, up.codec.codec, &label.stream_id, ssrc, rtx_ssrc, first_sequence));
+        let mut down = DownTrack::new(track, up_key, peer_key, up.codec.codec, &label.stream_id, ssrc, rtx_ssrc, first_sequence);
+        down.offered = configurations(&codecs);
+        let down_key = self.downs.insert(down);
         peer.downs.push(down_key);
         peer.down_by_ssrc.insert(ssrc, down_key);
         up.downs.push(down_key);
         let has_rtx = up.codec.codec.is_video();
         let media = DownMedia {
             key: down_key.data().as_ffi(),
-            codec: up.codec.codec,
-            fmtp: up.codec.fmtp.clone(),
+            codecs,
             ssrc,
             rtx_ssrc: has_rtx.then_some(rtx_ssrc),
             label,
@@ -194,20 +206,21 @@ impl Shard {
 
     fn unsubscribe(&mut self, id: ParticipantId, track: TrackId) -> Found {
         let key = self.participant(id)?;
-        let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
         let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
-        let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
+        let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
         self.remove_down(down);
         Ok(())
     }
 
     fn set_wish(&mut self, now: Instant, id: ParticipantId, track: TrackId, wish: VideoWish) -> Found {
         let key = self.participant(id)?;
-        let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
         let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
-        let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
+        let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
         self.downs[down].wish = wish;
         self.retarget(down, now);
+        if let Some(primary) = self.primary_of(self.downs[down].up) {
+            self.review_wanted(primary, now);
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use slotmap::SlotMap;
 
+use crate::audio::forms::{Form, MADE};
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::net::Outbox;
 use crate::peer::Peer;
@@ -79,6 +80,12 @@ struct Planned<'a> {
     starts_train: bool,
 }
 
+/// Packets of one encoding, planned together.
+struct Run<'a> {
+    packets: ArrayVec<Planned<'a>, RUN>,
+    form: Form,
+}
+
 impl Egress {
     /// Notes that an encoding has its first fresh packet since the last flush.
     pub fn mark(&mut self, up: UpKey, encoding: usize) {
@@ -105,12 +112,13 @@ impl Egress {
                 self.next_encoding();
                 continue;
             };
+            let form = up.form(index);
             let Some(encoding) = up.encodings.get_mut(index) else {
                 self.next_encoding();
                 continue;
             };
             let planned = encoding.fresh.len().min(RUN);
-            let run = plan(encoding, planned);
+            let run = Run { packets: plan(encoding, planned), form };
             while let Some(&down_key) = encoding.live.get(self.cursor) {
                 if self.outbox.arena().len() >= FLUSH_BYTES {
                     return Progress::More;
@@ -150,7 +158,9 @@ impl Egress {
         peers: &mut SlotMap<PeerKey, Peer>,
         now: Instant,
     ) -> Progress {
+        let forms = [up.form(0), up.form(MADE)];
         let UpTrack { waiting, encodings, codec, .. } = up;
+        let is_video = codec.codec.is_video();
         let mut progress = Progress::Done;
         waiting.retain(|&key| {
             if self.outbox.arena().len() >= FLUSH_BYTES {
@@ -185,13 +195,16 @@ impl Egress {
             encoding.live.push(key);
             down.flow = FlowState { live: Some(index), wanted: None, is_frame_complete: false };
             if let Some(first) = encoding.ring.get(start.sequence) {
-                down.rewriter.switch(u8::try_from(index).unwrap_or(0), first.meta, aligned, now);
+                // Both forms of audio have the clock of the one that is sent.
+                let clock = u8::try_from(index).ok().filter(|_| is_video).unwrap_or(0);
+                down.rewriter.switch(clock, first.meta, aligned, now);
             }
+            let form = forms.get(index).copied().filter(|_| !is_video).unwrap_or(Form::Plain);
             let highest = encoding.highest().unwrap_or(start.sequence);
             let mut next = start.sequence;
             while next <= highest {
                 let end = highest.min(next + RUN as u64 - 1);
-                let run = plan_range(encoding, next..=end);
+                let run = Run { packets: plan_range(encoding, next..=end), form };
                 forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, now);
                 next = end + 1;
             }
@@ -247,14 +260,14 @@ fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>,
 }
 
 /// Forwards a run to one subscriber as trains.
-fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, forwarded: &mut Forwarded, now: Instant) {
+fn forward_run(run: &Run<'_>, down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, forwarded: &mut Forwarded, now: Instant) {
     let Some(flow) = peer.transport.selected() else { return };
-    let Some(payload_type) = down.payload_type else { return };
+    let Some(payload_type) = down.payload_type_of(run.form) else { return };
     let Some(srtp) = peer.transport.srtp() else { return };
     let tag_len = srtp.profile().rtp_tag_len();
     let mut train_start = outbox.arena().len();
     let mut segment_len = 0;
-    for planned in run {
+    for planned in &run.packets {
         if planned.starts_train && outbox.arena().len() > train_start {
             outbox.close_train(flow, train_start, segment_len);
             train_start = outbox.arena().len();

@@ -16,6 +16,10 @@ pub enum Codec {
     Vp8,
     /// RFC 6184.
     H264,
+    /// G.711 mu-law (RFC 3551 section 4.5.14), passed through.
+    Pcmu,
+    /// G.711 A-law (RFC 3551 section 4.5.14), passed through.
+    Pcma,
 }
 
 impl Codec {
@@ -26,6 +30,8 @@ impl Codec {
             Self::Opus => "audio/opus",
             Self::Vp8 => "video/VP8",
             Self::H264 => "video/H264",
+            Self::Pcmu => "audio/PCMU",
+            Self::Pcma => "audio/PCMA",
         }
     }
 
@@ -33,7 +39,7 @@ impl Codec {
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         let short = name.rsplit('/').next().unwrap_or(name);
-        [Self::Opus, Self::Vp8, Self::H264]
+        [Self::Opus, Self::Vp8, Self::H264, Self::Pcmu, Self::Pcma]
             .into_iter()
             .find(|codec| codec.mime().rsplit('/').next().is_some_and(|own| own.eq_ignore_ascii_case(short)))
     }
@@ -44,13 +50,14 @@ impl Codec {
         match self {
             Self::Opus => 48_000,
             Self::Vp8 | Self::H264 => 90_000,
+            Self::Pcmu | Self::Pcma => 8_000,
         }
     }
 
     /// Video has keyframes, layers and retransmission.
     #[must_use]
     pub const fn is_video(self) -> bool {
-        !matches!(self, Self::Opus)
+        !matches!(self, Self::Opus | Self::Pcmu | Self::Pcma)
     }
 }
 
@@ -63,6 +70,8 @@ pub struct NegotiatedCodec {
     pub payload_type: u8,
     /// Payload type of its RTX (RFC 4588), if agreed.
     pub rtx_payload_type: Option<u8>,
+    /// Payload type of its packets with redundancy (RFC 2198), if agreed; then the client sends these as a rule.
+    pub red_payload_type: Option<u8>,
     /// `a=fmtp` parameters as the remote side wrote them (without the payload type), for example
     /// `level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f`.
     pub fmtp: String,

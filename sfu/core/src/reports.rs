@@ -32,6 +32,7 @@ impl Shard {
             }
             if tick.is_multiple_of(REVIEW_TICKS) {
                 self.review(up, now);
+                self.review_codecs(up, now);
             }
             if tick.is_multiple_of(TICKS_PER_SECOND)
                 && let Some(track) = self.ups.get_mut(up)

@@ -5,6 +5,9 @@
 
 use std::time::Instant;
 
+use sfu_api::MediaKind;
+
+use crate::audio::forms::Form;
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::shard::Shard;
 use crate::subscribe::selector::select_encoding;
@@ -36,14 +39,30 @@ impl Shard {
         if !is_connected || down.payload_type.is_none() || up.is_muted {
             return;
         }
-        let Some(chosen) = select_encoding(&down.wish, &up.offered(now)) else {
+        let chosen = match up.kind() {
+            MediaKind::Video => select_encoding(&down.wish, &up.offered(now)),
+            MediaKind::Audio => up.encoding_of_form(down.form(up)).filter(|_| down.wish.enabled),
+        };
+        let Some(chosen) = chosen else {
             self.stop_flow(key);
             return;
         };
+        if chosen >= up.encodings.len() {
+            up.open_form();
+        }
         if down.flow.live == Some(chosen) {
             down.flow.wanted = None;
             up.waiting.retain(|&waiting| waiting != key);
             return;
+        }
+        if down.flow.live.is_some() && up.kind() == MediaKind::Audio {
+            if up.form(0) == Form::Plain {
+                self.reforming.push(key);
+                return;
+            }
+            // What was recovered from copies under its number may come itself: the numbers of the two forms are not the same.
+            self.stop_flow(key);
+            return self.retarget(key, now);
         }
         if down.flow.wanted.is_some_and(|wanted| wanted.encoding == chosen) {
             return;
@@ -58,6 +77,23 @@ impl Shard {
             self.request_keyframes(self.downs[key].up, now);
         } else {
             self.egress.mark_switch(self.downs[key].up);
+        }
+    }
+
+    /// Between two batches, when nothing is left to be forwarded: subscribers of audio go over to the other form. It has the
+    /// same numbers, so that the next packet follows as if nothing had happened.
+    pub(crate) fn change_forms(&mut self) {
+        while let Some(key) = self.reforming.pop() {
+            let Some(down) = self.downs.get_mut(key) else { continue };
+            let Some(up) = self.ups.get_mut(down.up) else { continue };
+            let Some(live) = down.flow.live else { continue };
+            let Some(chosen) = up.encoding_of_form(down.form(up)).filter(|&chosen| chosen != live && chosen < up.encodings.len()) else {
+                continue;
+            };
+            debug_assert!(up.encodings.iter().all(|encoding| encoding.fresh.is_empty()));
+            up.encodings[live].live.retain(|&other| other != key);
+            up.encodings[chosen].live.push(key);
+            down.flow.live = Some(chosen);
         }
     }
 

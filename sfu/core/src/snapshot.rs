@@ -47,7 +47,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn take(shard: &Shard) -> Self {
-        let tracks = |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind).count();
+        let tracks = |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind && up.primary.is_none()).count();
         let mut transports = [0; SrtpProfile::ALL.len()];
         for profile in shard.peers.values().filter_map(|peer| peer.profile) {
             transports[profile as usize] += 1;

@@ -62,6 +62,21 @@ fn the_codec_announced_in_signaling_goes_first() {
 }
 
 #[test]
+fn redundancy_is_answered_first_to_those_who_offer_it_if_signaling_allows() {
+    for name in ["livekit-client-vp8", "chromium-publish-recycled", "livekit-native-vp8"] {
+        for red in [true, false] {
+            let cid = first_answer(name, &[]).media.iter().find(|m| m.kind == MediaKind::Audio && m.is_sending).unwrap().track_cid.clone();
+            let wish = EncodingWish { red, ..EncodingWish::default() };
+            let answer = first_answer(name, &[AnnouncedTrack { cid: cid.unwrap(), kind: MediaKind::Audio, wish }]);
+            let audio = answer.media.iter().find(|m| m.kind == MediaKind::Audio && m.is_sending).unwrap();
+            assert_eq!(audio.codecs[0].red_payload_type, red.then_some(63), "{name}");
+            assert_eq!(answer.sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"), red, "{name}");
+            assert_eq!(answer.sdp.contains("a=fmtp:63 111/111\r\n"), red, "{name}");
+        }
+    }
+}
+
+#[test]
 fn simulcast_of_the_native_sdk_is_ordered_by_size() {
     let answer = first_answer("livekit-native-h264", &[]);
     let video = answer.media.iter().find(|m| m.kind == MediaKind::Video && m.is_sending).unwrap();

@@ -81,7 +81,8 @@ impl Directory {
             | Command::RestartIce { participant }
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
-            | Command::SetWish { participant, .. } => self.shard_of_participant(*participant),
+            | Command::SetWish { participant, .. }
+            | Command::PublishCodec { participant, .. } => self.shard_of_participant(*participant),
             // All are in one room; those who have just left don't matter.
             Command::SendData { to, .. } => {
                 to.iter().find_map(|p| self.shard_of_participant(*p).ok()).ok_or(CommandError::UnknownParticipant)
@@ -278,6 +279,12 @@ mod tests {
             width_px: 0,
             height_px: 0,
             layers: Vec::new(),
+            red: false,
+            backup_codecs: Vec::new(),
+            backup_policy: sfu_api::BackupPolicy::default(),
+            red: false,
+            backup_codecs: Vec::new(),
+            backup_policy: sfu_api::BackupPolicy::default(),
         };
         Command::Publish { participant: ParticipantId(participant), track: TrackId(track), request }
     }

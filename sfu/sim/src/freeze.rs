@@ -176,6 +176,18 @@ impl VideoReceiver {
         self.decoder.wants_keyframe
     }
 
+    /// Codec of what comes.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// The payload type changed: what comes from here on has another codec.
+    pub fn set_codec(&mut self, codec: Codec) {
+        self.codec = codec;
+        self.last_picture_id = None;
+    }
+
     /// The track is meant to pause here; the time until the next frame is no freeze.
     pub fn pause(&mut self) {
         self.meter.last = None;
@@ -238,7 +250,7 @@ impl VideoReceiver {
     fn starts_frame(&self, payload: &[u8]) -> bool {
         match self.codec {
             Codec::H264 => packetize::starts_h264_unit(payload),
-            Codec::Vp8 | Codec::Opus => packetize::read_vp8(payload).is_some_and(|p| p.starts_frame),
+            Codec::Vp8 | Codec::Opus | Codec::Pcmu | Codec::Pcma => packetize::read_vp8(payload).is_some_and(|p| p.starts_frame),
         }
     }
 
@@ -248,7 +260,7 @@ impl VideoReceiver {
         let payloads: Vec<Vec<u8>> = packets.into_iter().map(|p| p.payload).collect();
         let (frame, descriptor) = match self.codec {
             Codec::H264 => (packetize::read_h264(&payloads).and_then(|bytes| Frame::decode(&bytes)), None),
-            Codec::Vp8 | Codec::Opus => read_vp8_frame(&payloads).map_or((None, None), |(frame, descriptor)| (Some(frame), descriptor)),
+            Codec::Vp8 | Codec::Opus | Codec::Pcmu | Codec::Pcma => read_vp8_frame(&payloads).map_or((None, None), |(frame, descriptor)| (Some(frame), descriptor)),
         };
         let Some(frame) = frame else {
             self.report.frames_corrupted += 1;

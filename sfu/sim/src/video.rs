@@ -247,7 +247,7 @@ impl VideoSource {
         };
         let payloads = match self.config.codec {
             Codec::H264 => packetize::h264(&bytes, is_keyframe, self.config.max_payload),
-            Codec::Vp8 | Codec::Opus => packetize::vp8(&bytes, is_keyframe, (width_px, height_px), descriptor, self.config.max_payload),
+            Codec::Vp8 | Codec::Opus | Codec::Pcmu | Codec::Pcma => packetize::vp8(&bytes, is_keyframe, (width_px, height_px), descriptor, self.config.max_payload),
         };
         let (count, timestamp) = (payloads.len(), config.first_timestamp.wrapping_add(ticks));
         for (place, payload) in payloads.into_iter().enumerate() {

@@ -6,6 +6,7 @@
 
 mod admin;
 mod budget;
+mod codecs;
 mod config;
 mod counters;
 mod data;
@@ -432,6 +433,8 @@ impl Signaling {
             | Event::TrackReady { participant, .. }
             | Event::TrackEnded { participant, .. }
             | Event::Subscription { participant, .. }
+            | Event::CodecReady { participant, .. }
+            | Event::WantedLayers { participant, .. }
             | Event::Data { participant, .. } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
         };

@@ -15,10 +15,10 @@ mod simulcast;
 mod subscriber;
 mod write;
 
-pub use codecs::EncodingWish;
+pub use codecs::{EncodingWish, assumed_fmtp};
 pub use error::NegotiationError;
 pub use publisher::{AnnouncedTrack, PublisherAnswer, PublisherSession, UpMedia};
-pub use subscriber::{DownMedia, DownMediaState, Offer, SubscriberAnswer, SubscriberSession};
+pub use subscriber::{DownChoice, DownFormat, DownMedia, DownMediaState, Offer, SubscriberAnswer, SubscriberSession, configuration};
 
 use crate::media::Codec;
 
@@ -35,5 +35,7 @@ const fn encoding_name(codec: Codec) -> &'static str {
         Codec::Opus => "opus/48000/2",
         Codec::Vp8 => "VP8/90000",
         Codec::H264 => "H264/90000",
+        Codec::Pcmu => "PCMU/8000",
+        Codec::Pcma => "PCMA/8000",
     }
 }

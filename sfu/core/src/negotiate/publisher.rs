@@ -242,6 +242,10 @@ fn write_section(offer: &Section, decision: &Decision, local: &LocalParams, has_
             for codec in &rtp.codecs {
                 let negotiated = &codec.negotiated;
                 let encoding = super::encoding_name(negotiated.codec);
+                // Listed first, redundancy is what the client sends.
+                if let Some(red) = negotiated.red_payload_type {
+                    section.red(red, negotiated.payload_type);
+                }
                 section.codec(negotiated.payload_type, encoding, &codec.fmtp, &codec.feedback, negotiated.rtx_payload_type);
             }
             write_simulcast(&mut section, offer);

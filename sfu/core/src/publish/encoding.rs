@@ -148,6 +148,12 @@ impl Encoding {
         self.newest_keyframe = None;
     }
 
+    /// Nothing of what is stored goes to anybody any more, except again on NACK.
+    pub fn forget_unsent(&mut self) {
+        self.fresh.clear();
+        self.newest_keyframe = None;
+    }
+
     /// A keyframe may be several packets that could start it (SPS, then IDR): the first of them counts.
     fn note_keyframe(&mut self, meta: Meta, now: Instant) {
         self.keyframe.satisfy();

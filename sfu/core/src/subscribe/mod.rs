@@ -7,10 +7,14 @@ pub mod selector;
 
 use std::time::Instant;
 
-use sfu_api::VideoWish;
+use sfu_api::{TrackId, VideoWish};
 
+use crate::audio::forms::Form;
+use crate::audio::redundancy::Redundancy;
 use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
+use crate::negotiate::DownFormat;
+use crate::publish::UpTrack;
 use crate::rtp::ntp::CompactNtp;
 use history::History;
 use retransmit::ResendBudget;
@@ -18,7 +22,9 @@ use rewrite::Rewriter;
 
 /// One subscription: what flows from a published track to one subscriber.
 pub struct DownTrack {
-    /// From where.
+    /// To what.
+    pub track: TrackId,
+    /// From where: one of the track's codecs.
     pub up: UpKey,
     /// On which transport.
     pub peer: PeerKey,
@@ -28,10 +34,20 @@ pub struct DownTrack {
     pub ssrc: u32,
     /// SSRC of retransmissions.
     pub rtx_ssrc: u32,
-    /// Payload type that the subscriber agreed to; None until it has.
+    /// Codecs of the newest offer, by the payload types of their configurations.
+    pub offered: Vec<u8>,
+    /// Those that the subscriber's client takes.
+    pub formats: Vec<DownFormat>,
+    /// Signaling knows that the client takes it.
+    pub is_accepted: bool,
+    /// Payload type that the subscriber agreed to; None until it has, and while it waits for a codec.
     pub payload_type: Option<u8>,
     /// Payload type of retransmissions, if agreed.
     pub rtx_payload_type: Option<u8>,
+    /// Payload type of packets with redundancy, if agreed.
+    pub red_payload_type: Option<u8>,
+    /// Whether plain audio should get redundancy.
+    pub redundancy: Redundancy,
     /// What the subscriber wants.
     pub wish: VideoWish,
     /// Which encoding flows, and which one should.
@@ -103,15 +119,21 @@ pub struct Reported {
 impl DownTrack {
     /// A subscription that nothing flows on yet. `first_sequence` and `ssrc` are random.
     #[must_use]
-    pub fn new(up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrc: u32, rtx_ssrc: u32, first_sequence: u16) -> Self {
+    pub fn new(track: TrackId, up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrc: u32, rtx_ssrc: u32, first_sequence: u16) -> Self {
         Self {
+            track,
             up,
             peer,
             cname: cname.into(),
             ssrc,
             rtx_ssrc,
+            offered: Vec::new(),
+            formats: Vec::new(),
+            is_accepted: false,
             payload_type: None,
             rtx_payload_type: None,
+            red_payload_type: None,
+            redundancy: Redundancy::default(),
             wish: VideoWish::default(),
             flow: FlowState::default(),
             // The upper half of the space is left out, so that an early reordering never goes below zero.
@@ -122,6 +144,35 @@ impl DownTrack {
             sent: Sent::default(),
             last_sender_report: None,
             reported: Reported::default(),
+        }
+    }
+
+    /// The client takes the codec that our offers name by this payload type.
+    #[must_use]
+    pub fn takes(&self, configuration: u8) -> bool {
+        self.formats.iter().any(|format| format.payload_type == configuration)
+    }
+
+    /// What comes next is from another source.
+    pub fn leave_source(&mut self) {
+        self.rewriter.leave_source();
+        self.history.clear();
+    }
+
+    /// In which form this subscriber should get an audio track: as it was sent, if its client takes that; plain audio with
+    /// redundancy while its link loses packets.
+    #[must_use]
+    pub fn form(&self, up: &UpTrack) -> Form {
+        let is_worth_it = up.form(0) == Form::Red || self.redundancy.is_on();
+        if is_worth_it && self.red_payload_type.is_some() { Form::Red } else { Form::Plain }
+    }
+
+    /// Payload type of packets in a form; None if the client takes none.
+    #[must_use]
+    pub fn payload_type_of(&self, form: Form) -> Option<u8> {
+        match form {
+            Form::Plain => self.payload_type,
+            Form::Red => self.red_payload_type,
         }
     }
 }

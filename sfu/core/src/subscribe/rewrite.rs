@@ -91,7 +91,8 @@ impl Rewriter {
         let previous = self.epoch();
         let next_sequence = self.last.map_or(self.first_sequence, |last| last.sequence + 1);
         let timestamp_delta = match (&self.last, previous) {
-            (None, _) | (_, None) => aligned.unwrap_or(0),
+            (None, _) => aligned.unwrap_or(0),
+            (Some(last), None) => self.continue_timestamp(last, first.timestamp, None, now),
             (Some(last), Some(previous)) => {
                 let aligned = if previous.encoding == encoding { Some(previous.timestamp_delta) } else { aligned };
                 self.continue_timestamp(last, first.timestamp, aligned, now)
@@ -120,6 +121,12 @@ impl Rewriter {
             vp8,
             is_used: true,
         };
+    }
+
+    /// The output goes on with another source, whose numbers mean something else: no earlier number leads anywhere.
+    pub fn leave_source(&mut self) {
+        self.has_epoch = false;
+        self.epochs = [Epoch::default(); EPOCHS];
     }
 
     /// Places a packet of the current epoch's encoding; None if it is older than the epoch.

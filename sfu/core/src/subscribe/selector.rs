@@ -22,13 +22,19 @@ pub struct Offered {
 /// larger one. If nothing flows yet, the one that was wished, so that its keyframe can be asked for.
 #[must_use]
 pub fn select_encoding(wish: &VideoWish, offered: &[Offered]) -> Option<usize> {
+    let wanted = wanted_encoding(wish, offered)?;
+    let is_active = |&i: &usize| offered[i].is_active;
+    (0..=wanted).rev().find(is_active).or_else(|| (wanted + 1..offered.len()).find(is_active)).or(Some(wanted))
+}
+
+/// Index of the encoding that should be sent if all flowed; None: none. It says what a publisher should send.
+#[must_use]
+pub fn wanted_encoding(wish: &VideoWish, offered: &[Offered]) -> Option<usize> {
     if !wish.enabled || offered.is_empty() {
         return None;
     }
     let top = (offered.len() - 1).min(usize::from(wish.max_spatial));
-    let wanted = offered[..top].iter().position(|o| covers(o, wish)).unwrap_or(top);
-    let is_active = |&i: &usize| offered[i].is_active;
-    (0..=wanted).rev().find(is_active).or_else(|| (wanted + 1..offered.len()).find(is_active)).or(Some(wanted))
+    Some(offered[..top].iter().position(|o| covers(o, wish)).unwrap_or(top))
 }
 
 /// Sizes are compared long side with long side, so that a rotated phone gets the same layer.

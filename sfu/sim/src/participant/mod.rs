@@ -19,7 +19,7 @@ use sfu_core::rtp::ntp::WallClock;
 use sfu_core::rtp::rtcp::{RtcpPacket, packets};
 
 pub use self::receiving::ReceivingTrack;
-pub use self::sending::{Feedback, SendingTrack, TrackSpec};
+pub use self::sending::{Feedback, SendingTrack, TrackSpec, VoiceConfig};
 
 use self::receiving::Receiving;
 pub(crate) use self::sending::cid;
@@ -73,6 +73,8 @@ pub struct Participant {
     pub congestion: (u64, u64),
     /// Its wall clock, which differs from everybody else's.
     pub wall_clock: WallClock,
+    /// Names of the codecs that it does not take from the server, as in `a=rtpmap`: `red`, `VP9`.
+    pub refused: Vec<String>,
     pub(crate) is_gone: bool,
     pub(crate) offers: Offers,
     receiving: Receiving,
@@ -184,6 +186,7 @@ impl Participant {
             messages: Vec::new(),
             congestion: (0, 0),
             wall_clock,
+            refused: Vec::new(),
             is_gone: false,
             offers: Offers::default(),
             receiving: Receiving::default(),
@@ -294,6 +297,8 @@ impl Participant {
     pub(crate) fn take_answer(&mut self, now: Instant, answer: &str) {
         self.offers.is_outstanding = false;
         self.publisher.set_remote(now, answer);
+        let with_red = sdp::red_mids(answer);
+        self.sending.iter_mut().for_each(|sending| sending.sends_red = with_red.contains(&sending.mid));
     }
 
     /// The server's offer; returns the answer.
@@ -302,7 +307,7 @@ impl Participant {
             self.subscriber.transport.restart_ice();
         }
         self.receiving.announce(&sdp::offered_media(offer));
-        sdp::subscriber_answer(offer, &self.subscriber.transport.params())
+        sdp::subscriber_answer(offer, &self.subscriber.transport.params(), &self.refused)
     }
 
     /// Sends a message on the publisher side, as LiveKit clients do. False if the channel is not open.

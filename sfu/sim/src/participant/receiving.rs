@@ -13,7 +13,7 @@ use sfu_core::transport::srtp::InboundStream;
 
 use crate::audio::AudioReceiver;
 use crate::freeze::VideoReceiver;
-use crate::sdp::OfferedMedia;
+use crate::sdp::{Format, OfferedMedia};
 
 /// How long a player waits for a missing packet.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -45,6 +45,13 @@ pub struct ReceivingTrack {
     pub sender_report: Option<(NtpTime, u32)>,
     /// PLIs sent.
     pub keyframe_requests: u64,
+    /// Times that the codec on the wire changed.
+    pub codec_switches: u64,
+    /// Packets whose payload type no offer named.
+    pub unknown_types: u64,
+    formats: Vec<(u8, Format)>,
+    /// Packets expected and received at the last report.
+    reported: (i64, i64),
     rtx_ssrc: Option<u32>,
     sender_report_at: Option<Instant>,
     first: Option<u64>,
@@ -74,8 +81,11 @@ impl Receiving {
             let Some(track) = media.track_id.strip_prefix("TR_").and_then(|id| id.parse().ok()).map(TrackId) else { continue };
             self.by_ssrc.insert(media.ssrc, (track, false));
             self.by_ssrc.extend(media.rtx_ssrc.map(|ssrc| (ssrc, (track, true))));
-            if self.tracks.get(&track).is_none_or(|known| known.ssrc != media.ssrc) {
-                self.tracks.insert(track, ReceivingTrack::new(media));
+            match self.tracks.get_mut(&track).filter(|known| known.ssrc == media.ssrc) {
+                Some(known) => known.formats.clone_from(&media.formats),
+                None => {
+                    self.tracks.insert(track, ReceivingTrack::new(media));
+                }
             }
         }
     }
@@ -117,7 +127,7 @@ impl Receiving {
     /// NACKs and PLIs that are due, and with `with_reports` a receiver report.
     pub(super) fn feedback(&mut self, now: Instant, with_reports: bool, compound: &mut Vec<u8>) {
         if with_reports {
-            let mut blocks: Vec<ReportBlock> = self.tracks.values().filter_map(|track| track.block(now)).collect();
+            let mut blocks: Vec<ReportBlock> = self.tracks.values_mut().filter_map(|track| track.block(now)).collect();
             blocks.sort_by_key(|block| block.ssrc);
             if !blocks.is_empty() {
                 write_receiver_report(compound, OWN_SSRC, &blocks);
@@ -140,12 +150,16 @@ impl ReceivingTrack {
             codec: media.codec,
             ssrc: media.ssrc,
             video: VideoReceiver::new(media.codec, PATIENCE),
-            audio: AudioReceiver::default(),
+            audio: AudioReceiver::new(media.codec),
             packets: 0,
             retransmissions: 0,
             newest_timestamp: None,
             sender_report: None,
             keyframe_requests: 0,
+            codec_switches: 0,
+            unknown_types: 0,
+            formats: media.formats.clone(),
+            reported: (0, 0),
             rtx_ssrc: media.rtx_ssrc,
             sender_report_at: None,
             first: None,
@@ -178,9 +192,21 @@ impl ReceivingTrack {
         self.first.get_or_insert(extended);
         self.highest = Some(self.highest.map_or(extended, |highest| highest.max(extended)));
         if self.codec.is_video() {
+            match self.formats.iter().find(|(payload_type, _)| *payload_type == header.payload_type) {
+                Some(&(_, Format::Codec(codec))) if codec != self.video.codec() => {
+                    self.video.set_codec(codec);
+                    self.codec_switches += 1;
+                }
+                Some((_, Format::Codec(_))) => {}
+                Some((_, Format::Red(_) | Format::Rtx(_))) | None => self.unknown_types += 1,
+            }
             self.video.receive(now, header.sequence, header.timestamp, header.marker, payload);
         } else {
-            self.audio.receive(header.timestamp, payload);
+            match self.formats.iter().find(|(payload_type, _)| *payload_type == header.payload_type) {
+                Some((_, Format::Codec(_))) => self.audio.receive(header.timestamp, payload),
+                Some((_, Format::Red(block_type))) => self.audio.receive_with_copies(header.timestamp, *block_type, payload),
+                Some((_, Format::Rtx(_))) | None => self.unknown_types += 1,
+            }
         }
     }
 
@@ -208,16 +234,21 @@ impl ReceivingTrack {
         }
     }
 
-    fn block(&self, now: Instant) -> Option<ReportBlock> {
+    fn block(&mut self, now: Instant) -> Option<ReportBlock> {
         let (first, highest) = (self.first?, self.highest?);
-        let lost = i64::try_from(highest + 1 - first).ok()? - i64::try_from(self.packets).ok()?;
+        let (expected, received) = (i64::try_from(highest + 1 - first).ok()?, i64::try_from(self.packets).ok()?);
+        let lost = expected - received;
+        // RFC 3550 appendix A.3.
+        let (expected_before, received_before) = std::mem::replace(&mut self.reported, (expected, received));
+        let (expected_now, lost_now) = (expected - expected_before, (expected - expected_before) - (received - received_before));
+        let fraction = if expected_now > 0 { (lost_now.max(0) * 256 / expected_now).min(255) } else { 0 };
         let (last_sr, delay_since_last_sr) = match (self.sender_report, self.sender_report_at) {
             (Some((ntp, _)), Some(at)) => (ntp.compact(), CompactNtp::from_duration(now - at)),
             _ => (CompactNtp::default(), CompactNtp::default()),
         };
         Some(ReportBlock {
             ssrc: self.ssrc,
-            fraction_lost: 0,
+            fraction_lost: u8::try_from(fraction).unwrap_or(0),
             cumulative_lost: i32::try_from(lost).unwrap_or(0),
             highest_sequence: u32::try_from(highest & 0xffff_ffff).unwrap_or(0),
             jitter_ticks: 0,

@@ -28,16 +28,57 @@ pub enum TrackSpec {
         /// 0 (loudest) to 127 (silence).
         level: u8,
     },
+    /// Audio with more to say about it.
+    Voice(VoiceConfig),
     /// Video, one encoding or simulcast.
     Video(VideoConfig),
 }
 
+/// A microphone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VoiceConfig {
+    /// Opus or G.711.
+    pub codec: Codec,
+    /// Level as in [`TrackSpec::Audio`].
+    pub level: u8,
+    /// Copies of earlier frames in each packet, if the server takes redundancy; None: redundancy is not offered.
+    pub copies: Option<usize>,
+    /// Packets of speech, then of silence, in turns: of silence only every 20th is sent (RFC 7587 section 3.1.3). None: every
+    /// packet is sent.
+    pub silence: Option<(u32, u32)>,
+}
+
+impl Default for VoiceConfig {
+    fn default() -> Self {
+        Self { codec: Codec::Opus, level: 30, copies: None, silence: None }
+    }
+}
+
+impl VoiceConfig {
+    /// True if a packet is part of a silence and not sent.
+    fn is_silent(&self, number: u32) -> bool {
+        let Some((speech, silence)) = self.silence else { return false };
+        let place = number % (speech + silence);
+        place >= speech && !(place - speech).is_multiple_of(20)
+    }
+}
+
 impl TrackSpec {
+    /// The microphone.
+    fn voice(&self) -> Option<VoiceConfig> {
+        match *self {
+            Self::Audio { level } => Some(VoiceConfig { level, ..VoiceConfig::default() }),
+            Self::Voice(config) => Some(config),
+            Self::Video(_) => None,
+        }
+    }
+
     /// Its codec.
     #[must_use]
     pub fn codec(&self) -> Codec {
         match self {
             Self::Audio { .. } => Codec::Opus,
+            Self::Voice(config) => config.codec,
             Self::Video(config) => config.codec,
         }
     }
@@ -75,6 +116,12 @@ pub struct SendingTrack {
     pub media: PublishedMedia,
     /// `a=mid`.
     pub(super) mid: String,
+    /// The server answered that it takes redundancy.
+    pub sends_red: bool,
+    /// Packets that the microphone sent.
+    pub voiced: u64,
+    /// Newest frames, for copies of them: timestamp and frame.
+    voice_history: VecDeque<(u32, Vec<u8>)>,
     spec: TrackSpec,
     source: Option<Source>,
     streams: Vec<Stream>,
@@ -146,13 +193,16 @@ impl SendingTrack {
             feedback: Feedback::default(),
         };
         let streams: Vec<Stream> = match &spec {
-            TrackSpec::Audio { .. } => vec![stream(0, None, 0)],
+            TrackSpec::Audio { .. } | TrackSpec::Voice(_) => vec![stream(0, None, 0)],
             TrackSpec::Video(config) => config.encodings.iter().map(|e| stream(e.ssrc, e.rid, e.first_timestamp)).collect(),
         };
+        let has_red = spec.voice().is_some_and(|voice| voice.copies.is_some());
         let rids = streams.iter().filter_map(|stream| stream.rid).collect();
-        let media = PublishedMedia { cid: cid(track), codec: spec.codec(), rids, ssrcs: None, is_sending: true };
-        let mut sending = Self { track, media, mid, spec, source: None, streams, is_paused: false, rng: None };
-        if let (TrackSpec::Audio { .. }, [stream]) = (&sending.spec, &mut sending.streams[..]) {
+        let media = PublishedMedia { cid: cid(track), codec: spec.codec(), rids, ssrcs: None, is_sending: true, has_red };
+        let (sends_red, voiced, voice_history) = (false, 0, VecDeque::new());
+        let mut sending =
+            Self { track, media, mid, sends_red, voiced, voice_history, spec, source: None, streams, is_paused: false, rng: None };
+        if let (TrackSpec::Audio { .. } | TrackSpec::Voice(_), [stream]) = (&sending.spec, &mut sending.streams[..]) {
             (stream.ssrc, stream.first_timestamp) = (rng.random_range(1..u32::MAX), rng.random());
         }
         if let ([stream], true) = (&sending.streams[..], sending.media.rids.is_empty()) {
@@ -215,7 +265,7 @@ impl SendingTrack {
 
     /// The level of a microphone.
     pub fn set_level(&mut self, new: u8) {
-        if let TrackSpec::Audio { level } = &mut self.spec {
+        if let TrackSpec::Audio { level } | TrackSpec::Voice(VoiceConfig { level, .. }) = &mut self.spec {
             *level = new;
         }
     }
@@ -256,17 +306,37 @@ impl SendingTrack {
         if self.source.is_none() && self.media.is_sending && wire.is_some() {
             self.start(now);
         }
-        let Self { source, spec, streams, mid, is_paused, .. } = self;
-        match (source, spec) {
-            (Some(Source::Audio { started, sent, first_timestamp }), TrackSpec::Audio { level }) => {
+        let Self { source, spec, streams, mid, is_paused, sends_red, voiced, voice_history, .. } = self;
+        match (source, &*spec) {
+            (Some(Source::Audio { started, sent, first_timestamp }), TrackSpec::Audio { .. } | TrackSpec::Voice(_)) => {
+                let Some(voice) = spec.voice() else { return };
                 while *started + audio::PACKET_TIME * *sent <= now {
                     let number = *sent;
                     *sent += 1;
-                    let Some(stream) = streams.first_mut().filter(|_| !*is_paused) else { continue };
-                    let timestamp = first_timestamp.wrapping_add(number.wrapping_mul(audio::PACKET_TICKS));
+                    let Some(stream) = streams.first_mut().filter(|_| !*is_paused && !voice.is_silent(number)) else { continue };
+                    let timestamp = first_timestamp.wrapping_add(number.wrapping_mul(audio::packet_ticks(voice.codec)));
                     let sequence = stream.highest.map_or(u64::from(low16(u64::from(*first_timestamp))), |highest| highest + 1);
-                    let payload = audio::encode(number);
-                    stream.send(Codec::Opus, mid, Sent { sequence, timestamp, marker: false, payload }, Some(*level), wire.as_deref_mut());
+                    let frame = audio::encode(number);
+                    let own_type = sdp::payload_type(voice.codec);
+                    let copies = voice.copies.filter(|_| *sends_red);
+                    let (payload_type, payload) = match copies {
+                        Some(count) => {
+                            let newest = voice_history.iter().rev().take(count).rev();
+                            let copies: Vec<(u32, Vec<u8>)> = newest
+                                .map(|(at, frame)| (timestamp.wrapping_sub(*at), frame.clone()))
+                                .filter(|(offset, _)| *offset <= 0x3fff)
+                                .collect();
+                            (sdp::RED_PAYLOAD_TYPE, audio::with_copies(own_type, &copies, &frame))
+                        }
+                        None => (own_type, frame.clone()),
+                    };
+                    voice_history.push_back((timestamp, frame));
+                    if voice_history.len() > 8 {
+                        voice_history.pop_front();
+                    }
+                    *voiced += 1;
+                    let sent = Sent { sequence, timestamp, marker: false, payload };
+                    stream.send(payload_type, false, mid, sent, Some(voice.level), wire.as_deref_mut());
                 }
             }
             (Some(Source::Video(source)), TrackSpec::Video(config)) => {
@@ -274,7 +344,7 @@ impl SendingTrack {
                     let Some(stream) = streams.get_mut(packet.encoding).filter(|_| !*is_paused) else { continue };
                     let sequence = stream.highest.map_or(u64::from(packet.sequence), |highest| nearest(packet.sequence, highest));
                     let sent = Sent { sequence, timestamp: packet.timestamp, marker: packet.marker, payload: packet.payload };
-                    stream.send(config.codec, mid, sent, None, wire.as_deref_mut());
+                    stream.send(sdp::payload_type(config.codec), true, mid, sent, None, wire.as_deref_mut());
                 }
             }
             _ => {}
@@ -284,7 +354,7 @@ impl SendingTrack {
     fn start(&mut self, now: Instant) {
         let Some(rng) = self.rng.take() else { return };
         self.source = Some(match &self.spec {
-            TrackSpec::Audio { .. } => {
+            TrackSpec::Audio { .. } | TrackSpec::Voice(_) => {
                 let first_timestamp = self.streams.first().map_or(0, |stream| stream.first_timestamp);
                 Source::Audio { started: now, sent: 0, first_timestamp }
             }
@@ -346,9 +416,9 @@ impl SendingTrack {
 }
 
 impl Stream {
-    fn send(&mut self, codec: Codec, mid: &str, sent: Sent, level: Option<u8>, wire: Option<&mut Wire<'_>>) {
+    fn send(&mut self, payload_type: u8, is_kept: bool, mid: &str, sent: Sent, level: Option<u8>, wire: Option<&mut Wire<'_>>) {
         let outgoing = Outgoing {
-            payload_type: sdp::payload_type(codec),
+            payload_type,
             index: sent.sequence,
             timestamp: sent.timestamp,
             marker: sent.marker,
@@ -364,7 +434,7 @@ impl Stream {
         self.highest = Some(self.highest.map_or(sent.sequence, |highest| highest.max(sent.sequence)));
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(u32::try_from(sent.payload.len()).unwrap_or(0));
-        if codec.is_video() {
+        if is_kept {
             self.history.push_back(sent);
             if self.history.len() > HISTORY {
                 self.history.pop_front();

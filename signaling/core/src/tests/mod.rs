@@ -4,6 +4,7 @@
 
 mod administering;
 mod chaos;
+mod codecs;
 mod joining;
 mod malformed;
 mod messaging;

@@ -1,6 +1,7 @@
 //! What each codec leaves readable in its RTP payload, as far as forwarding needs it.
 
 pub mod h264;
+pub mod red;
 pub mod vp8;
 
 use crate::media::Codec;
@@ -25,7 +26,7 @@ impl PayloadInfo {
         match codec {
             Codec::Vp8 => vp8::parse(payload).unwrap_or_default(),
             Codec::H264 => Self { starts_keyframe: h264::starts_keyframe(payload), ..Self::default() },
-            Codec::Opus => Self { starts_keyframe: true, ..Self::default() },
+            Codec::Opus | Codec::Pcmu | Codec::Pcma => Self { starts_keyframe: true, ..Self::default() },
         }
     }
 }
