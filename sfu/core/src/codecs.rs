@@ -105,7 +105,7 @@ impl Shard {
         let order: Vec<UpKey> = if up.is_regressed { in_order.chain([primary]).collect() } else { [primary].into_iter().chain(in_order).collect() };
         let format_of = |up: &UpKey| {
             let configuration = self.ups.get(*up)?.configuration;
-            down.formats.iter().find(|format| format.payload_type == configuration).copied()
+            down.formats.iter().find(|format| format.configuration == configuration).copied()
         };
         let chosen = order.iter().find_map(|up| Some((*up, format_of(up)?)));
         let (to, format) = match chosen {

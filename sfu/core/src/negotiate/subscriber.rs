@@ -46,7 +46,9 @@ pub struct DownChoice {
 /// How a client takes one of the codecs of a down track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DownFormat {
-    /// Payload type, which stands for one configuration of a codec in all our offers: see [`configuration`].
+    /// Which of them: see [`configuration`].
+    pub configuration: u8,
+    /// Payload type on this transport; that of the configuration, if the offer is ours.
     pub payload_type: u8,
     /// `None`: no RTX.
     pub rtx_payload_type: Option<u8>,
@@ -54,7 +56,8 @@ pub struct DownFormat {
     pub red_payload_type: Option<u8>,
 }
 
-/// The payload type under which our offers name a codec that a publisher describes by this `a=fmtp`.
+/// The payload type under which our offers name a codec that a publisher describes by this `a=fmtp`: one for each
+/// configuration that a decoder has to know.
 #[must_use]
 pub fn configuration(codec: Codec, publisher_fmtp: &str) -> u8 {
     DownCodec::new(codec, publisher_fmtp).payload_type
@@ -340,6 +343,7 @@ impl Line {
         let format = |choice: &DownChoice| {
             let codec = DownCodec::new(choice.codec, &choice.fmtp);
             codec.is_taken_by(choice.codec, &answer.codecs).then_some(DownFormat {
+                configuration: codec.payload_type,
                 payload_type: codec.payload_type,
                 rtx_payload_type: codec.rtx_payload_type.filter(|rtx| media.rtx_ssrc.is_some() && takes(rtx)),
                 red_payload_type: codec.red_payload_type.filter(|red| choice.has_red && takes(red)),

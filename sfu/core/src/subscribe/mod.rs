@@ -150,7 +150,7 @@ impl DownTrack {
     /// The client takes the codec that our offers name by this payload type.
     #[must_use]
     pub fn takes(&self, configuration: u8) -> bool {
-        self.formats.iter().any(|format| format.payload_type == configuration)
+        self.formats.iter().any(|format| format.configuration == configuration)
     }
 
     /// What comes next is from another source.
