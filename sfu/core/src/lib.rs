@@ -6,6 +6,7 @@
 pub mod audio;
 mod codecs;
 mod control;
+mod data_tracks;
 pub mod demux;
 mod descriptions;
 pub mod egress;
@@ -20,6 +21,7 @@ pub mod negotiate;
 pub mod net;
 pub mod peer;
 pub mod publish;
+pub mod quality;
 mod reports;
 pub mod room;
 mod route;

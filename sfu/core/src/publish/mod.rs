@@ -21,6 +21,7 @@ use crate::limits::{MAX_BACKUP_CODECS, MAX_ENCODINGS};
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
 use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia, configuration};
 use crate::rtp::payload::red::RedPayload;
+use crate::subscribe::stream_state::StallDetector;
 use encoding::Encoding;
 use wanted::Wanted;
 
@@ -66,6 +67,8 @@ pub struct UpTrack {
     pub wanted: Wanted,
     /// First packet since somebody listens to the made form; None while nobody does.
     made_since: Option<u64>,
+    /// Whether anything flows at all.
+    pub stall: StallDetector,
 }
 
 impl UpTrack {
@@ -104,6 +107,7 @@ impl UpTrack {
             is_regressed: false,
             wanted: Wanted::default(),
             made_since: None,
+            stall: StallDetector::default(),
         };
         track.announce_sizes(request);
         Some(track)
