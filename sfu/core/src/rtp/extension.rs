@@ -75,6 +75,7 @@ impl<'a> Extensions<'a> {
             Extension::AbsCaptureTime => self.abs_capture_time = Some(value),
             // Means something between the publisher and us only.
             Extension::AbsSendTime => {}
+            Extension::DependencyDescriptor => {}
         }
     }
 

@@ -25,6 +25,7 @@ impl PayloadInfo {
         match codec {
             Codec::Vp8 => vp8::parse(payload).unwrap_or_default(),
             Codec::H264 => Self { starts_keyframe: h264::starts_keyframe(payload), ..Self::default() },
+            Codec::Vp9 | Codec::Av1 | Codec::H265 => Self::default(),
             Codec::Opus => Self { starts_keyframe: true, ..Self::default() },
         }
     }
