@@ -1,0 +1,200 @@
+//! Which frames of a layered encoding one subscriber gets, and when it goes to another layer.
+//!
+//! In: packets of the encoding with what [`Layers`] says of their frames. Out: whether each is forwarded. A packet costs a
+//! compare of masks; a look at dependencies is needed only while the wanted layer is another than the current one.
+//! Invariants: all packets of a frame fare alike; a frame with which the layer changes has all its references on the
+//! subscriber's side; the spatial layer changes with the first frame of a picture.
+//! AV1 RTP specification, appendix A (decode targets, switch indications). Not here: numbers ([`super::rewrite`]).
+
+use super::window::Window;
+use crate::publish::layers::Layers;
+use crate::publish::ring::Meta;
+use crate::rtp::payload::dependency_descriptor::Layer;
+
+/// What happens to a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is forwarded.
+    Pass {
+        /// Ends the picture as the subscriber sees it.
+        marker: bool,
+        /// Its descriptor has to say which decode targets are left.
+        announces: bool,
+    },
+    /// It is left out.
+    LeaveOut,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct LayerFilter {
+    wanted: Layer,
+    current: Flowing,
+    /// What flowed before `since`.
+    previous: Flowing,
+    /// First frame of the current layer.
+    since: u32,
+    /// The frame `since` changes what the subscriber can decode.
+    announces: bool,
+    /// The current layer is as near to the wanted one as it gets.
+    is_settled: bool,
+    newest: Option<u32>,
+    /// Timestamp of the newest forwarded picture.
+    picture: Option<u32>,
+    forwarded: Window<4>,
+    left_out: Window<4>,
+    /// Frames left out in this epoch.
+    left_out_frames: u64,
+}
+
+/// A decode target and its layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Flowing {
+    mask: u32,
+    layer: Layer,
+}
+
+/// Everything, because nothing is known of layers yet.
+const EVERYTHING: Flowing = Flowing { mask: u32::MAX, layer: Layer { spatial: u8::MAX, temporal: u8::MAX } };
+
+impl LayerFilter {
+    /// For a subscriber that starts with a keyframe and wants up to this layer.
+    #[must_use]
+    pub fn new(wanted: Layer) -> Self {
+        Self {
+            wanted,
+            current: EVERYTHING,
+            previous: EVERYTHING,
+            since: 0,
+            announces: false,
+            is_settled: false,
+            newest: None,
+            picture: None,
+            forwarded: Window::default(),
+            left_out: Window::default(),
+            left_out_frames: 0,
+        }
+    }
+
+    /// For a subscriber that got everything so far, up to this frame.
+    #[must_use]
+    pub fn open(wanted: Layer, newest: u32) -> Self {
+        Self { newest: Some(newest), forwarded: Window::full(newest.into()), ..Self::new(wanted) }
+    }
+
+    /// Wants up to this layer from now on. True if that takes a keyframe.
+    #[must_use]
+    pub fn want(&mut self, wanted: Layer, layers: &Layers) -> bool {
+        self.wanted = wanted;
+        let (mask, layer) = layers.target_for(wanted);
+        let current = (self.current.mask, self.current.layer);
+        self.is_settled = mask == self.current.mask;
+        self.newest.is_some() && layer.spatial != self.current.layer.spatial && !layers.covers(current, (mask, layer))
+    }
+
+    /// The layer that flows.
+    #[must_use]
+    pub fn current(&self) -> Layer {
+        self.current.layer
+    }
+
+    /// The layer that should.
+    #[must_use]
+    pub fn wanted(&self) -> Layer {
+        self.wanted
+    }
+
+    /// Judges the packets of the encoding, each once.
+    pub fn judge(&mut self, meta: &Meta, layers: &Layers) -> Verdict {
+        let frame = &meta.frame;
+        if frame.is_whole() {
+            return Verdict::Pass { marker: meta.marker, announces: false };
+        }
+        let number = u64::from(frame.number);
+        let is_newer = self.newest.is_none_or(|newest| frame.number > newest);
+        if is_newer {
+            self.newest = Some(frame.number);
+        }
+        if meta.payload.starts_keyframe && self.newest == Some(frame.number) {
+            self.go_to(layers.target_for(self.wanted), frame.number, layers);
+        } else if is_newer && !self.is_settled && frame.references & !self.forwarded.below(number) == 0 {
+            self.step(meta, layers);
+        }
+        let flowing = if frame.number < self.since { self.previous } else { self.current };
+        let passes = if is_newer {
+            frame.targets & flowing.mask != 0
+        } else if self.left_out.is_marked(number) {
+            false
+        } else {
+            self.forwarded.is_marked(number) || frame.targets & flowing.mask != 0
+        };
+        if !passes {
+            if !self.left_out.is_marked(number) {
+                self.left_out.mark(number);
+                self.left_out_frames += 1;
+            }
+            return Verdict::LeaveOut;
+        }
+        self.forwarded.mark(number);
+        if is_newer {
+            self.picture = Some(meta.timestamp);
+        }
+        let marker = meta.marker || (frame.ends_frame && frame.layer.spatial == flowing.layer.spatial);
+        Verdict::Pass { marker, announces: self.announces_with(meta) }
+    }
+
+    /// The packet's descriptor has to say which decode targets are left.
+    #[must_use]
+    pub fn announces_with(&self, meta: &Meta) -> bool {
+        self.announces && meta.frame.starts_frame && meta.frame.number == self.since
+    }
+
+    /// Frames of this epoch that were left out before this one; None if that is forgotten.
+    #[must_use]
+    pub fn left_out_before(&self, number: u32) -> Option<u64> {
+        Some(self.left_out_frames - self.left_out.count_above(number.into())?.min(self.left_out_frames))
+    }
+
+    /// Goes to the wanted layer, or nearer to it, if this frame allows it. Its references are all there.
+    fn step(&mut self, meta: &Meta, layers: &Layers) {
+        let target = layers.target_for(self.wanted);
+        self.is_settled = target.0 == self.current.mask;
+        if self.is_settled {
+            return;
+        }
+        // Where several temporal layers are missing, they may come one by one.
+        let Layer { spatial, temporal } = self.current.layer;
+        let nearer = (temporal.saturating_add(1)..target.1.temporal).rev().map(|temporal| layers.target_for(Layer { spatial, temporal }));
+        for candidate in std::iter::once(target).chain(nearer) {
+            if self.may_go_to(candidate, meta, layers) {
+                self.go_to(candidate, meta.frame.number, layers);
+                return;
+            }
+        }
+    }
+
+    fn may_go_to(&self, (mask, layer): (u32, Layer), meta: &Meta, layers: &Layers) -> bool {
+        let frame = &meta.frame;
+        let is_picture_start = self.picture != Some(meta.timestamp);
+        let has_all = || layers.covers((self.current.mask, self.current.layer), (mask, layer));
+        frame.targets & mask != 0
+            && (layer.spatial == self.current.layer.spatial || is_picture_start)
+            && (frame.switches & mask != 0 || has_all())
+    }
+
+    fn go_to(&mut self, (mask, layer): (u32, Layer), number: u32, layers: &Layers) {
+        let before = std::mem::replace(&mut self.current, Flowing { mask, layer });
+        self.previous = before;
+        self.since = number;
+        self.is_settled = mask == layers.target_for(self.wanted).0;
+        let (all, left) = (layers.active(), layers.announced_for(layer));
+        // Whoever was told less must hear that there is more; a structure without a word on it means everything.
+        self.announces = left != all || (before != EVERYTHING && layers.announced_for(before.layer) != left);
+    }
+
+    /// What the subscriber can decode of what its publisher produces, as a mask for its copies of the descriptor.
+    #[must_use]
+    pub fn announced(&self, layers: &Layers) -> u32 {
+        layers.announced_for(self.current.layer)
+    }
+}
