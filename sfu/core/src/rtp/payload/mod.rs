@@ -1,7 +1,12 @@
 //! What each codec leaves readable in its RTP payload, as far as forwarding needs it.
 
+pub mod av1;
+pub mod bits;
+pub mod dependency_descriptor;
 pub mod h264;
+pub mod h265;
 pub mod vp8;
+pub mod vp9;
 
 use crate::media::Codec;
 use vp8::Vp8Fields;

@@ -37,6 +37,20 @@ pub struct PictureId {
     pub value: u16,
 }
 
+impl PictureId {
+    /// Writes another value in its place and width, in a copy of the payload.
+    pub fn write(self, payload: &mut [u8], value: u16) {
+        let at = usize::from(self.offset);
+        if self.is_long {
+            if let Some(bytes) = payload.get_mut(at..at + 2) {
+                bytes.copy_from_slice(&(0x8000 | (value & 0x7fff)).to_be_bytes());
+            }
+        } else if let Some(byte) = payload.get_mut(at) {
+            *byte = value.to_be_bytes()[1] & 0x7f;
+        }
+    }
+}
+
 /// What is added to a source's fields for one subscriber; constant between two switches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Vp8Offsets {
@@ -85,15 +99,7 @@ impl Vp8Fields {
     /// Writes the fields with their offsets added into a copy of the payload.
     pub fn rewrite(&self, payload: &mut [u8], offsets: Vp8Offsets) {
         if let Some(id) = self.picture_id {
-            let value = id.value.wrapping_add(offsets.picture_id);
-            let at = usize::from(id.offset);
-            if id.is_long {
-                if let Some(bytes) = payload.get_mut(at..at + 2) {
-                    bytes.copy_from_slice(&(0x8000 | (value & 0x7fff)).to_be_bytes());
-                }
-            } else if let Some(byte) = payload.get_mut(at) {
-                *byte = value.to_be_bytes()[1] & 0x7f;
-            }
+            id.write(payload, id.value.wrapping_add(offsets.picture_id));
         }
         if let Some((at, value)) = self.tl0_picture_index
             && let Some(byte) = payload.get_mut(usize::from(at))
