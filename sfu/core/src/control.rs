@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 use sfu_api::{
-    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PlayoutDelay, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
 };
 use slotmap::Key;
 
@@ -46,6 +46,7 @@ impl Shard {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::SetPlayoutDelay { room, delay } => self.set_playout_delay(room, delay),
         };
         if let Err(reason) = result {
             self.discards.add(reason);
@@ -60,7 +61,7 @@ impl Shard {
             .directory
             .rooms
             .entry(room)
-            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default() }));
+            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None }));
         let participant = Participant { id, room: room_key, publisher: None, subscriber: None, pending: Vec::new(), ups: Vec::new() };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
@@ -208,6 +209,18 @@ impl Shard {
         let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
         self.downs[down].wish = wish;
         self.retarget(down, now);
+        Ok(())
+    }
+
+    fn set_playout_delay(&mut self, room: RoomId, delay: Option<PlayoutDelay>) -> Found {
+        let key = *self.directory.rooms.get(&room).ok_or(Discard::UnknownEntity)?;
+        let room = self.rooms.get_mut(key).ok_or(Discard::UnknownEntity)?;
+        room.playout_delay = delay;
+        for up in room.participants.iter().filter_map(|&participant| self.participants.get(participant)).flat_map(|p| &p.ups) {
+            if let Some(up) = self.ups.get_mut(*up) {
+                up.set_playout_delay(delay);
+            }
+        }
         Ok(())
     }
 

@@ -9,11 +9,14 @@ use sfu_api::{Event, ParticipantId, PublishRequest, SubscriptionError, TrackId, 
 use crate::control::Found;
 use crate::error::Discard;
 use crate::ids::{DownKey, ParticipantKey, PeerKey};
-use crate::negotiate::{AnnouncedTrack, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
+use crate::negotiate::{AnnouncedTrack, DownMediaState, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
 use crate::peer::Carries;
+use crate::media::Extension;
 use crate::publish::{UpTrack, announced};
+use crate::rtp::extension::SendStamp;
 use crate::room::PublisherSide;
 use crate::shard::Shard;
+use crate::subscribe::Reads;
 use crate::transport::params::LocalParams;
 
 /// Offers written in one flush; the others follow in the next, so that media does not wait for hundreds of them.
@@ -70,6 +73,7 @@ impl Shard {
             let was_accepted = down.payload_type.is_some();
             down.payload_type = Some(media.payload_type).filter(|_| media.accepted);
             down.rtx_payload_type = media.rtx_payload_type.filter(|_| media.accepted);
+            down.reads = reads(&media);
             let Some(track) = self.ups.get(down.up).map(|up| up.id) else { continue };
             if !media.accepted {
                 // Forgotten on both sides, so that the client may ask again.
@@ -157,7 +161,9 @@ impl Shard {
     }
 
     pub(crate) fn start_up(&mut self, key: ParticipantKey, peer_key: PeerKey, track: TrackId, request: &PublishRequest, media: &UpMedia) {
-        let Some(up) = UpTrack::new(track, key, peer_key, media, request) else { return };
+        let Some(mut up) = UpTrack::new(track, key, peer_key, media, request) else { return };
+        let room = self.participants.get(key).and_then(|participant| self.rooms.get(participant.room));
+        up.set_playout_delay(room.and_then(|room| room.playout_delay));
         let (codec, is_simulcast) = (up.codec.codec, up.is_simulcast());
         let up_key = self.ups.insert(up);
         self.directory.tracks.insert(track, up_key);
@@ -198,5 +204,15 @@ impl Shard {
     pub(crate) fn negotiation_failed(&mut self, participant: ParticipantId, role: TransportRole, message: String) -> Found {
         self.events.push_back(Event::NegotiationFailed { participant, role, message });
         Ok(())
+    }
+}
+
+/// What a subscriber's answer means for the headers of its packets.
+fn reads(media: &DownMediaState) -> Reads {
+    let has = |extension| media.extensions.id(extension).is_some();
+    let is_timed = !has(Extension::TransportCc) && has(Extension::AbsSendTime);
+    Reads {
+        stamp: if is_timed { SendStamp::AbsSendTime } else { SendStamp::TransportCc },
+        descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
     }
 }

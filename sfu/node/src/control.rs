@@ -29,6 +29,9 @@ pub enum CommandError {
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Stopped,
+    /// Nobody is in the room.
+    #[error("no such room")]
+    UnknownRoom,
 }
 
 /// Who and what lives on which shard.
@@ -82,6 +85,7 @@ impl Directory {
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
             | Command::SetWish { participant, .. } => self.shard_of_participant(*participant),
+            Command::SetPlayoutDelay { room, .. } => self.rooms.get(room).map(|room| room.shard).ok_or(CommandError::UnknownRoom),
             // All are in one room; those who have just left don't matter.
             Command::SendData { to, .. } => {
                 to.iter().find_map(|p| self.shard_of_participant(*p).ok()).ok_or(CommandError::UnknownParticipant)

@@ -91,6 +91,8 @@ pub struct Layers {
     /// Newest frame of each layer; 0: none.
     latest: [[u32; MAX_TEMPORAL_LAYERS]; MAX_SPATIAL_LAYERS],
     seen: [Option<Instant>; MAX_SPATIAL_LAYERS],
+    /// Spatial layers (a bit each) of VP9 to which higher ones do not refer, between keyframes: who gets those lacks these.
+    unreferenced: u8,
     sizes: [(u32, u32); MAX_SPATIAL_LAYERS],
     is_layered: bool,
     picture: Option<u32>,
@@ -108,6 +110,7 @@ impl Default for Layers {
             guessed: (0, 0),
             latest: Default::default(),
             seen: [None; MAX_SPATIAL_LAYERS],
+            unreferenced: 0,
             sizes: [(0, 0); MAX_SPATIAL_LAYERS],
             is_layered: false,
             picture: None,
@@ -223,7 +226,11 @@ impl Layers {
             Some(known) => known.structure.templates().iter().map(|template| template.indications.present()).all(|present| {
                 present & other_mask == 0 || present & mask != 0
             }),
-            None => other_layer.spatial <= layer.spatial && other_layer.temporal <= layer.temporal,
+            None => {
+                let is_within = other_layer.spatial <= layer.spatial && other_layer.temporal <= layer.temporal;
+                let is_lacking = other_layer.spatial < layer.spatial && self.unreferenced & (1 << other_layer.spatial) != 0;
+                is_within && (!is_lacking || mask == u32::MAX)
+            }
         }
     }
 
@@ -235,6 +242,12 @@ impl Layers {
             known.structure.layer_of(*target).is_some_and(|own| own.spatial <= layer.spatial && own.temporal <= layer.temporal)
         };
         self.active & (0..known.structure.decode_targets()).filter(is_in).fold(0, |mask, target| mask | (1 << target))
+    }
+
+    /// Highest frame number so far.
+    #[must_use]
+    pub fn newest_frame(&self) -> u32 {
+        if self.current.is_some() { self.newest.unwrap_or(0) } else { self.guessed.0 }
     }
 
     /// Decode targets that the publisher produces.
@@ -353,6 +366,10 @@ impl Layers {
         let number = picture.wrapping_mul(4).wrapping_add(layer.spatial.into());
         let own = |spatial: u8| (0xff_u32 << layer.temporal & 0xff) << (8 * u32::from(spatial));
         let mut targets = own(layer.spatial);
+        if payload.is_inter_predicted {
+            let bit = 1 << layer.spatial;
+            self.unreferenced = if payload.is_not_reference_for_upper_spatial { self.unreferenced | bit } else { self.unreferenced & !bit };
+        }
         if !payload.is_not_reference_for_upper_spatial {
             targets |= (layer.spatial + 1..low8(MAX_SPATIAL_LAYERS)).fold(0, |mask, above| mask | own(above));
         }

@@ -2,6 +2,7 @@
 
 pub mod encoding;
 pub mod keyframe;
+pub mod layers;
 pub mod nack;
 pub mod numbering;
 pub mod reception;
@@ -11,12 +12,15 @@ pub mod twcc;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
-use sfu_api::{MediaKind, PublishRequest, TrackId};
+use sfu_api::{MediaKind, PlayoutDelay, PublishRequest, TrackId};
 
 use crate::ids::{DownKey, ParticipantKey, PeerKey};
 use crate::limits::MAX_ENCODINGS;
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
 use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia};
+use crate::rtp::extension::playout_delay_value;
+use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
+use crate::subscribe::selector::Offered;
 use encoding::Encoding;
 
 /// A published track whose media is negotiated.
@@ -43,8 +47,19 @@ pub struct UpTrack {
     pub downs: Vec<DownKey>,
     /// Subscriptions that wait for a keyframe of the encoding that they want.
     pub waiting: Vec<DownKey>,
-    /// Which encodings flowed at the last review.
-    pub active_before: Vec<bool>,
+    /// What could be had at the last review.
+    pub shape_before: ArrayVec<Shape, MAX_ENCODINGS>,
+    /// Value of the playout delay extension that subscribers get, whatever the publisher says.
+    pub playout_delay: Option<[u8; 3]>,
+}
+
+/// What of an encoding can be had, as far as a change of it matters to subscribers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// A bit for each spatial layer that flows.
+    flowing: u8,
+    rungs: usize,
+    is_layered: bool,
 }
 
 impl UpTrack {
@@ -71,7 +86,8 @@ impl UpTrack {
             is_muted: request.muted,
             downs: Vec::new(),
             waiting: Vec::new(),
-            active_before: Vec::new(),
+            shape_before: ArrayVec::new(),
+            playout_delay: None,
         };
         track.announce_sizes(request);
         Some(track)
@@ -95,6 +111,9 @@ impl UpTrack {
             };
             (encoding.width_px, encoding.height_px) = (width, height);
         }
+        if let ([only], true) = (&mut self.encodings[..], request.layers.len() > 1) {
+            only.announced_layers = request.layers.iter().take(MAX_SPATIAL_LAYERS).map(|l| (l.width_px, l.height_px)).collect();
+        }
     }
 
     /// Index of the encoding with this rid.
@@ -115,10 +134,27 @@ impl UpTrack {
         self.encodings.len() > 1
     }
 
+    /// What subscribers are told of the delay with which to play; audio follows its video.
+    pub fn set_playout_delay(&mut self, delay: Option<PlayoutDelay>) {
+        let delay = delay.filter(|_| self.kind() == MediaKind::Video);
+        self.playout_delay = delay.map(|delay| playout_delay_value(delay.min_ms, delay.max_ms));
+    }
+
     /// The encodings as the selector sees them.
     #[must_use]
-    pub fn offered(&self, now: Instant) -> ArrayVec<crate::subscribe::selector::Offered, MAX_ENCODINGS> {
+    pub fn offered(&self, now: Instant) -> ArrayVec<Offered, MAX_ENCODINGS> {
         self.encodings.iter().map(|encoding| encoding.offered(now)).collect()
+    }
+
+    /// What could be had now.
+    #[must_use]
+    pub fn shape(&self, now: Instant) -> ArrayVec<Shape, MAX_ENCODINGS> {
+        let shape = |encoding: &Encoding| {
+            let rungs = encoding.offered(now).rungs;
+            let flowing = (0..).zip(&rungs).fold(0, |bits, (place, rung)| bits | (u8::from(rung.is_active) << place));
+            Shape { flowing, rungs: rungs.len(), is_layered: encoding.layers.is_layered() }
+        };
+        self.encodings.iter().map(shape).collect()
     }
 }
 

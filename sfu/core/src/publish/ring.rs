@@ -57,7 +57,7 @@ impl Meta {
             marker,
             block_len: 0,
             descriptor: DescriptorPlace { at: 0, len: 0 },
-            payload: PayloadInfo { starts_keyframe: false, picture: None },
+            payload: PayloadInfo { starts_keyframe: false, picture: None, counts_pictures: false },
             frame: FrameInfo::WHOLE,
         }
     }

@@ -10,6 +10,7 @@ use super::window::Window;
 use crate::publish::layers::Layers;
 use crate::publish::ring::Meta;
 use crate::rtp::payload::dependency_descriptor::Layer;
+use crate::rtp::sequence::low16;
 
 /// What happens to a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +44,7 @@ pub struct LayerFilter {
     picture: Option<u32>,
     forwarded: Window<4>,
     left_out: Window<4>,
-    /// Frames left out in this epoch.
+    /// Frames left out since the start.
     left_out_frames: u64,
 }
 
@@ -120,14 +121,7 @@ impl LayerFilter {
         } else if is_newer && !self.is_settled && frame.references & !self.forwarded.below(number) == 0 {
             self.step(meta, layers);
         }
-        let flowing = if frame.number < self.since { self.previous } else { self.current };
-        let passes = if is_newer {
-            frame.targets & flowing.mask != 0
-        } else if self.left_out.is_marked(number) {
-            false
-        } else {
-            self.forwarded.is_marked(number) || frame.targets & flowing.mask != 0
-        };
+        let passes = if is_newer { frame.targets & self.current.mask != 0 } else { self.passes(meta) };
         if !passes {
             if !self.left_out.is_marked(number) {
                 self.left_out.mark(number);
@@ -139,8 +133,7 @@ impl LayerFilter {
         if is_newer {
             self.picture = Some(meta.timestamp);
         }
-        let marker = meta.marker || (frame.ends_frame && frame.layer.spatial == flowing.layer.spatial);
-        Verdict::Pass { marker, announces: self.announces_with(meta) }
+        Verdict::Pass { marker: self.ends_picture(meta), announces: self.announces_with(meta) }
     }
 
     /// The packet's descriptor has to say which decode targets are left.
@@ -149,10 +142,29 @@ impl LayerFilter {
         self.announces && meta.frame.starts_frame && meta.frame.number == self.since
     }
 
-    /// Frames of this epoch that were left out before this one; None if that is forgotten.
+    /// What the picture id of a VP8 packet has to be less by: the pictures before it that were left out since the subscriber
+    /// started with this encoding. Other codecs' ids keep their gaps.
     #[must_use]
-    pub fn left_out_before(&self, number: u32) -> Option<u64> {
-        Some(self.left_out_frames - self.left_out.count_above(number.into())?.min(self.left_out_frames))
+    pub fn pictures_left_out(&self, meta: &Meta) -> u16 {
+        if !meta.payload.counts_pictures || self.left_out_frames == 0 || meta.frame.is_whole() {
+            return 0;
+        }
+        low16(self.left_out_frames.saturating_sub(self.left_out.count_above(meta.frame.number.into()).unwrap_or(0)))
+    }
+
+    /// Whether packets of a frame that is not new are forwarded.
+    #[must_use]
+    pub fn passes(&self, meta: &Meta) -> bool {
+        let (frame, number) = (&meta.frame, u64::from(meta.frame.number));
+        let flowing = if frame.number < self.since { self.previous } else { self.current };
+        frame.is_whole() || (!self.left_out.is_marked(number) && (self.forwarded.is_marked(number) || frame.targets & flowing.mask != 0))
+    }
+
+    /// Whether a packet that went out had the marker; for its repetition.
+    #[must_use]
+    pub fn ends_picture(&self, meta: &Meta) -> bool {
+        let flowing = if meta.frame.number < self.since { self.previous } else { self.current };
+        meta.marker || (meta.frame.ends_frame && meta.frame.layer.spatial == flowing.layer.spatial)
     }
 
     /// Goes to the wanted layer, or nearer to it, if this frame allows it. Its references are all there.

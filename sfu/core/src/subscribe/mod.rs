@@ -1,9 +1,12 @@
 //! The subscribing side: a down track and the parts that it is made of.
 
+pub mod copy;
+pub mod filter;
 pub mod history;
 pub mod retransmit;
 pub mod rewrite;
 pub mod selector;
+pub mod window;
 
 use std::time::Instant;
 
@@ -11,10 +14,14 @@ use sfu_api::VideoWish;
 
 use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
+use crate::rtp::extension::SendStamp;
 use crate::rtp::ntp::CompactNtp;
+use crate::rtp::payload::dependency_descriptor::Layer;
+use filter::LayerFilter;
 use history::History;
 use retransmit::ResendBudget;
 use rewrite::Rewriter;
+use selector::Target;
 
 /// One subscription: what flows from a published track to one subscriber.
 pub struct DownTrack {
@@ -32,10 +39,16 @@ pub struct DownTrack {
     pub payload_type: Option<u8>,
     /// Payload type of retransmissions, if agreed.
     pub rtx_payload_type: Option<u8>,
+    /// Which header extensions it agreed to.
+    pub reads: Reads,
     /// What the subscriber wants.
     pub wish: VideoWish,
+    /// What it should get by that.
+    pub target: Option<Target>,
     /// Which encoding flows, and which one should.
     pub flow: FlowState,
+    /// Which layers of the live encoding flow; None: it has none, or they are not known yet.
+    pub filter: Option<Box<LayerFilter>>,
     /// Numbers of the output.
     pub rewriter: Rewriter,
     /// For retransmission.
@@ -63,11 +76,22 @@ pub struct FlowState {
     pub is_frame_complete: bool,
 }
 
+/// Header extensions of a subscriber.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reads {
+    /// What its copies say of their sending.
+    pub stamp: SendStamp,
+    /// It agreed to the dependency descriptor, and to blocks that are long enough for one with a structure.
+    pub descriptors: bool,
+}
+
 /// A switch to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waiting {
     /// To which encoding.
     pub encoding: usize,
+    /// Up to which layer of it.
+    pub layer: Layer,
     /// Since when.
     pub since: Instant,
     /// The keyframe is here, but a frame of the old encoding is unfinished: wait for its end until then.
@@ -112,6 +136,9 @@ impl DownTrack {
             rtx_ssrc,
             payload_type: None,
             rtx_payload_type: None,
+            reads: Reads::default(),
+            target: None,
+            filter: None,
             wish: VideoWish::default(),
             flow: FlowState::default(),
             // The upper half of the space is left out, so that an early reordering never goes below zero.
@@ -123,5 +150,12 @@ impl DownTrack {
             last_sender_report: None,
             reported: Reported::default(),
         }
+    }
+
+    /// The encoding that flows and the layer up to which; None: nothing does.
+    #[must_use]
+    pub fn flowing(&self) -> Option<(usize, Layer)> {
+        let everything = Layer { spatial: u8::MAX, temporal: u8::MAX };
+        self.flow.live.map(|encoding| (encoding, self.filter.as_ref().map_or(everything, |filter| filter.current())))
     }
 }

@@ -523,8 +523,10 @@ mod tests {
         rewriter.switch(0, &vp8(70_000, 32_766, 0, 0), Junction::default(), now);
         let placed: Vec<u16> = [(70_000, 32_766, 0), (70_002, 0, 1), (70_004, 2, 2)]
             .into_iter()
-            .map(|(sequence, id, left_out)| id + rewriter.place(&vp8(sequence, id, 0, 0), left_out, now).unwrap().picture.picture_id)
-            .map(|id: u16| id & 0x7fff)
+            .map(|(sequence, id, left_out)| {
+                let placed = rewriter.place(&vp8(sequence, id, 0, 0), left_out, now).unwrap();
+                placed.picture.picture_id.wrapping_add(id) & 0x7fff
+            })
             .collect();
         assert_eq!(placed, [32_766, 32_767, 0]);
     }

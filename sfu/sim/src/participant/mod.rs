@@ -73,6 +73,8 @@ pub struct Participant {
     pub congestion: (u64, u64),
     /// Its wall clock, which differs from everybody else's.
     pub wall_clock: WallClock,
+    /// Lines of offers that it does not repeat in its answers: header extensions that it does not know.
+    pub refused: Vec<&'static str>,
     pub(crate) is_gone: bool,
     pub(crate) offers: Offers,
     receiving: Receiving,
@@ -184,6 +186,7 @@ impl Participant {
             messages: Vec::new(),
             congestion: (0, 0),
             wall_clock,
+            refused: Vec::new(),
             is_gone: false,
             offers: Offers::default(),
             receiving: Receiving::default(),
@@ -302,7 +305,7 @@ impl Participant {
             self.subscriber.transport.restart_ice();
         }
         self.receiving.announce(&sdp::offered_media(offer));
-        sdp::subscriber_answer(offer, &self.subscriber.transport.params())
+        sdp::subscriber_answer(offer, &self.subscriber.transport.params(), &self.refused)
     }
 
     /// Sends a message on the publisher side, as LiveKit clients do. False if the channel is not open.

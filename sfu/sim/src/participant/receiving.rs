@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use sfu_api::TrackId;
-use sfu_core::media::Codec;
+use sfu_core::media::{Codec, Extension};
 use sfu_core::rtp::header::RtpHeader;
 use sfu_core::rtp::ntp::{CompactNtp, NtpTime};
 use sfu_core::rtp::rtcp::{Pli, ReportBlock, write_nack, write_pli, write_receiver_report};
@@ -45,6 +45,10 @@ pub struct ReceivingTrack {
     pub sender_report: Option<(NtpTime, u32)>,
     /// PLIs sent.
     pub keyframe_requests: u64,
+    /// Newest value of each header extension, by its id in the offer.
+    pub elements: BTreeMap<u8, Vec<u8>>,
+    /// Packets whose extension block had two-byte headers.
+    pub long_blocks: u64,
     rtx_ssrc: Option<u32>,
     sender_report_at: Option<Instant>,
     first: Option<u64>,
@@ -104,7 +108,9 @@ impl Receiving {
             self.unopened += 1;
             return;
         };
-        track.take(now, header, is_rtx, payload);
+        let block = plain.get(header.extension.clone()).unwrap_or_default();
+        let elements = read_elements(header.extension_profile, block);
+        track.take(now, header, is_rtx, payload, elements);
     }
 
     pub(super) fn on_sender_report(&mut self, now: Instant, ssrc: u32, ntp: NtpTime, rtp: u32) {
@@ -146,6 +152,8 @@ impl ReceivingTrack {
             newest_timestamp: None,
             sender_report: None,
             keyframe_requests: 0,
+            elements: BTreeMap::new(),
+            long_blocks: 0,
             rtx_ssrc: media.rtx_ssrc,
             sender_report_at: None,
             first: None,
@@ -162,13 +170,16 @@ impl ReceivingTrack {
         self.rtx_ssrc
     }
 
-    fn take(&mut self, now: Instant, header: &RtpHeader, is_rtx: bool, payload: &[u8]) {
+    fn take(&mut self, now: Instant, header: &RtpHeader, is_rtx: bool, payload: &[u8], elements: BTreeMap<u8, Vec<u8>>) {
         self.last_packet = Some(now);
+        self.long_blocks += u64::from(header.extension_profile != 0xbede);
+        let descriptor = elements.get(&Extension::DependencyDescriptor.offered_id()).cloned().unwrap_or_default();
+        self.elements.extend(elements);
         if is_rtx {
             self.retransmissions += 1;
             if let Some((original, payload)) = payload.split_first_chunk::<2>() {
                 let sequence = u16::from_be_bytes(*original);
-                self.video.receive(now, sequence, header.timestamp, header.marker, payload);
+                self.video.receive(now, sequence, header.timestamp, header.marker, payload, &descriptor);
             }
             return;
         }
@@ -178,7 +189,7 @@ impl ReceivingTrack {
         self.first.get_or_insert(extended);
         self.highest = Some(self.highest.map_or(extended, |highest| highest.max(extended)));
         if self.codec.is_video() {
-            self.video.receive(now, header.sequence, header.timestamp, header.marker, payload);
+            self.video.receive(now, header.sequence, header.timestamp, header.marker, payload, &descriptor);
         } else {
             self.audio.receive(header.timestamp, payload);
         }
@@ -229,4 +240,24 @@ impl ReceivingTrack {
 
 fn is_due(before: Option<&(Instant, u8)>, now: Instant) -> bool {
     before.is_none_or(|&(at, tries)| tries < MAX_NACKS && now - at >= NACK_INTERVAL)
+}
+
+/// Elements of an extension block by their ids (RFC 8285 sections 4.2 and 4.3).
+fn read_elements(profile: u16, mut block: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut elements = BTreeMap::new();
+    while let [head, rest @ ..] = block {
+        let (id, len, rest) = match (profile, rest) {
+            (_, rest) if *head == 0 => {
+                block = rest;
+                continue;
+            }
+            (0xbede, rest) => (head >> 4, usize::from(head & 0x0f) + 1, rest),
+            (_, [len, rest @ ..]) => (*head, usize::from(*len), rest),
+            _ => break,
+        };
+        let Some((value, tail)) = rest.split_at_checked(len) else { break };
+        elements.insert(id, value.to_vec());
+        block = tail;
+    }
+    elements
 }

@@ -75,6 +75,8 @@ pub struct SendingTrack {
     pub media: PublishedMedia,
     /// `a=mid`.
     pub(super) mid: String,
+    /// Header extensions that every packet carries besides: ids of [`extension_ids`] and values.
+    pub elements: Vec<(u8, Vec<u8>)>,
     spec: TrackSpec,
     source: Option<Source>,
     streams: Vec<Stream>,
@@ -112,6 +114,7 @@ struct Sent {
     timestamp: u32,
     marker: bool,
     payload: Vec<u8>,
+    descriptor: Vec<u8>,
 }
 
 /// A packet about to be sent.
@@ -124,6 +127,9 @@ struct Outgoing<'a> {
     /// Whether the stream names itself, by which extension.
     rid_extension: u8,
     level: Option<u8>,
+    /// Further header extensions: ids and values.
+    elements: &'a [(u8, Vec<u8>)],
+    descriptor: &'a [u8],
     payload: &'a [&'a [u8]],
 }
 
@@ -151,7 +157,7 @@ impl SendingTrack {
         };
         let rids = streams.iter().filter_map(|stream| stream.rid).collect();
         let media = PublishedMedia { cid: cid(track), codec: spec.codec(), rids, ssrcs: None, is_sending: true };
-        let mut sending = Self { track, media, mid, spec, source: None, streams, is_paused: false, rng: None };
+        let mut sending = Self { track, media, mid, elements: Vec::new(), spec, source: None, streams, is_paused: false, rng: None };
         if let (TrackSpec::Audio { .. }, [stream]) = (&sending.spec, &mut sending.streams[..]) {
             (stream.ssrc, stream.first_timestamp) = (rng.random_range(1..u32::MAX), rng.random());
         }
@@ -256,7 +262,7 @@ impl SendingTrack {
         if self.source.is_none() && self.media.is_sending && wire.is_some() {
             self.start(now);
         }
-        let Self { source, spec, streams, mid, is_paused, .. } = self;
+        let Self { source, spec, streams, mid, is_paused, elements, .. } = self;
         match (source, spec) {
             (Some(Source::Audio { started, sent, first_timestamp }), TrackSpec::Audio { level }) => {
                 while *started + audio::PACKET_TIME * *sent <= now {
@@ -266,15 +272,17 @@ impl SendingTrack {
                     let timestamp = first_timestamp.wrapping_add(number.wrapping_mul(audio::PACKET_TICKS));
                     let sequence = stream.highest.map_or(u64::from(low16(u64::from(*first_timestamp))), |highest| highest + 1);
                     let payload = audio::encode(number);
-                    stream.send(Codec::Opus, mid, Sent { sequence, timestamp, marker: false, payload }, Some(*level), wire.as_deref_mut());
+                    let sent = Sent { sequence, timestamp, marker: false, payload, descriptor: Vec::new() };
+                    stream.send(Codec::Opus, mid, sent, Some(*level), elements, wire.as_deref_mut());
                 }
             }
             (Some(Source::Video(source)), TrackSpec::Video(config)) => {
                 for packet in source.poll(now) {
                     let Some(stream) = streams.get_mut(packet.encoding).filter(|_| !*is_paused) else { continue };
                     let sequence = stream.highest.map_or(u64::from(packet.sequence), |highest| nearest(packet.sequence, highest));
-                    let sent = Sent { sequence, timestamp: packet.timestamp, marker: packet.marker, payload: packet.payload };
-                    stream.send(config.codec, mid, sent, None, wire.as_deref_mut());
+                    let (payload, descriptor) = (packet.payload, packet.descriptor);
+                    let sent = Sent { sequence, timestamp: packet.timestamp, marker: packet.marker, payload, descriptor };
+                    stream.send(config.codec, mid, sent, None, elements, wire.as_deref_mut());
                 }
             }
             _ => {}
@@ -338,6 +346,8 @@ impl SendingTrack {
             ssrc: stream.rtx_ssrc,
             rid_extension: extension_ids::REPAIRED_RID,
             level: None,
+            elements: &self.elements,
+            descriptor: &sent.descriptor,
             payload: &[&sequence.to_be_bytes(), &sent.payload],
         };
         seal(&outgoing, &self.mid, stream.rid, wire);
@@ -346,7 +356,15 @@ impl SendingTrack {
 }
 
 impl Stream {
-    fn send(&mut self, codec: Codec, mid: &str, sent: Sent, level: Option<u8>, wire: Option<&mut Wire<'_>>) {
+    fn send(
+        &mut self,
+        codec: Codec,
+        mid: &str,
+        sent: Sent,
+        level: Option<u8>,
+        elements: &[(u8, Vec<u8>)],
+        wire: Option<&mut Wire<'_>>,
+    ) {
         let outgoing = Outgoing {
             payload_type: sdp::payload_type(codec),
             index: sent.sequence,
@@ -355,6 +373,8 @@ impl Stream {
             ssrc: self.ssrc,
             rid_extension: extension_ids::RID,
             level,
+            elements,
+            descriptor: &sent.descriptor,
             payload: &[&sent.payload],
         };
         let (mid, rid) = if self.is_known { ("", None) } else { (mid, self.rid) };
@@ -375,8 +395,15 @@ impl Stream {
 
 fn seal(packet: &Outgoing<'_>, mid: &str, rid: Option<Rid>, wire: &mut Wire<'_>) {
     let mut block = Vec::with_capacity(24);
+    // RFC 8285 section 4.3: two-byte headers where a value is too long for one.
+    let is_long = packet.descriptor.len() > 16;
     let mut element = |id: u8, value: &[u8]| {
-        block.push((id << 4) | u8::try_from(value.len() - 1).unwrap_or(0));
+        let len = u8::try_from(value.len()).unwrap_or(0);
+        if is_long {
+            block.extend([id, len]);
+        } else {
+            block.push((id << 4) | (len - 1));
+        }
         block.extend_from_slice(value);
     };
     element(extension_ids::TRANSPORT_CC, &wire.transport_sequence.to_be_bytes());
@@ -390,13 +417,17 @@ fn seal(packet: &Outgoing<'_>, mid: &str, rid: Option<Rid>, wire: &mut Wire<'_>)
     if let Some(rid) = rid {
         element(packet.rid_extension, rid.as_bytes());
     }
+    packet.elements.iter().for_each(|(id, value)| element(*id, value));
+    if !packet.descriptor.is_empty() {
+        element(extension_ids::DEPENDENCY_DESCRIPTOR, packet.descriptor);
+    }
     block.resize(block.len().next_multiple_of(4), 0);
     let words = u16::try_from(block.len() / 4).unwrap_or(0);
     let mut bytes = vec![0x90, (u8::from(packet.marker) << 7) | packet.payload_type];
     bytes.extend_from_slice(&low16(packet.index).to_be_bytes());
     bytes.extend_from_slice(&packet.timestamp.to_be_bytes());
     bytes.extend_from_slice(&packet.ssrc.to_be_bytes());
-    bytes.extend_from_slice(&[0xbe, 0xde]);
+    bytes.extend_from_slice(if is_long { &[0x10, 0] } else { &[0xbe, 0xde] });
     bytes.extend_from_slice(&words.to_be_bytes());
     bytes.extend_from_slice(&block);
     let header_len = bytes.len();

@@ -5,6 +5,7 @@ mod data;
 mod forwarding;
 mod hostile;
 mod keyframes;
+mod layers;
 mod loss;
 mod paths;
 mod publishing;

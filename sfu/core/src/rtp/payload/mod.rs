@@ -19,6 +19,8 @@ pub struct PayloadInfo {
     pub starts_keyframe: bool,
     /// Fields of the VP8 or VP9 descriptor to be rewritten; VP9 has no `KEYIDX`. Absent for other codecs.
     pub picture: Option<Vp8Fields>,
+    /// Its picture id must have no gaps: decoders of VP8 take one for a loss. References of VP9 are counted in picture ids.
+    pub counts_pictures: bool,
 }
 
 /// What the payload descriptor says of layers.
@@ -46,7 +48,7 @@ pub enum Layering {
 /// the codec leaves clear) is forwarded as it is, but no switch happens on it unless the dependency descriptor says so.
 #[must_use]
 pub fn read(codec: Codec, payload: &[u8]) -> (PayloadInfo, Layering) {
-    let keyframe = |starts_keyframe| (PayloadInfo { starts_keyframe, picture: None }, Layering::None);
+    let keyframe = |starts_keyframe| (PayloadInfo { starts_keyframe, ..PayloadInfo::default() }, Layering::None);
     match codec {
         Codec::Vp8 => vp8::parse(payload).map(read_vp8).unwrap_or_default(),
         Codec::Vp9 => vp9::parse(payload).map(read_vp9).unwrap_or_default(),
@@ -61,10 +63,10 @@ fn read_vp8(info: vp8::Vp8Payload) -> (PayloadInfo, Layering) {
     let picture_id = info.fields.picture_id.map(|id| (id.value, if id.is_long { 15 } else { 7 }));
     let layering =
         Layering::Vp8 { picture_id, temporal: info.temporal, is_sync: info.is_layer_sync, is_keyframe: info.starts_keyframe };
-    (PayloadInfo { starts_keyframe: info.starts_keyframe, picture: Some(info.fields) }, layering)
+    (PayloadInfo { starts_keyframe: info.starts_keyframe, picture: Some(info.fields), counts_pictures: true }, layering)
 }
 
 fn read_vp9(info: Vp9Payload) -> (PayloadInfo, Layering) {
     let fields = Vp8Fields { picture_id: info.fields.picture_id, tl0_picture_index: info.fields.tl0_picture_index, key_index: None };
-    (PayloadInfo { starts_keyframe: info.starts_keyframe, picture: Some(fields) }, Layering::Vp9(info))
+    (PayloadInfo { starts_keyframe: info.starts_keyframe, picture: Some(fields), counts_pictures: false }, Layering::Vp9(info))
 }
