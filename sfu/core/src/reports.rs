@@ -173,6 +173,19 @@ impl Shard {
         if shape != up.shape_before {
             up.shape_before = shape;
             self.retarget_all(key, now);
+            return;
+        }
+        // A keyframe may have come torn, so that somebody could not use it to change the layer.
+        let is_keyframe_needed = up.encodings.iter_mut().fold(false, |is_needed, encoding| {
+            let filters = encoding.live.iter().filter_map(|&down| self.downs.get(down)?.filter.as_ref());
+            let is_stuck = filters.into_iter().any(|filter| filter.needs_keyframe(&encoding.layers));
+            if is_stuck {
+                encoding.keyframe.want();
+            }
+            is_needed || is_stuck
+        });
+        if is_keyframe_needed {
+            self.request_keyframes(key, now);
         }
     }
 

@@ -371,7 +371,7 @@ impl VideoReceiver {
             }
             self.check_timestamp(timestamp);
             if let Some(index) = index {
-                self.check_picture_index(index);
+                self.check_picture_index(index, frame.is_keyframe);
             }
         }
         self.is_gapless = true;
@@ -411,7 +411,7 @@ impl VideoReceiver {
         self.last_timestamp = Some(timestamp);
     }
 
-    fn check_picture_index(&mut self, index: PictureIndex) {
+    fn check_picture_index(&mut self, index: PictureIndex, is_keyframe: bool) {
         if let Some(last) = self.last_picture_id {
             let step = index.id.wrapping_sub(last) & 0x7fff;
             if step == 0 || step > 0x4000 {
@@ -420,7 +420,8 @@ impl VideoReceiver {
                 self.report.picture_id_jumps += 1;
             }
         }
-        if let Some(last) = self.last_tl0.filter(|_| self.is_gapless) {
+        // What nobody could decode before a keyframe may be missing.
+        if let Some(last) = self.last_tl0.filter(|_| self.is_gapless && !is_keyframe) {
             let step = index.tl0.wrapping_sub(last);
             self.report.tl0_jumps += u64::from(step != u8::from(index.temporal == 0));
         }

@@ -154,7 +154,7 @@ impl Encoding {
     pub fn store(&mut self, arrived: Arrived<'_>, is_forwarded: bool, now: Instant) -> Result<bool, Discard> {
         let Arrived { mut meta, layering, block, payload } = arrived;
         let descriptor = Some(described(&meta, block)).filter(|bytes| !bytes.is_empty());
-        let is_held = match self.layers.classify(descriptor, layering, meta.timestamp, now) {
+        let is_held = match self.layers.classify(descriptor, layering, meta.timestamp) {
             Classified::Known { frame, starts_keyframe } => {
                 meta.frame = frame;
                 meta.payload.starts_keyframe = starts_keyframe.unwrap_or(meta.payload.starts_keyframe);
@@ -183,20 +183,20 @@ impl Encoding {
             self.fresh.push(meta.sequence);
         }
         if !self.held.is_empty() && !is_held && descriptor.is_some_and(has_structure) {
-            self.release_held(is_forwarded, now);
+            self.release_held(is_forwarded);
         }
         Ok(was_empty && !self.fresh.is_empty())
     }
 
     /// The structure is here: what waited for it can be read.
-    fn release_held(&mut self, is_forwarded: bool, now: Instant) {
+    fn release_held(&mut self, is_forwarded: bool) {
         let mut held = std::mem::take(&mut self.held);
         held.sort_unstable();
         for sequence in held {
             let Some(stored) = self.ring.get(sequence) else { continue };
             let timestamp = stored.meta.timestamp;
             let bytes: ArrayVec<u8, MAX_LEN> = described(stored.meta, stored.bytes).iter().copied().collect();
-            match self.layers.classify(Some(&bytes), &Layering::None, timestamp, now) {
+            match self.layers.classify(Some(&bytes), &Layering::None, timestamp) {
                 Classified::Known { frame, .. } => {
                     if let Some(meta) = self.ring.meta_mut(sequence) {
                         meta.frame = frame;
@@ -269,7 +269,7 @@ impl Encoding {
         };
         let rungs = (0..count.min(MAX_SPATIAL_LAYERS)).map(|spatial| {
             let (width_px, height_px) = self.size(spatial, count);
-            let is_active = is_flowing && (count == 1 || u8::try_from(spatial).is_ok_and(|spatial| self.layers.is_active(spatial, now)));
+            let is_active = is_flowing && (count == 1 || u8::try_from(spatial).is_ok_and(|spatial| self.layers.is_active(spatial)));
             Rung { width_px, height_px, is_active }
         });
         Offered { rungs: rungs.collect(), frame_rates: self.layers.frame_rates() }

@@ -6,16 +6,15 @@
 //! they are numbered here: decode target `spatial * 8 + temporal` has all layers up to these.
 //! RFC 7741 section 4.2 (VP8), RFC 9628 section 4.2 (VP9). Not here: who gets what.
 
-use std::time::{Duration, Instant};
-
 use crate::rtp::payload::Layering;
 use crate::rtp::payload::dependency_descriptor::{
     Descriptor, Layer, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS, Mandatory, Structure, has_structure,
 };
 use crate::rtp::payload::vp9::Vp9Payload;
 
-/// A spatial layer without packets for this long is not offered.
-const ACTIVE_WINDOW: Duration = Duration::from_millis(800);
+/// A spatial layer that so many pictures lack is not offered. Encoders that drop a layer for a while, because the link does
+/// not carry it, drop it from every picture.
+const ABSENT_PICTURES: u8 = 8;
 /// Decode targets of one spatial layer where payload descriptors name the layers.
 const TEMPORAL_SLOTS: usize = MAX_TEMPORAL_LAYERS;
 
@@ -90,7 +89,8 @@ pub struct Layers {
     guessed: (u32, u64),
     /// Newest frame of each layer; 0: none.
     latest: [[u32; MAX_TEMPORAL_LAYERS]; MAX_SPATIAL_LAYERS],
-    seen: [Option<Instant>; MAX_SPATIAL_LAYERS],
+    /// Pictures since the newest frame of each spatial layer; None: there was none.
+    absent: [Option<u8>; MAX_SPATIAL_LAYERS],
     /// Spatial layers (a bit each) of VP9 to which higher ones do not refer, between keyframes: who gets those lacks these.
     unreferenced: u8,
     sizes: [(u32, u32); MAX_SPATIAL_LAYERS],
@@ -109,7 +109,7 @@ impl Default for Layers {
             newest: None,
             guessed: (0, 0),
             latest: Default::default(),
-            seen: [None; MAX_SPATIAL_LAYERS],
+            absent: [None; MAX_SPATIAL_LAYERS],
             unreferenced: 0,
             sizes: [(0, 0); MAX_SPATIAL_LAYERS],
             is_layered: false,
@@ -122,20 +122,20 @@ impl Default for Layers {
 
 impl Layers {
     /// Takes note of a packet and says what its frame is.
-    pub fn classify(&mut self, descriptor: Option<&[u8]>, layering: &Layering, timestamp: u32, now: Instant) -> Classified {
+    pub fn classify(&mut self, descriptor: Option<&[u8]>, layering: &Layering, timestamp: u32) -> Classified {
         if let Some(bytes) = descriptor
             && let Ok(mandatory) = Mandatory::parse(bytes)
         {
-            return self.by_dependency(bytes, mandatory, timestamp, now);
+            return self.by_dependency(bytes, mandatory, timestamp);
         }
         let frame = match layering {
             // Numbers of both kinds don't mix: what comes without its descriptor is not told apart.
             _ if self.current.is_some() => None,
             Layering::None => None,
             Layering::Vp8 { picture_id, temporal, is_sync, is_keyframe } => {
-                self.by_vp8(*picture_id, *temporal, *is_sync, *is_keyframe, timestamp, now)
+                self.by_vp8(*picture_id, *temporal, *is_sync, *is_keyframe, timestamp)
             }
-            Layering::Vp9(payload) => self.by_vp9(payload, timestamp, now),
+            Layering::Vp9(payload) => self.by_vp9(payload, timestamp),
         };
         if frame.is_none() {
             self.count_picture(timestamp, 0);
@@ -154,24 +154,19 @@ impl Layers {
     pub fn spatial_layers(&self) -> usize {
         match &self.current {
             Some(known) => (0..known.structure.decode_targets()).filter_map(|target| known.structure.layer_of(target)).map(|layer| layer.spatial).max(),
-            None => (0_u8..).zip(&self.seen).filter(|(_, seen)| seen.is_some()).map(|(spatial, _)| spatial).max(),
+            None => (0_u8..).zip(&self.absent).filter(|(_, absent)| absent.is_some()).map(|(spatial, _)| spatial).max(),
         }
         .map_or(1, |highest| usize::from(highest) + 1)
     }
 
     /// Packets of this spatial layer come.
     #[must_use]
-    pub fn is_active(&self, spatial: u8, now: Instant) -> bool {
+    pub fn is_active(&self, spatial: u8) -> bool {
         match &self.current {
             Some(known) => (0..known.structure.decode_targets())
                 .filter(|target| self.active & (1 << target) != 0)
                 .any(|target| known.structure.layer_of(target).is_some_and(|layer| layer.spatial == spatial)),
-            None => self
-                .seen
-                .get(usize::from(spatial))
-                .copied()
-                .flatten()
-                .is_some_and(|at| now.saturating_duration_since(at) <= ACTIVE_WINDOW),
+            None => self.absent.get(usize::from(spatial)).copied().flatten().is_some_and(|pictures| pictures <= ABSENT_PICTURES),
         }
     }
 
@@ -271,7 +266,7 @@ impl Layers {
         Some((structure.id_offset(), low8(structure.templates().len())))
     }
 
-    fn by_dependency(&mut self, bytes: &[u8], mandatory: Mandatory, timestamp: u32, now: Instant) -> Classified {
+    fn by_dependency(&mut self, bytes: &[u8], mandatory: Mandatory, timestamp: u32) -> Classified {
         let number = unwrap_number(self.newest, mandatory.frame_number, 16);
         let is_newest = self.newest.is_none_or(|newest| number >= newest);
         if has_structure(bytes) {
@@ -288,9 +283,6 @@ impl Layers {
             self.newest = Some(number);
             if let Some(active) = descriptor.active_decode_targets {
                 self.active = active;
-            }
-            if let Some(seen) = self.seen.get_mut(usize::from(descriptor.layer.spatial)) {
-                *seen = Some(now);
             }
             self.count_picture(timestamp, descriptor.layer.temporal);
         }
@@ -322,7 +314,7 @@ impl Layers {
         self.previous = self.current.replace(Box::new(Known { structure, since: number }));
     }
 
-    fn by_vp8(&mut self, picture_id: Option<(u16, u32)>, temporal: u8, is_sync: bool, is_keyframe: bool, timestamp: u32, now: Instant) -> Option<FrameInfo> {
+    fn by_vp8(&mut self, picture_id: Option<(u16, u32)>, temporal: u8, is_sync: bool, is_keyframe: bool, timestamp: u32) -> Option<FrameInfo> {
         let (id, bits) = picture_id?;
         let number = unwrap_number(self.newest, id, bits);
         let layer = Layer { spatial: 0, temporal };
@@ -342,12 +334,12 @@ impl Layers {
             above if is_sync => 1 << above.min(7),
             _ => 0,
         };
-        self.note(number, number, layer, timestamp, now);
+        self.note(number, number, layer, timestamp);
         self.is_layered |= temporal > 0;
         Some(FrameInfo { targets: from(temporal), switches, references, number, layer, starts_frame: false, ends_frame: false })
     }
 
-    fn by_vp9(&mut self, payload: &Vp9Payload, timestamp: u32, now: Instant) -> Option<FrameInfo> {
+    fn by_vp9(&mut self, payload: &Vp9Payload, timestamp: u32) -> Option<FrameInfo> {
         let id = payload.fields.picture_id?;
         let layer = Layer { spatial: payload.spatial, temporal: payload.temporal };
         if usize::from(layer.spatial) >= MAX_SPATIAL_LAYERS {
@@ -355,8 +347,8 @@ impl Layers {
         }
         if let Some(structure) = payload.structure {
             self.is_layered |= structure.spatial_layers > 1 || structure.temporal_layers > 1;
-            for (spatial, (seen, size)) in self.seen.iter_mut().zip(&mut self.sizes).enumerate() {
-                *seen = (spatial < usize::from(structure.spatial_layers)).then_some(now);
+            for (spatial, (absent, size)) in self.absent.iter_mut().zip(&mut self.sizes).enumerate() {
+                *absent = (spatial < usize::from(structure.spatial_layers)).then_some(0);
                 let resolution = structure.resolutions.and_then(|all| all.get(spatial).copied()).unwrap_or_default();
                 *size = (resolution.0.into(), resolution.1.into());
             }
@@ -392,7 +384,7 @@ impl Layers {
             let newest = row.iter().take(usize::from(layer.temporal) + 1).copied().max().filter(|&number| number > 0);
             self.references(number, newest.into_iter().chain(below))
         };
-        self.note(picture, number, layer, timestamp, now);
+        self.note(picture, number, layer, timestamp);
         self.is_layered |= layer > Layer::default();
         Some(FrameInfo { targets, switches, references, number, layer, starts_frame: payload.starts_frame, ends_frame: payload.ends_frame })
     }
@@ -414,7 +406,7 @@ impl Layers {
     }
 
     /// Takes note of a frame that payload descriptors describe.
-    fn note(&mut self, newest: u32, number: u32, layer: Layer, timestamp: u32, now: Instant) {
+    fn note(&mut self, newest: u32, number: u32, layer: Layer, timestamp: u32) {
         if self.newest.is_none_or(|known| newest >= known) {
             self.newest = Some(newest);
             self.count_picture(timestamp, layer.temporal);
@@ -423,16 +415,20 @@ impl Layers {
         if let Some(latest) = self.latest.get_mut(spatial).and_then(|row| row.get_mut(temporal)) {
             *latest = number.max(*latest);
         }
-        if let Some(seen) = self.seen.get_mut(spatial) {
-            *seen = Some(now);
+        if let Some(absent) = self.absent.get_mut(spatial) {
+            *absent = Some(0);
         }
     }
 
     fn count_picture(&mut self, timestamp: u32, temporal: u8) {
-        if self.picture.replace(timestamp) != Some(timestamp)
-            && let Some(count) = self.pictures.get_mut(usize::from(temporal))
-        {
+        if self.picture.replace(timestamp) == Some(timestamp) {
+            return;
+        }
+        if let Some(count) = self.pictures.get_mut(usize::from(temporal)) {
             *count += 1;
+        }
+        for pictures in self.absent.iter_mut().flatten() {
+            *pictures = pictures.saturating_add(1);
         }
     }
 }

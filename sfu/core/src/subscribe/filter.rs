@@ -35,10 +35,14 @@ pub struct LayerFilter {
     previous: Flowing,
     /// First frame of the current layer.
     since: u32,
-    /// The frame `since` changes what the subscriber can decode.
-    announces: bool,
+    /// The subscriber has to hear what it can decode, with the first frame from this one on: not before what it already has.
+    announces: Option<u32>,
+    /// The frame that told it so.
+    announced_in: Option<u32>,
     /// The current layer is as near to the wanted one as it gets.
     is_settled: bool,
+    /// Frames below this one were never seen here.
+    first: u32,
     newest: Option<u32>,
     /// Timestamp of the newest forwarded picture.
     picture: Option<u32>,
@@ -67,8 +71,10 @@ impl LayerFilter {
             current: EVERYTHING,
             previous: EVERYTHING,
             since: 0,
-            announces: false,
+            announces: None,
+            announced_in: None,
             is_settled: false,
+            first: 0,
             newest: None,
             picture: None,
             forwarded: Window::default(),
@@ -87,10 +93,18 @@ impl LayerFilter {
     #[must_use]
     pub fn want(&mut self, wanted: Layer, layers: &Layers) -> bool {
         self.wanted = wanted;
-        let (mask, layer) = layers.target_for(wanted);
-        let current = (self.current.mask, self.current.layer);
-        self.is_settled = mask == self.current.mask;
-        self.newest.is_some() && layer.spatial != self.current.layer.spatial && !layers.covers(current, (mask, layer))
+        self.is_settled = layers.target_for(wanted).0 == self.current.mask;
+        self.needs_keyframe(layers)
+    }
+
+    /// The wanted layer can't be had without a keyframe.
+    #[must_use]
+    pub fn needs_keyframe(&self, layers: &Layers) -> bool {
+        if self.is_settled || self.newest.is_none() {
+            return false;
+        }
+        let target = layers.target_for(self.wanted);
+        target.1.spatial != self.current.layer.spatial && !layers.covers((self.current.mask, self.current.layer), target)
     }
 
     /// The layer that flows.
@@ -114,11 +128,12 @@ impl LayerFilter {
         let number = u64::from(frame.number);
         let is_newer = self.newest.is_none_or(|newest| frame.number > newest);
         if is_newer {
+            self.first = self.newest.map_or(frame.number, |_| self.first);
             self.newest = Some(frame.number);
         }
-        if meta.payload.starts_keyframe && self.newest == Some(frame.number) {
+        if meta.payload.starts_keyframe && self.may_restart(meta) {
             self.go_to(layers.target_for(self.wanted), frame.number, layers);
-        } else if is_newer && !self.is_settled && frame.references & !self.forwarded.below(number) == 0 {
+        } else if is_newer && !self.is_settled && self.has_references(meta) {
             self.step(meta, layers);
         }
         let passes = if is_newer { frame.targets & self.current.mask != 0 } else { self.passes(meta) };
@@ -133,13 +148,16 @@ impl LayerFilter {
         if is_newer {
             self.picture = Some(meta.timestamp);
         }
+        if frame.starts_frame && self.announces.is_some_and(|from| frame.number >= from) {
+            (self.announces, self.announced_in) = (None, Some(frame.number));
+        }
         Verdict::Pass { marker: self.ends_picture(meta), announces: self.announces_with(meta) }
     }
 
     /// The packet's descriptor has to say which decode targets are left.
     #[must_use]
     pub fn announces_with(&self, meta: &Meta) -> bool {
-        self.announces && meta.frame.starts_frame && meta.frame.number == self.since
+        meta.frame.starts_frame && self.announced_in == Some(meta.frame.number)
     }
 
     /// What the picture id of a VP8 packet has to be less by: the pictures before it that were left out since the subscriber
@@ -164,7 +182,24 @@ impl LayerFilter {
     #[must_use]
     pub fn ends_picture(&self, meta: &Meta) -> bool {
         let flowing = if meta.frame.number < self.since { self.previous } else { self.current };
-        meta.marker || (meta.frame.ends_frame && meta.frame.layer.spatial == flowing.layer.spatial)
+        let is_top = meta.frame.ends_frame && meta.frame.layer.spatial == flowing.layer.spatial;
+        meta.marker || (is_top && !self.forwarded.is_marked(u64::from(meta.frame.number) + 1))
+    }
+
+    /// A keyframe begins: what follows is independent of what was. One that comes late, when a higher layer of its picture has
+    /// overtaken it, is good for that if nothing of the picture was left out.
+    fn may_restart(&self, meta: &Meta) -> bool {
+        let is_late = self.picture == Some(meta.timestamp) && self.left_out.count_above(meta.frame.number.into()) == Some(0);
+        self.newest == Some(meta.frame.number) || is_late
+    }
+
+    /// All references of a frame were forwarded, or are missing, so that they will be: a lower layer of the same picture may
+    /// come later.
+    fn has_references(&self, meta: &Meta) -> bool {
+        let number = u64::from(meta.frame.number);
+        let lacking = meta.frame.references & !self.forwarded.below(number);
+        let farthest = u64::from(u64::BITS - lacking.leading_zeros());
+        lacking & self.left_out.below(number) == 0 && number.saturating_sub(farthest) >= self.first.into()
     }
 
     /// Goes to the wanted layer, or nearer to it, if this frame allows it. Its references are all there.
@@ -179,7 +214,8 @@ impl LayerFilter {
         let nearer = (temporal.saturating_add(1)..target.1.temporal).rev().map(|temporal| layers.target_for(Layer { spatial, temporal }));
         for candidate in std::iter::once(target).chain(nearer) {
             if self.may_go_to(candidate, meta, layers) {
-                self.go_to(candidate, meta.frame.number, layers);
+                // Lower layers of the picture that come later fare as this one.
+                self.go_to(candidate, meta.frame.number.saturating_sub(meta.frame.layer.spatial.into()), layers);
                 return;
             }
         }
@@ -199,9 +235,12 @@ impl LayerFilter {
         self.previous = before;
         self.since = number;
         self.is_settled = mask == layers.target_for(self.wanted).0;
+        self.announced_in = None;
         let (all, left) = (layers.active(), layers.announced_for(layer));
         // Whoever was told less must hear that there is more; a structure without a word on it means everything.
-        self.announces = left != all || (before != EVERYTHING && layers.announced_for(before.layer) != left);
+        let is_news = left != all || (before != EVERYTHING && layers.announced_for(before.layer) != left);
+        let from = self.newest.filter(|&newest| newest > number).map_or(number, |newest| newest + 1);
+        self.announces = is_news.then_some(from);
     }
 
     /// What the subscriber can decode of what its publisher produces, as a mask for its copies of the descriptor.

@@ -72,8 +72,9 @@ fn every_mode_goes_up_and_down_in_size_without_a_fault_at_every_edge() {
 
 #[test]
 fn every_mode_changes_its_frame_rate_without_a_fault_or_a_keyframe_at_every_edge() {
-    for case in ALL {
-        for (edge16, edge32) in EDGES_16.into_iter().zip(EDGES_32) {
+    for (place, case) in ALL.into_iter().enumerate() {
+        // Two edges each: the numbers of all modes are made in the same places.
+        for (edge16, edge32) in EDGES_16.into_iter().zip(EDGES_32).skip(place % 3 * 2).take(2) {
             let (mut world, track, who) = pair(41, |world| numbered(world, case, edge16, edge32));
             // Rates have to be measured first.
             world.run_for(2500 * MS);
@@ -82,9 +83,9 @@ fn every_mode_changes_its_frame_rate_without_a_fault_or_a_keyframe_at_every_edge
                 world.set_wish(who, track, wish(u8::MAX, max_fps));
                 world.run_for(300 * MS);
                 let before = world.frames(who, track);
-                world.run_for(2 * SECOND);
+                world.run_for(SECOND);
                 let shown = world.frames(who, track) - before;
-                assert!(shown.abs_diff(2 * expected) <= 2, "{case:?} at {edge16}: {shown} frames in 2 s for {max_fps} fps");
+                assert!(shown.abs_diff(expected) <= 2, "{case:?} at {edge16}: {shown} frames in 1 s for {max_fps} fps");
             }
             let report = world.report(who, track);
             assert_eq!(report.keyframes_shown, keyframes, "{case:?} at {edge16}");
@@ -163,7 +164,7 @@ fn loss_and_reordering_cause_no_faults_while_layers_change() {
                 let (spatial, max_fps) = [(0, 0), (2, 8), (1, 16), (2, 0), (0, 8), (1, 0)][round];
                 world.set_wish(who, track, wish(spatial, max_fps));
                 world.run_for(1500 * MS);
-                assert_eq!(world.layer(who, track), Some(spatial.min(case.1.spatial - 1)), "{case:?} seed {seed} round {round}");
+                assert_eq!(world.layer(who, track), Some(spatial.min(case.1.spatial - 1)), "{case:?} seed {seed} round {round}: {:?}", world.report(who, track));
             }
             let report = world.report(who, track);
             assert_eq!(report.faults(), [""; 0], "{case:?} seed {seed}: {report:?}");
