@@ -6,6 +6,7 @@
 //! what a bad network does.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use sfu_core::media::Codec;
@@ -17,12 +18,27 @@ use crate::packetize_layered::{self, Part};
 use crate::reorder::{Ordered, Reorder};
 
 /// A packet of the stream.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 struct Packet {
     timestamp: u32,
     marker: bool,
     payload: Vec<u8>,
     descriptor: Vec<u8>,
+}
+
+/// The descriptor does not count: a repeated packet may say less of decode targets than the first one did.
+impl PartialEq for Packet {
+    fn eq(&self, other: &Self) -> bool {
+        (self.timestamp, self.marker, &self.payload) == (other.timestamp, other.marker, &other.payload)
+    }
+}
+
+impl Eq for Packet {}
+
+impl Hash for Packet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.timestamp, self.marker, &self.payload).hash(state);
+    }
 }
 
 /// What was seen so far.

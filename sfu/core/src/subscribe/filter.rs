@@ -9,7 +9,7 @@
 use super::window::Window;
 use crate::publish::layers::Layers;
 use crate::publish::ring::Meta;
-use crate::rtp::payload::dependency_descriptor::Layer;
+use crate::rtp::payload::dependency_descriptor::{Layer, MAX_SPATIAL_LAYERS};
 use crate::rtp::sequence::low16;
 
 /// What happens to a packet.
@@ -131,9 +131,10 @@ impl LayerFilter {
             self.first = self.newest.map_or(frame.number, |_| self.first);
             self.newest = Some(frame.number);
         }
-        if meta.payload.starts_keyframe && self.may_restart(meta) {
+        let is_on_time = self.newest == Some(frame.number);
+        if meta.payload.starts_keyframe && (is_on_time || self.is_overtaken_by_all(meta)) {
             self.go_to(layers.target_for(self.wanted), frame.number, layers);
-        } else if is_newer && !self.is_settled && self.has_references(meta) {
+        } else if !self.is_settled && (is_newer || self.is_overtaken_by_all(meta)) && self.has_references(meta) {
             self.step(meta, layers);
         }
         let passes = if is_newer { frame.targets & self.current.mask != 0 } else { self.passes(meta) };
@@ -186,11 +187,11 @@ impl LayerFilter {
         meta.marker || (is_top && !self.forwarded.is_marked(u64::from(meta.frame.number) + 1))
     }
 
-    /// A keyframe begins: what follows is independent of what was. One that comes late, when a higher layer of its picture has
-    /// overtaken it, is good for that if nothing of the picture was left out.
-    fn may_restart(&self, meta: &Meta) -> bool {
-        let is_late = self.picture == Some(meta.timestamp) && self.left_out.count_above(meta.frame.number.into()) == Some(0);
-        self.newest == Some(meta.frame.number) || is_late
+    /// A frame comes late, when all higher layers of its picture that flow have overtaken it: they stay as they are, and the
+    /// layer may change behind them.
+    fn is_overtaken_by_all(&self, meta: &Meta) -> bool {
+        let above = 1..=u64::from(self.current.layer.spatial).min(MAX_SPATIAL_LAYERS as u64);
+        self.picture == Some(meta.timestamp) && above.into_iter().all(|above| self.forwarded.is_marked(u64::from(meta.frame.number) + above))
     }
 
     /// All references of a frame were forwarded, or are missing, so that they will be: a lower layer of the same picture may
@@ -214,8 +215,9 @@ impl LayerFilter {
         let nearer = (temporal.saturating_add(1)..target.1.temporal).rev().map(|temporal| layers.target_for(Layer { spatial, temporal }));
         for candidate in std::iter::once(target).chain(nearer) {
             if self.may_go_to(candidate, meta, layers) {
+                self.go_to(candidate, meta.frame.number, layers);
                 // Lower layers of the picture that come later fare as this one.
-                self.go_to(candidate, meta.frame.number.saturating_sub(meta.frame.layer.spatial.into()), layers);
+                self.since = meta.frame.number.saturating_sub(meta.frame.layer.spatial.into());
                 return;
             }
         }
@@ -223,7 +225,7 @@ impl LayerFilter {
 
     fn may_go_to(&self, (mask, layer): (u32, Layer), meta: &Meta, layers: &Layers) -> bool {
         let frame = &meta.frame;
-        let is_picture_start = self.picture != Some(meta.timestamp);
+        let is_picture_start = self.picture != Some(meta.timestamp) || self.newest != Some(frame.number);
         let has_all = || layers.covers((self.current.mask, self.current.layer), (mask, layer));
         frame.targets & mask != 0
             && (layer.spatial == self.current.layer.spatial || is_picture_start)
