@@ -49,4 +49,4 @@ bench-instructions:           ## Instructions and allocations per forwarded pack
 	benches/instructions.sh
 
 clean:                        ## Remove what was built and installed here
-	rm -rf target .cache web-demo/dist web-demo/node_modules tests/e2e/node_modules
+	rm -rf target .cache web-demo/dist web-demo/node_modules tests/e2e/node_modules tests/compat/node_modules

@@ -9,13 +9,16 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
 use sfu_api::Command;
-use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle};
-use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
+use signaling_api::{AgentConfig, RoomConfig};
+use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::config::model::{Limits, Media, Rooms};
+use crate::config::check::region_of;
+use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
+use crate::config::units::Span;
 use crate::logging;
 use crate::sources::{Checked, Sources, checked};
 
@@ -55,6 +58,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
                     Err(error) if is_data => debug!(%error, "data was not delivered"),
+                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
                     Err(error) => warn!(%error, "a command was not delivered"),
                 }
             },
@@ -131,7 +135,7 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         limits: server_limits(&config.limits),
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
         is_metrics_exposed: config.server.metrics,
-        signaling: signaling_config(&config.rooms, &config.limits, &config.server.region),
+        signaling: signaling_config(&config.rooms, &config.limits, &config.server),
     })
 }
 
@@ -147,19 +151,50 @@ fn server_limits(limits: &Limits) -> ServerLimits {
     }
 }
 
-fn signaling_config(rooms: &Rooms, limits: &Limits, region: &str) -> SignalingConfig {
+fn signaling_config(rooms: &Rooms, limits: &Limits, server: &crate::config::model::Server) -> SignalingConfig {
     SignalingConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        region: region.to_owned(),
+        region: server.region.clone(),
+        regions: server
+            .regions
+            .iter()
+            .filter_map(|entry| region_of(entry))
+            .map(|(name, url)| Region { name: name.to_owned(), url: url.to_owned() })
+            .collect(),
         resume_grace: rooms.resume_grace.0,
         join_timeout: rooms.join_timeout.0,
         empty_timeout: rooms.empty_timeout.0,
         departure_timeout: rooms.departure_timeout.0,
         max_participants: rooms.max_participants,
         auto_create_rooms: rooms.auto_create,
+        remote_unmute: rooms.enable_remote_unmute,
+        revocation_leeway: rooms.revocation_leeway.0,
+        presets: rooms.presets.iter().map(|(name, preset)| (name.clone(), room_config(preset))).collect(),
         max_total_participants: limits.max_participants,
         max_rooms: limits.max_rooms,
         ..SignalingConfig::default()
+    }
+}
+
+fn room_config(preset: &Preset) -> RoomConfig {
+    let seconds = |span: Span| u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX);
+    let millis = |span: Span| u32::try_from(span.0.as_millis()).unwrap_or(u32::MAX);
+    let agent = |agent: &PresetAgent| AgentConfig {
+        agent_name: agent.agent_name.clone(),
+        metadata: agent.metadata.clone(),
+        deployment: agent.deployment.clone(),
+        attributes: agent.attributes.clone(),
+    };
+    RoomConfig {
+        empty_timeout: seconds(preset.empty_timeout),
+        departure_timeout: seconds(preset.departure_timeout),
+        max_participants: preset.max_participants,
+        metadata: preset.metadata.clone(),
+        min_playout_delay: millis(preset.min_playout_delay),
+        max_playout_delay: millis(preset.max_playout_delay),
+        sync_streams: preset.sync_streams,
+        agents: preset.agents.iter().map(agent).collect(),
+        tags: preset.tags.clone(),
     }
 }
 

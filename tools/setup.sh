@@ -22,6 +22,8 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 if [ "$purpose" = test ]; then
     need chromium chromium
     need ffmpeg ffmpeg
+    need firefox-esr firefox-esr
+    need pulseaudio pulseaudio
     need valgrind valgrind
 fi
 
@@ -60,14 +62,21 @@ node_modules() {
 node_modules web-demo
 [ "$purpose" = test ] || exit 0
 node_modules tests/e2e
+node_modules tests/compat
 
-# constraints.txt pins what the packages of requirements.txt bring along.
-if ! cat tests/python/{requirements,constraints}.txt | cmp -s - .cache/venv/installed.txt; then
-    say "Python packages in .cache/venv"
-    python3 -m venv .cache/venv
-    .cache/venv/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt -c tests/python/constraints.txt >&2
-    cat tests/python/{requirements,constraints}.txt >.cache/venv/installed.txt
-fi
+# python_packages SUITE VENV: constraints.txt pins what the packages of requirements.txt bring along.
+python_packages() {
+    local suite=$1 venv=.cache/$2
+    if ! cat "$suite"/{requirements,constraints}.txt | cmp -s - "$venv/installed.txt"; then
+        say "Python packages in $venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$suite/requirements.txt" -c "$suite/constraints.txt" >&2
+        cat "$suite"/{requirements,constraints}.txt >"$venv/installed.txt"
+    fi
+}
+
+python_packages tests/python venv
+python_packages tests/compat agents
 
 # Without optimization it builds in a third of the time, and it has little to compute.
 deny_version=0.20.2

@@ -85,6 +85,8 @@ step binary check cargo build --locked -p sluice
 step demo-unit vitest npm --prefix web-demo run --silent test
 step e2e-types check npm --prefix tests/e2e run --silent check
 step e2e node npm --prefix tests/e2e run --silent test
+step compat-types check npm --prefix tests/compat run --silent check
+step compat node npm --prefix tests/compat run --silent test
 step python pytest .cache/venv/bin/python -m pytest -q tests/python --junitxml=tests/python/out/junit.xml
 
 if [ ${#failures[@]} -gt 0 ]; then echo "failed: ${failures[*]}"; fi

@@ -2,6 +2,7 @@
 //!
 //! One struct per section of the TOML file. Relations between options are in `check`, reading them in `load`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -24,6 +25,9 @@ section! {
         metrics: bool = true,
         /// Region of this node, shown to clients. May be empty.
         region: String = String::new(),
+        /// Where clients can go on, best first, as "name=wss://host". None: this server names itself, by the address that the
+        /// client used.
+        regions: Vec<String> = Vec::new(),
     }
 }
 
@@ -52,7 +56,39 @@ section! {
         resume_grace: Span = Span(signaling_defaults().resume_grace),
         /// Time that a participant may take from the join until media is connected.
         join_timeout: Span = Span(signaling_defaults().join_timeout),
+        /// Server SDKs may unmute a participant's track that is muted.
+        enable_remote_unmute: bool = signaling_defaults().remote_unmute,
+        /// A participant that is removed can't come back with a token that was minted before, or within this time after.
+        revocation_leeway: Span = Span(signaling_defaults().revocation_leeway),
+        /// Settings that tokens and requests for rooms may name, one table each: [rooms.presets.NAME] with empty_timeout,
+        /// departure_timeout, max_participants, metadata, min_playout_delay, max_playout_delay, sync_streams, agents, tags.
+        presets: BTreeMap<String, Preset> = BTreeMap::new(),
     }
+}
+
+/// Settings of a room under a name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Preset {
+    pub(crate) empty_timeout: Span,
+    pub(crate) departure_timeout: Span,
+    pub(crate) max_participants: u32,
+    pub(crate) metadata: String,
+    pub(crate) min_playout_delay: Span,
+    pub(crate) max_playout_delay: Span,
+    pub(crate) sync_streams: bool,
+    pub(crate) agents: Vec<PresetAgent>,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// An agent that is called into rooms of a preset.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PresetAgent {
+    pub(crate) agent_name: String,
+    pub(crate) metadata: String,
+    pub(crate) deployment: String,
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 section! {

@@ -42,6 +42,8 @@ pub enum Delivery {
     Reliable,
     /// Unordered, never retransmitted (channel `_lossy`).
     Lossy,
+    /// Packets of data tracks: as [`Self::Lossy`], on a channel of their own (`_data_track`). The node forwards them itself.
+    DataTrack,
 }
 
 /// What signaling knows of a track before its media is negotiated.
@@ -208,6 +210,46 @@ pub enum Command {
         /// Bytes of one message.
         payload: Vec<u8>,
     },
+    /// Announces a data track: its packets come on the data track channel, each with the publisher's handle.
+    PublishData {
+        /// Whose.
+        participant: ParticipantId,
+        /// Id under which the data track is known from here on; not that of a media track.
+        track: TrackId,
+        /// What the publisher puts into its packets; unique among its data tracks.
+        handle: u16,
+    },
+    /// Ends a data track and every subscription to it.
+    UnpublishData {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+    },
+    /// Subscribes a participant to a data track of its room.
+    SubscribeData {
+        /// Who.
+        participant: ParticipantId,
+        /// To what.
+        track: TrackId,
+        /// What the subscriber finds in the packets in place of the publisher's handle; unique among its subscriptions.
+        handle: u16,
+    },
+    /// Ends a subscription to a data track.
+    UnsubscribeData {
+        /// Who.
+        participant: ParticipantId,
+        /// From what.
+        track: TrackId,
+    },
+    /// Takes a participant with its transports and tracks to another room; subscriptions of it and to it end. The room is created
+    /// if nobody is in it. Answered by [`Event::MoveRefused`] if it can't be done.
+    Move {
+        /// Who.
+        participant: ParticipantId,
+        /// Where to.
+        room: RoomId,
+    },
     /// Says with which delay subscribers of a room play video from here on. Counts as nothing for a room that nobody is in.
     SetPlayoutDelay {
         /// Where.
@@ -359,6 +401,43 @@ pub enum Event {
         /// Loudest (dominant) first.
         speakers: Vec<Speaker>,
     },
+    /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
+    MoveRefused {
+        /// Who.
+        participant: ParticipantId,
+    },
+    /// A wanted video subscription ceased to flow or flows again. Not sent for what the subscriber or the publisher asked
+    /// for: a wish, a mute, an end. A new subscription counts as flowing.
+    StreamState {
+        /// Who.
+        participant: ParticipantId,
+        /// Of what.
+        track: TrackId,
+        /// New state.
+        is_paused: bool,
+    },
+    /// How well a participant's media gets through, both ways; sent when the class changes, and once at the beginning.
+    ConnectionQuality {
+        /// Whose.
+        participant: ParticipantId,
+        /// Class.
+        quality: Quality,
+        /// Mean opinion score, 1.0 to 4.5, of the worst of its audio and video in either direction.
+        score: f32,
+    },
+}
+
+/// Class of a participant's connection, worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Quality {
+    /// Nothing is heard of it.
+    Lost,
+    /// Disturbs the conversation.
+    Poor,
+    /// Noticeable.
+    Good,
+    /// Not noticeable.
+    Excellent,
 }
 
 /// Why a subscription can't be had.

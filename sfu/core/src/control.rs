@@ -14,9 +14,10 @@ use slotmap::Key;
 
 use crate::audio::speaker::Speakers;
 use crate::error::Discard;
-use crate::ids::ParticipantKey;
+use crate::ids::{ParticipantKey, PeerKey, RoomKey};
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
 use crate::negotiate::DownMedia;
+use crate::quality::Monitor;
 use crate::room::{Participant, Room};
 use crate::shard::Shard;
 use crate::subscribe::DownTrack;
@@ -47,6 +48,11 @@ impl Shard {
                 Ok(())
             }
             Command::SetPlayoutDelay { room, delay } => self.set_playout_delay(room, delay),
+            Command::PublishData { participant, track, handle } => self.publish_data(participant, track, handle),
+            Command::UnpublishData { track, .. } => self.unpublish_data(track),
+            Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
+            Command::UnsubscribeData { participant, track } => self.unsubscribe_data(participant, track),
+            Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room)),
         };
         if let Err(reason) = result {
             self.discards.add(reason);
@@ -57,12 +63,16 @@ impl Shard {
         if let Some(&known) = self.directory.participants.get(&id) {
             self.leave(known, now);
         }
-        let room_key = *self
-            .directory
-            .rooms
-            .entry(room)
-            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None }));
-        let participant = Participant { id, room: room_key, publisher: None, subscriber: None, pending: Vec::new(), ups: Vec::new() };
+        let room_key = self.open_room(room);
+        let participant = Participant {
+            id,
+            room: room_key,
+            publisher: None,
+            subscriber: None,
+            pending: Vec::new(),
+            ups: Vec::new(),
+            quality: Monitor::default(),
+        };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);
@@ -78,16 +88,56 @@ impl Shard {
         }
         let Some(participant) = self.participants.remove(key) else { return };
         self.unnegotiated.remove(&key);
+        self.data_tracks.forget(key);
         self.directory.participants.remove(&participant.id);
         let peers = [participant.publisher.map(|side| side.peer), participant.subscriber.map(|side| side.peer)];
         for peer in peers.into_iter().flatten() {
             self.close_peer(peer, now);
         }
-        if let Some(room) = self.rooms.get_mut(participant.room) {
+        self.quit_room(participant.room, key);
+    }
+
+    /// Transports and tracks stay as they are; who subscribes to what is a matter of the new room.
+    fn move_to(&mut self, key: ParticipantKey, room: RoomId) {
+        let room_key = self.open_room(room);
+        let Some(participant) = self.participants.get(key).filter(|participant| participant.room != room_key) else { return };
+        let from = participant.room;
+        let mut ended: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).flat_map(|up| up.downs.clone()).collect();
+        ended.extend(
+            participant.subscriber.as_ref().and_then(|side| self.peers.get(side.peer)).into_iter().flat_map(|peer| peer.downs.clone()),
+        );
+        let tracks: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).map(|up| up.id).collect();
+        for down in ended {
+            self.remove_down(down);
+        }
+        if let Some(room) = self.rooms.get_mut(from) {
+            for track in tracks {
+                room.speakers.remove(track.0);
+            }
+        }
+        self.data_tracks.forget(key);
+        self.quit_room(from, key);
+        self.rooms[room_key].participants.push(key);
+        let participant = &mut self.participants[key];
+        participant.room = room_key;
+        // The other room has to be told.
+        participant.quality = Monitor::default();
+    }
+
+    fn open_room(&mut self, room: RoomId) -> RoomKey {
+        *self
+            .directory
+            .rooms
+            .entry(room)
+            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None }))
+    }
+
+    fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey) {
+        if let Some(room) = self.rooms.get_mut(room_key) {
             room.participants.retain(|&other| other != key);
             if room.participants.is_empty() {
                 self.directory.rooms.remove(&room.id);
-                self.rooms.remove(participant.room);
+                self.rooms.remove(room_key);
             }
         }
     }
@@ -226,13 +276,19 @@ impl Shard {
 
     fn send_data(&mut self, now: Instant, to: &[ParticipantId], delivery: Delivery, payload: &[u8]) {
         for id in to {
-            let side = self.participant(*id).ok().and_then(|key| self.participants[key].subscriber.as_ref());
-            let Some(key) = side.map(|side| side.peer) else { continue };
+            let Some(key) = self.participant(*id).ok().and_then(|key| self.data_peer(key)) else { continue };
             let transport = &mut self.peers[key].transport;
             if let Err(error) = transport.send_data(now, delivery, payload, &mut self.egress.outbox) {
                 tracing::trace!(?error, "data message dropped");
             }
             self.peer_changed(key, now);
         }
+    }
+
+    /// The transport on which a participant gets data. Who may not subscribe has none but the one it publishes on.
+    pub(crate) fn data_peer(&self, key: ParticipantKey) -> Option<PeerKey> {
+        let participant = self.participants.get(key)?;
+        let subscriber = participant.subscriber.as_ref().map(|side| side.peer);
+        subscriber.or_else(|| participant.publisher.as_ref().map(|side| side.peer))
     }
 }

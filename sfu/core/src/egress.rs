@@ -183,10 +183,14 @@ impl Egress {
             let Some(down) = downs.get_mut(key) else { return false };
             let Some(wanted) = &mut down.flow.wanted else { return false };
             let (index, layer) = (wanted.encoding, wanted.layer);
-            let target = encodings.get(index);
+            let Some(target) = encodings.get_mut(index) else { return true };
             // What is still to be forwarded to the live ones would reach this one twice.
-            debug_assert!(target.is_none_or(|encoding| encoding.fresh.is_empty()));
-            let Some(start) = target.and_then(|encoding| encoding.keyframe_for(wanted.since, now)) else { return true };
+            debug_assert!(target.fresh.is_empty());
+            let Some(start) = target.keyframe_for(wanted.since, now) else {
+                // The keyframe for which no request was made may have become too old meanwhile.
+                target.keyframe.want();
+                return true;
+            };
             // What is missing of the old encoding can still come late, but has no place after the switch.
             let old_encoding = down.flow.live.and_then(|index| encodings.get(index));
             let is_whole = old_encoding.is_none_or(|old| down.flow.is_frame_complete && old.nack.missing() == 0);
@@ -359,9 +363,11 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
             down.history.record(placed.sequence, meta.sequence, down.rewriter.epoch_id());
         }
         // A late or repaired packet says nothing about the newest frame, and neither does padding.
-        if down.rewriter.highest() == Some(placed.sequence) && plain_len > header_len {
+        let is_newest = down.rewriter.highest() == Some(placed.sequence);
+        if is_newest && plain_len > header_len {
             down.flow.is_frame_complete = marker;
         }
+        down.sent.late += u64::from(!is_newest);
         down.sent.packets += 1;
         down.sent.octets += (plain_len - header_len) as u64;
         forwarded.packets += 1;

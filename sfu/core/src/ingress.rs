@@ -70,6 +70,7 @@ impl Shard {
         }
         let peer = self.peers.get_mut(key).ok_or(Discard::StunUnknownUser)?;
         let outcome = peer.transport.handle_stun(now, flow, datagram, &mut self.egress.outbox)?;
+        peer.heard_at = Some(now);
         if let Some(evicted) = outcome.evicted {
             self.demux.remove_flow(&evicted, key);
         }
@@ -84,6 +85,7 @@ impl Shard {
         let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
         let srtp = peer.transport.srtp().ok_or(Discard::SrtpNotReady)?;
         let len = srtp.receiver.open_rtcp(datagram)?;
+        peer.heard_at = Some(now);
         let compound = datagram.get(..len).ok_or(Discard::RtcpMalformed)?;
         self.receive_feedback(now, key, compound)
     }
@@ -92,6 +94,7 @@ impl Shard {
         let header = RtpHeader::parse(datagram)?;
         let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
         let sequence = open(peer, &header, datagram)?;
+        peer.heard_at = Some(now);
         let plain_len = datagram.len() - peer.transport.srtp().ok_or(Discard::SrtpNotReady)?.profile().rtp_tag_len();
         let packet = datagram.get(..plain_len).ok_or(Discard::RtpMalformed)?;
         let extensions = Extensions::parse(&header, packet, &peer.inbound.extensions);

@@ -36,6 +36,8 @@ pub struct Peer {
     pub profile: Option<SrtpProfile>,
     /// Round trip time by the client's receiver reports.
     pub rtt: Option<Duration>,
+    /// When anything authentic last came from the client.
+    pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
     pub scheduled: Option<Instant>,
 }
@@ -109,6 +111,7 @@ impl Peer {
             feedback_ssrc: seed | 1,
             profile: None,
             rtt: None,
+            heard_at: None,
             scheduled: None,
         }
     }

@@ -11,6 +11,7 @@ use crate::rtp::rtcp::{
 };
 use crate::rtp::sequence::low16;
 use crate::shard::Shard;
+use crate::subscribe::stream_state::PauseCause;
 use crate::timers::TICKS_PER_SECOND;
 
 /// Media ticks between two looks at speakers and at which encodings flow (100 ms).
@@ -32,6 +33,7 @@ impl Shard {
             }
             if tick.is_multiple_of(REVIEW_TICKS) {
                 self.review(up, now);
+                self.review_streams(up, now);
             }
             if tick.is_multiple_of(TICKS_PER_SECOND) {
                 self.end_second(up, now);
@@ -44,6 +46,7 @@ impl Shard {
                 self.send_reports(key, now);
             }
         }
+        self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);
         }
@@ -196,6 +199,31 @@ impl Shard {
         let has_rate = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.wish.max_fps > 0);
         for down in up.downs.iter().copied().filter(has_rate).collect::<Vec<_>>() {
             self.retarget(down, now);
+        }
+    }
+
+    /// A video track of which nothing comes is paused for those who want it, until it comes again.
+    fn review_streams(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get_mut(key).filter(|up| up.codec.codec.is_video()) else { return };
+        if up.is_muted {
+            // Subscribers know that nothing comes; what they were told before holds until it flows again.
+            up.stall.rest();
+            return;
+        }
+        let is_flowing = up.encodings.iter().any(|encoding| encoding.is_flowing(now));
+        let Some(is_stalled) = up.stall.look(is_flowing, now) else { return };
+        let track = up.id;
+        for &down_key in &up.downs {
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
+            if is_stalled && (!down.wish.enabled || down.payload_type.is_none()) {
+                continue;
+            }
+            down.stream_state.set(PauseCause::Stalled, is_stalled);
+            let Some(is_paused) = down.stream_state.take_change() else { continue };
+            let owner = self.peers.get(down.peer).and_then(|peer| self.participants.get(peer.participant));
+            if let Some(participant) = owner.map(|participant| participant.id) {
+                self.events.push_back(Event::StreamState { participant, track, is_paused });
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use sfu_api::{ParticipantId, PlayoutDelay, PublishRequest, RoomId, TrackId};
 use crate::audio::speaker::Speakers;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
 use crate::negotiate::{PublisherSession, SubscriberSession};
+use crate::quality::Monitor;
 
 /// A room: who is in it and who speaks.
 pub struct Room {
@@ -32,6 +33,8 @@ pub struct Participant {
     pub pending: Vec<(TrackId, PublishRequest)>,
     /// Published tracks.
     pub ups: Vec<UpKey>,
+    /// How well its media gets through.
+    pub quality: Monitor,
 }
 
 /// See [`Participant::publisher`].

@@ -20,6 +20,9 @@ pub enum CommandError {
     /// The participant is in another room.
     #[error("the participant is in another room")]
     OtherRoom,
+    /// The room to move to lives on another shard.
+    #[error("the room is on another shard")]
+    OtherShard,
     /// The track id is in use by another participant.
     #[error("the track id is in use")]
     TrackTaken,
@@ -84,8 +87,19 @@ impl Directory {
             | Command::RestartIce { participant }
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
-            | Command::SetWish { participant, .. } => self.shard_of_participant(*participant),
+            | Command::SetWish { participant, .. }
+            | Command::PublishData { participant, .. }
+            | Command::UnpublishData { participant, .. }
+            | Command::SubscribeData { participant, .. }
+            | Command::UnsubscribeData { participant, .. } => self.shard_of_participant(*participant),
             Command::SetPlayoutDelay { room, .. } => self.rooms.get(room).map(|room| room.shard).ok_or(CommandError::UnknownRoom),
+            Command::Move { participant, room } => {
+                let shard = self.shard_of_participant(*participant)?;
+                match self.rooms.get(room) {
+                    Some(room) if room.shard != shard => Err(CommandError::OtherShard),
+                    _ => Ok(shard),
+                }
+            }
             // All are in one room; those who have just left don't matter.
             Command::SendData { to, .. } => {
                 to.iter().find_map(|p| self.shard_of_participant(*p).ok()).ok_or(CommandError::UnknownParticipant)
@@ -99,6 +113,7 @@ impl Directory {
             Change::None => {}
             Change::Join { room, participant } => self.join(room, participant, shard),
             Change::Leave { participant } => self.leave(participant),
+            Change::Move { room, participant } => self.move_to(room, participant),
             Change::Publish { participant, track } => {
                 if self.tracks.insert(track, participant).is_none()
                     && let Some(owner) = self.participants.get_mut(&participant)
@@ -142,6 +157,17 @@ impl Directory {
             self.tracks.remove(&track);
         }
         self.load[usize::from(shard)] -= 1;
+        self.quit(room);
+    }
+
+    fn move_to(&mut self, room: RoomId, participant: ParticipantId) {
+        let Some(known) = self.participants.get_mut(&participant).filter(|known| known.room != room) else { return };
+        let (from, shard) = (std::mem::replace(&mut known.room, room), known.shard);
+        self.rooms.entry(room).or_insert(Room { shard, participants: 0 }).participants += 1;
+        self.quit(from);
+    }
+
+    fn quit(&mut self, room: RoomId) {
         if let Some(entry) = self.rooms.get_mut(&room) {
             entry.participants -= 1;
             if entry.participants == 0 {
@@ -157,6 +183,7 @@ pub(crate) enum Change {
     None,
     Join { room: RoomId, participant: ParticipantId },
     Leave { participant: ParticipantId },
+    Move { room: RoomId, participant: ParticipantId },
     Publish { participant: ParticipantId, track: TrackId },
     Unpublish { track: TrackId },
 }
@@ -166,6 +193,7 @@ impl Change {
         match command {
             Command::Join { room, participant, .. } => Self::Join { room: *room, participant: *participant },
             Command::Leave { participant } => Self::Leave { participant: *participant },
+            Command::Move { room, participant } => Self::Move { room: *room, participant: *participant },
             Command::Publish { participant, track, .. } => Self::Publish { participant: *participant, track: *track },
             Command::Unpublish { track } => Self::Unpublish { track: *track },
             _ => Self::None,
@@ -218,6 +246,20 @@ mod tests {
     }
 
     #[test]
+    fn a_participant_moves_on_its_shard_only_and_is_found_in_the_new_room() {
+        let mut directory = Directory::new(2);
+        give(&mut directory, join(1, 1)).unwrap();
+        give(&mut directory, join(2, 2)).unwrap();
+        assert_eq!(give(&mut directory, move_to(1, 2)), Err(CommandError::OtherShard));
+        assert_eq!(give(&mut directory, move_to(1, 3)), Ok(0));
+        assert!(!directory.rooms.contains_key(&RoomId(1)));
+        assert_eq!(give(&mut directory, join(3, 3)), Ok(0), "the new room is where its first participant was");
+        give(&mut directory, leave(1)).unwrap();
+        give(&mut directory, leave(3)).unwrap();
+        assert_eq!((directory.rooms.len(), directory.load), (1, vec![0, 1]));
+    }
+
+    #[test]
     fn tracks_are_found_by_their_owner_and_go_with_it() {
         let mut directory = Directory::new(2);
         give(&mut directory, join(1, 1)).unwrap();
@@ -265,6 +307,10 @@ mod tests {
 
     fn join(room: u64, participant: u64) -> Command {
         Command::Join { room: RoomId(room), participant: ParticipantId(participant), can_subscribe: true }
+    }
+
+    fn move_to(participant: u64, room: u64) -> Command {
+        Command::Move { participant: ParticipantId(participant), room: RoomId(room) }
     }
 
     fn leave(participant: u64) -> Command {

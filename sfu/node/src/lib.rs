@@ -10,6 +10,8 @@ mod clock;
 mod config;
 mod control;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod metrics;
 mod net;
 mod node;

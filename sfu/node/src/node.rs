@@ -72,6 +72,8 @@ pub struct NodeHandle(Arc<Inner>);
 struct Inner {
     mailboxes: Vec<Mailbox>,
     directory: Mutex<Directory>,
+    /// Weak: the receiver hears of the end of the shards.
+    events: mpsc::WeakSender<Event>,
     reports: Vec<ReportSlot>,
     candidates: Vec<Candidate>,
     udp_ports: Vec<u16>,
@@ -118,6 +120,7 @@ impl Node {
         let inner = Inner {
             mailboxes,
             directory: Mutex::new(Directory::new(shards)),
+            events: events.downgrade(),
             reports,
             candidates: all_candidates,
             udp_ports,
@@ -144,12 +147,22 @@ impl NodeHandle {
     pub fn send(&self, command: Command) -> Result<(), CommandError> {
         // Held while the order is queued, so that two callers can't swap the order of their commands.
         let mut directory = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = directory.shard_of(&command)?;
+        let shard = directory.shard_of(&command).inspect_err(|error| self.refuse(&command, *error))?;
         let change = Change::of(&command);
         let mailbox = self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?;
         mailbox.send(Order::Command(command))?;
         directory.delivered(change, shard);
         Ok(())
+    }
+
+    /// What signaling believes is done and can't be is an event.
+    fn refuse(&self, command: &Command, error: CommandError) {
+        if let (Command::Move { participant, .. }, CommandError::OtherShard) = (command, error)
+            && let Some(events) = self.0.events.upgrade()
+            && events.try_send(Event::MoveRefused { participant: *participant }).is_err()
+        {
+            tracing::warn!("the event queue is full: a move was not refused in time");
+        }
     }
 
     /// The latest report of every shard that has made one.

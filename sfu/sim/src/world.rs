@@ -49,6 +49,8 @@ pub struct World {
     pub log: Vec<Event>,
     /// Datagrams that the engine sent to addresses of nobody here.
     pub to_strangers: u64,
+    /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
+    pub turn_takes: Duration,
     clock: Clock,
     seed: Seed,
     rng: StdRng,
@@ -96,6 +98,7 @@ impl World {
             shard,
             log: Vec::new(),
             to_strangers: 0,
+            turn_takes: Duration::ZERO,
             rng: seed.rng("world"),
             clock,
             seed,
@@ -532,6 +535,8 @@ impl World {
         if self.shard.next_timeout().is_some_and(|at| at <= now) {
             self.shard.handle_timeout(now);
         }
+        self.clock.advance_to(now + self.turn_takes);
+        let now = self.clock.now();
         loop {
             let progress = self.shard.flush(now);
             self.send(now);

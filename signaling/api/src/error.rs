@@ -37,11 +37,21 @@ pub enum ErrorCode {
     Unavailable,
     /// A fault of the server.
     Internal,
+    /// The access token was revoked: its participant was removed.
+    TokenRevoked,
+    /// The server's settings, or the state of what is asked about, do not allow this.
+    PreconditionFailed,
+    /// An answer that was waited for did not come in time.
+    Timeout,
+    /// This server has no such function.
+    Unimplemented,
+    /// No such dispatch of an agent.
+    DispatchNotFound,
 }
 
 impl ErrorCode {
     /// Every code, for documentation and metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenExpired,
@@ -56,6 +66,11 @@ impl ErrorCode {
         Self::RateLimited,
         Self::Unavailable,
         Self::Internal,
+        Self::TokenRevoked,
+        Self::PreconditionFailed,
+        Self::Timeout,
+        Self::Unimplemented,
+        Self::DispatchNotFound,
     ];
 
     /// The word used in SDK errors, problem documents, logs and metric labels.
@@ -76,6 +91,11 @@ impl ErrorCode {
             Self::RateLimited => "rate-limited",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
+            Self::TokenRevoked => "token-revoked",
+            Self::PreconditionFailed => "precondition-failed",
+            Self::Timeout => "timeout",
+            Self::Unimplemented => "unimplemented",
+            Self::DispatchNotFound => "dispatch-not-found",
         }
     }
 
@@ -83,14 +103,17 @@ impl ErrorCode {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::TokenMissing | Self::TokenInvalid | Self::TokenExpired => 401,
+            Self::TokenMissing | Self::TokenInvalid | Self::TokenExpired | Self::TokenRevoked => 401,
             Self::TokenGrant => 403,
-            Self::RoomNotFound | Self::ParticipantNotFound | Self::TrackNotFound => 404,
+            Self::RoomNotFound | Self::ParticipantNotFound | Self::TrackNotFound | Self::DispatchNotFound => 404,
             Self::BadRequest => 400,
             Self::RateLimited => 429,
             Self::RoomFull => 409,
             Self::RoomLimit | Self::ParticipantLimit | Self::Unavailable => 503,
             Self::Internal => 500,
+            Self::PreconditionFailed => 412,
+            Self::Timeout => 504,
+            Self::Unimplemented => 501,
         }
     }
 
@@ -98,7 +121,13 @@ impl ErrorCode {
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self {
-            Self::RoomFull | Self::RoomLimit | Self::ParticipantLimit | Self::RateLimited | Self::Unavailable | Self::Internal => true,
+            Self::RoomFull
+            | Self::RoomLimit
+            | Self::ParticipantLimit
+            | Self::RateLimited
+            | Self::Unavailable
+            | Self::Internal
+            | Self::Timeout => true,
             Self::TokenMissing
             | Self::TokenInvalid
             | Self::TokenExpired
@@ -106,7 +135,11 @@ impl ErrorCode {
             | Self::RoomNotFound
             | Self::ParticipantNotFound
             | Self::TrackNotFound
-            | Self::BadRequest => false,
+            | Self::BadRequest
+            | Self::TokenRevoked
+            | Self::PreconditionFailed
+            | Self::Unimplemented
+            | Self::DispatchNotFound => false,
         }
     }
 
@@ -128,6 +161,11 @@ impl ErrorCode {
             Self::RateLimited => "too many requests",
             Self::Unavailable => "the server does not take new sessions",
             Self::Internal => "internal error",
+            Self::TokenRevoked => "the access token was revoked when its participant was removed",
+            Self::PreconditionFailed => "the server does not allow this at present",
+            Self::Timeout => "an answer did not come in time",
+            Self::Unimplemented => "this server has no such function",
+            Self::DispatchNotFound => "the dispatch does not exist",
         }
     }
 }

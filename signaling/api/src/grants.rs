@@ -38,12 +38,18 @@ pub struct Claims {
     /// Initial attributes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// More on `kind`, in words of `ParticipantInfo.KindDetail` (any case).
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    pub kind_details: Vec<String>,
     /// Rights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoGrant>,
     /// Settings of the room if this participant opens it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room_config: Option<RoomConfig>,
+    /// Name of the server's settings that the room has if this participant opens it; `room_config` goes over them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub room_preset: String,
     /// Base64 digest of a body that the token vouches for (webhooks).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sha256: String,
@@ -81,7 +87,7 @@ pub struct VideoGrant {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_publish_data: Option<bool>,
     /// Sources that may be published; empty means all.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
     pub can_publish_sources: Vec<String>,
     /// Absent means false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +115,8 @@ pub struct VideoGrant {
     pub destination_room: String,
 }
 
-/// The `roomConfig` claim: settings of a room that the token's holder opens. 0 and empty mean the server's default.
+/// Settings of a room: the `roomConfig` claim of whoever opens it, a preset of the server, or what an administrator asks
+/// for. 0, false and empty mean that nothing was said.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RoomConfig {
@@ -124,6 +131,58 @@ pub struct RoomConfig {
     pub max_participants: u32,
     /// Metadata of the room.
     pub metadata: String,
+    /// Least delay of playback in milliseconds.
+    #[serde(alias = "min_playout_delay")]
+    pub min_playout_delay: u32,
+    /// Largest delay of playback in milliseconds.
+    #[serde(alias = "max_playout_delay")]
+    pub max_playout_delay: u32,
+    /// Tracks of one participant share a media stream, so that browsers keep them in lip sync.
+    #[serde(alias = "sync_streams")]
+    pub sync_streams: bool,
+    /// Agents that are called into the room.
+    #[serde(deserialize_with = "null_as_default")]
+    pub agents: Vec<AgentConfig>,
+    /// Words to find the room by.
+    #[serde(deserialize_with = "null_as_default")]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An agent that is called into a room.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AgentConfig {
+    /// Under which its workers registered.
+    #[serde(alias = "agent_name")]
+    pub agent_name: String,
+    /// What the agent is told.
+    pub metadata: String,
+    /// Which of its deployments; empty means the main one.
+    pub deployment: String,
+    /// What the agent is told, as pairs.
+    #[serde(deserialize_with = "null_as_default")]
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl RoomConfig {
+    /// These settings, and those of `preset` where they say nothing.
+    #[must_use]
+    pub fn or(self, preset: &Self) -> Self {
+        fn first<T: Default + PartialEq + Clone>(own: T, preset: &T) -> T {
+            if own == T::default() { preset.clone() } else { own }
+        }
+        Self {
+            empty_timeout: first(self.empty_timeout, &preset.empty_timeout),
+            departure_timeout: first(self.departure_timeout, &preset.departure_timeout),
+            max_participants: first(self.max_participants, &preset.max_participants),
+            metadata: first(self.metadata, &preset.metadata),
+            min_playout_delay: first(self.min_playout_delay, &preset.min_playout_delay),
+            max_playout_delay: first(self.max_playout_delay, &preset.max_playout_delay),
+            sync_streams: first(self.sync_streams, &preset.sync_streams),
+            agents: first(self.agents, &preset.agents),
+            tags: first(self.tags, &preset.tags),
+        }
+    }
 }
 
 /// What a participant is.
@@ -265,9 +324,21 @@ pub struct Grants {
     /// Is an agent worker.
     pub agent: bool,
     /// Settings of the room if this participant opens it.
-    pub room_config: RoomConfig,
+    pub room_config: Box<RoomConfig>,
+    /// Name of the server's settings that the room has if this participant opens it.
+    pub room_preset: String,
+    /// Start of the token's validity, counted from the Unix epoch; zero if it says none.
+    pub not_before: Duration,
     /// End of the token's validity, counted from the Unix epoch; none if it has no end.
     pub expires_at: Option<Duration>,
+    /// More on `kind`, in words of `ParticipantInfo.KindDetail` (any case).
+    pub kind_details: Vec<String>,
+    /// API key that signed the token; a fresh token is signed with the same. Empty if there was no token.
+    pub api_key: String,
+    /// May manage ingress.
+    pub ingress_admin: bool,
+    /// Room into which participants of `room` may be forwarded or moved.
+    pub destination_room: String,
 }
 
 impl Grants {
@@ -304,8 +375,14 @@ impl From<Claims> for Grants {
             hidden: video.hidden,
             recorder: video.recorder,
             agent: video.agent,
-            room_config: claims.room_config.unwrap_or_default(),
+            room_config: Box::new(claims.room_config.unwrap_or_default()),
+            room_preset: claims.room_preset,
+            not_before: Duration::from_secs(claims.nbf.unwrap_or(0)),
             expires_at: claims.exp.map(Duration::from_secs),
+            kind_details: claims.kind_details,
+            api_key: claims.iss,
+            ingress_admin: video.ingress_admin,
+            destination_room: video.destination_room,
         }
     }
 }
@@ -315,8 +392,8 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default())
+fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -363,6 +440,22 @@ mod tests {
     fn a_room_config_is_read_in_either_spelling() {
         let grants = grants(r#"{"roomConfig":{"maxParticipants":3,"empty_timeout":5,"agents":[]}}"#);
         assert_eq!((grants.room_config.max_participants, grants.room_config.empty_timeout), (3, 5));
+    }
+
+    #[test]
+    fn agents_of_a_room_config_are_read_in_either_spelling() {
+        let grants = grants(
+            r#"{"roomPreset":"p","roomConfig":{"agents":[{"agentName":"echo","metadata":"m"},{"agent_name":"b","attributes":{"k":"v"}}],"tags":null}}"#,
+        );
+        let names: Vec<_> = grants.room_config.agents.iter().map(|agent| agent.agent_name.as_str()).collect();
+        assert_eq!((names, grants.room_preset.as_str()), (vec!["echo", "b"], "p"));
+    }
+
+    #[test]
+    fn a_preset_fills_only_what_was_not_said() {
+        let preset = RoomConfig { max_participants: 5, empty_timeout: 9, metadata: "preset".to_owned(), ..RoomConfig::default() };
+        let asked = RoomConfig { max_participants: 2, ..RoomConfig::default() }.or(&preset);
+        assert_eq!((asked.max_participants, asked.empty_timeout, asked.metadata.as_str()), (2, 9, "preset"));
     }
 
     #[test]

@@ -10,6 +10,6 @@ pub mod secret;
 
 pub use demo::{DemoTokenRequest, DemoTokenResponse};
 pub use error::ErrorCode;
-pub use grants::{Claims, Grants, ParticipantKind, PublishSource, RoomConfig, VideoGrant};
+pub use grants::{AgentConfig, Claims, Grants, ParticipantKind, PublishSource, RoomConfig, VideoGrant};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
 pub use secret::Secret;

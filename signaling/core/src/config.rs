@@ -1,18 +1,21 @@
 //! What an operator decides about rooms and sessions. Defaults are LiveKit's where SDKs or users rely on them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use livekit_protocol as proto;
+use signaling_api::RoomConfig;
 
 /// Settings of the signaling core.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignalingConfig {
-    /// Version shown to clients.
+    /// Our own version, for people who read what clients log.
     pub version: String,
     /// Id of this node, shown to clients (`ND_…`).
     pub node_id: String,
     /// Region of this node, may be empty.
     pub region: String,
+    /// Where clients can go on, best first: this region and others. Empty: they are told of no other place.
+    pub regions: Vec<Region>,
     /// ICE servers handed to every participant.
     pub ice_servers: Vec<proto::IceServer>,
     /// Codecs that may be published, in order of preference (`video/VP8` and so on).
@@ -41,6 +44,21 @@ pub struct SignalingConfig {
     pub token_refresh_interval: Duration,
     /// Tracks of one participant share a media stream, so that browsers keep them in lip sync (costs latency).
     pub sync_streams: bool,
+    /// An administrator may open a participant's muted track.
+    pub remote_unmute: bool,
+    /// Tokens of a removed participant that begin within this time after the removal are revoked with the earlier ones.
+    pub revocation_leeway: Duration,
+    /// Settings of rooms that requests and tokens may name.
+    pub presets: BTreeMap<String, RoomConfig>,
+}
+
+/// A place where clients can go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// Its name.
+    pub name: String,
+    /// Address of its signaling (`wss://…`).
+    pub url: String,
 }
 
 impl Default for SignalingConfig {
@@ -49,6 +67,7 @@ impl Default for SignalingConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node_id: String::new(),
             region: String::new(),
+            regions: Vec::new(),
             ice_servers: Vec::new(),
             // What the media node forwards: a client publishes nothing else.
             enabled_codecs: ["audio/opus", "video/VP8", "video/H264", "video/VP9", "video/AV1", "video/H265", "video/rtx"].map(str::to_owned).to_vec(),
@@ -64,6 +83,10 @@ impl Default for SignalingConfig {
             auto_create_rooms: true,
             token_refresh_interval: Duration::from_secs(300),
             sync_streams: false,
+            remote_unmute: false,
+            // LiveKit: `RoomParticipantIdentity.revoke_token_ts`
+            revocation_leeway: Duration::from_secs(60),
+            presets: BTreeMap::new(),
         }
     }
 }
@@ -74,13 +97,25 @@ impl SignalingConfig {
         self.ping_timeout + self.ping_interval
     }
 
+    /// The regions in the protocol's words. How far they are is not known.
+    #[must_use]
+    pub fn region_infos(&self) -> Vec<proto::RegionInfo> {
+        self.regions.iter().map(|region| proto::RegionInfo { region: region.name.clone(), url: region.url.clone(), distance: 0 }).collect()
+    }
+
+    /// `asked` over the settings of that name. None if there are none of that name.
+    pub(crate) fn with_preset(&self, asked: RoomConfig, preset: &str) -> Option<RoomConfig> {
+        if preset.is_empty() { Some(asked) } else { Some(asked.or(self.presets.get(preset)?)) }
+    }
+
     pub(crate) fn server_info(&self) -> proto::ServerInfo {
         proto::ServerInfo {
             edition: proto::server_info::Edition::Standard.into(),
-            version: self.version.clone(),
+            version: LIVEKIT_VERSION.to_owned(),
             protocol: PROTOCOL_VERSION,
             region: self.region.clone(),
             node_id: self.node_id.clone(),
+            debug_info: format!("sluice {}", self.version),
             ..Default::default()
         }
     }
@@ -92,3 +127,8 @@ impl SignalingConfig {
 
 /// Newest version of LiveKit's client protocol that this server speaks (livekit-client 2.23 speaks the same).
 pub const PROTOCOL_VERSION: i32 = 17;
+
+/// The release of LiveKit's server whose features clients find here. SDKs compare the server's version with the release that
+/// brought a feature, so with our own they would refuse RPC ("1.8.0" in livekit-client 2.23). Above "1.13.6" they would send
+/// VP9 and AV1 as simulcast by rid.
+pub(crate) const LIVEKIT_VERSION: &str = "1.13.6";

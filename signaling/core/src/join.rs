@@ -6,10 +6,12 @@
 use livekit_protocol as proto;
 use livekit_protocol::{participant_info::State, signal_response::Message};
 use sfu_api::{Command, ParticipantId, TransportRole};
-use signaling_api::{ErrorCode, Grants};
+use signaling_api::{AgentConfig, ErrorCode, Grants, RoomConfig};
 
 use crate::{
-    ConnId, JoinParams, ids, limits,
+    ConnId, JoinParams,
+    agents::News,
+    ids, limits,
     participant::{Participant, attributes_bytes},
     room::Room,
     session::Session,
@@ -26,9 +28,25 @@ pub(crate) fn check_grants(grants: &Grants) -> Result<(), ErrorCode> {
         && grants.room.len() <= limits::ROOM_NAME_BYTES
         && grants.name.len() <= limits::NAME_BYTES
         && grants.metadata.len() <= limits::METADATA_BYTES
-        && grants.room_config.metadata.len() <= limits::METADATA_BYTES
+        && is_within_limits(&grants.room_config)
         && attributes_bytes(&grants.attributes) <= limits::ATTRIBUTES_BYTES;
     if is_within_limits { Ok(()) } else { Err(ErrorCode::BadRequest) }
+}
+
+/// Settings of a room that somebody asks for.
+pub(crate) fn is_within_limits(config: &RoomConfig) -> bool {
+    config.metadata.len() <= limits::METADATA_BYTES
+        && config.agents.len() <= limits::DISPATCHES_PER_ROOM
+        && config.agents.iter().all(is_agent_within_limits)
+        && config.tags.len() <= limits::TAGS_PER_ROOM
+        && attributes_bytes(&config.tags) <= limits::ATTRIBUTES_BYTES
+}
+
+pub(crate) fn is_agent_within_limits(agent: &AgentConfig) -> bool {
+    agent.agent_name.len() <= limits::NAME_BYTES
+        && agent.deployment.len() <= limits::NAME_BYTES
+        && agent.metadata.len() <= limits::METADATA_BYTES
+        && attributes_bytes(&agent.attributes) <= limits::ATTRIBUTES_BYTES
 }
 
 /// What a client that is not let in is told; it has no room yet.
@@ -36,6 +54,7 @@ pub(crate) fn refusal(code: ErrorCode) -> proto::DisconnectReason {
     match code {
         ErrorCode::RoomNotFound => proto::DisconnectReason::RoomDeleted,
         ErrorCode::Unavailable => proto::DisconnectReason::ServerShutdown,
+        ErrorCode::TokenRevoked => proto::DisconnectReason::ParticipantRemoved,
         _ => proto::DisconnectReason::JoinFailure,
     }
 }
@@ -56,6 +75,9 @@ impl Room {
         turn.timers.set(Timer::Join(id), turn.now + turn.config.join_timeout);
         turn.timers.set(Timer::Token(id), turn.now + turn.config.token_refresh_interval);
         turn.counters.joins += 1;
+        if !self.members.get(id).is_some_and(Participant::is_dependent) {
+            turn.news.push(News::Joined(self.id, id));
+        }
 
         turn.out.send(conn, Message::Join(self.join_response(id, primary, turn)));
         turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe });
@@ -73,7 +95,7 @@ impl Room {
             participant: self.participant_info(id, turn.config),
             other_participants: self.others(id, turn.config),
             // Older clients read version and region here, newer ones in `server_info`.
-            server_version: turn.config.version.clone(),
+            server_version: crate::config::LIVEKIT_VERSION.to_owned(),
             ice_servers: turn.config.ice_servers.clone(),
             subscriber_primary: primary == TransportRole::Subscriber,
             server_region: turn.config.region.clone(),

@@ -5,10 +5,13 @@
 //! One [`Signaling`] owns its rooms alone, so every change of a room has one order, and its sequence number says which.
 
 mod admin;
+mod agents;
+mod blobs;
 mod budget;
 mod config;
 mod counters;
 mod data;
+mod data_tracks;
 mod ids;
 mod join;
 pub mod limits;
@@ -18,8 +21,11 @@ mod negotiation;
 mod participant;
 mod permissions;
 mod publishing;
+mod quality;
 mod reconnect;
+mod reliable;
 mod requests;
+mod revocations;
 mod room;
 mod rooms;
 mod session;
@@ -44,19 +50,22 @@ use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response};
 use rand::Rng;
 use sfu_api::{Event, ParticipantId, RoomId};
-use signaling_api::{ErrorCode, Grants};
+use signaling_api::{ErrorCode, Grants, RoomConfig};
 
 use crate::{
+    agents::{Agents, News},
+    revocations::Revocations,
     room::{Farewell, Room},
     rooms::Rooms,
     timers::{Timer, Timers},
     turn::{Directory, Outbox, Turn},
 };
 
-pub use admin::AdminRequest;
-pub use config::{PROTOCOL_VERSION, SignalingConfig};
+pub use admin::{AdminError, AdminId, AdminRequest, AdminResponse, AdminResult};
+pub use agents::{WorkerId, WorkerInput};
+pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
-pub use ids::{ConnId, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -87,6 +96,20 @@ pub enum Input {
     },
     /// From the media node.
     Media(sfu_api::Event),
+    /// An administrator asks for something that its token allows. Answered by one [`Output::Admin`] of the same id.
+    Admin {
+        /// New.
+        id: AdminId,
+        /// What.
+        request: Box<AdminRequest>,
+    },
+    /// Something happened to an agent worker's connection.
+    Worker {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        input: WorkerInput,
+    },
 }
 
 /// What to do.
@@ -120,8 +143,47 @@ pub enum Output {
         /// What it shall say; `expires_at` is that of the old token.
         grants: Box<Grants>,
     },
+    /// Mint a token with these grants, put it into the message, and send it.
+    RoomMoved {
+        /// On which connection.
+        conn: ConnId,
+        /// What the token shall say; `expires_at` is that of the old token.
+        grants: Box<Grants>,
+        /// What the client is told; `token` is empty.
+        moved: Box<proto::RoomMovedResponse>,
+    },
     /// To the media node.
     Media(sfu_api::Command),
+    /// Answer an administrator.
+    Admin {
+        /// Which question.
+        id: AdminId,
+        /// What it came to.
+        result: Box<AdminResult>,
+    },
+    /// Send a message to an agent worker.
+    ToWorker {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        message: Box<proto::ServerMessage>,
+    },
+    /// Mint a token with these grants, put it into the assignment, and send it.
+    AssignJob {
+        /// To whom.
+        worker: WorkerId,
+        /// What; `token` is empty.
+        assignment: Box<proto::JobAssignment>,
+        /// What the token shall say.
+        grants: Box<Grants>,
+    },
+    /// Close an agent worker's connection.
+    CloseWorker {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        reason: CloseReason,
+    },
 }
 
 /// Why the server closes a signal connection.
@@ -207,6 +269,9 @@ pub struct Signaling {
     timers: Timers,
     out: Outbox,
     counters: Counters,
+    revocations: Revocations,
+    agents: Agents,
+    news: Vec<News>,
     is_draining: bool,
 }
 
@@ -221,6 +286,9 @@ impl Signaling {
             timers: Timers::default(),
             out: Outbox::default(),
             counters: Counters::default(),
+            revocations: Revocations::default(),
+            agents: Agents::default(),
+            news: Vec::new(),
             is_draining: false,
         }
     }
@@ -242,7 +310,10 @@ impl Signaling {
                 self.with_room(room, now, unix_now, rng, |room, turn| room.link_lost(participant, turn));
             }
             Input::Media(event) => self.media(event, now, unix_now, rng),
+            Input::Admin { id, request } => self.admin(id, *request, now, unix_now, rng),
+            Input::Worker { worker, input } => self.worker(worker, input, now, unix_now, rng),
         }
+        self.tell_agents(now, unix_now, rng);
     }
 
     /// The next thing to do, in order.
@@ -260,7 +331,11 @@ impl Signaling {
     pub fn handle_timeout(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         while let Some(timer) = self.timers.pop_due(now) {
             let room = match timer {
-                Timer::RoomIdle(room) | Timer::RoomUpdate(room) | Timer::UpdateBeat(room) => Some(room),
+                Timer::RoomIdle(room)
+                | Timer::RoomUpdate(room)
+                | Timer::UpdateBeat(room)
+                | Timer::QualityBeat(room)
+                | Timer::Calls(room) => Some(room),
                 Timer::Silence(id)
                 | Timer::SignalGrace(id)
                 | Timer::MediaGrace(id)
@@ -268,11 +343,20 @@ impl Signaling {
                 | Timer::Join(id)
                 | Timer::Token(id)
                 | Timer::SimulatedSpeech(id) => self.directory.room_of(id),
+                Timer::Job(id) => {
+                    self.job_timer(id, now, unix_now, rng);
+                    None
+                }
+                Timer::Worker(id) => {
+                    self.worker_timer(id, now, unix_now, rng);
+                    None
+                }
             };
             if let Some(room) = room {
                 self.with_room(room, now, unix_now, rng, |room, turn| room.timer_fired(timer, turn));
             }
         }
+        self.tell_agents(now, unix_now, rng);
     }
 
     /// Whether a client may join as things are: for refusing before a WebSocket is opened, and for `/rtc/validate`.
@@ -290,6 +374,12 @@ impl Signaling {
         if self.is_draining {
             return Err(ErrorCode::Unavailable);
         }
+        if self.revocations.is_revoked(grants) {
+            return Err(ErrorCode::TokenRevoked);
+        }
+        if room.is_none() && !grants.room_preset.is_empty() && !self.config.presets.contains_key(&grants.room_preset) {
+            return Err(ErrorCode::BadRequest);
+        }
         match room {
             Some(room) if room.is_full() && earlier.is_none() && !permissions::is_dependent(grants) => Err(ErrorCode::RoomFull),
             None if !self.config.auto_create_rooms && !grants.room_create => Err(ErrorCode::RoomNotFound),
@@ -301,20 +391,6 @@ impl Signaling {
         }
     }
 
-    /// An administrator's request.
-    ///
-    /// # Errors
-    /// Why it can't be done; nothing was changed.
-    pub fn administer(&mut self, request: AdminRequest, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> Result<(), ErrorCode> {
-        let is_deletion = matches!(request, AdminRequest::DeleteRoom { .. });
-        let id = self.rooms.by_name(request.room()).ok_or(ErrorCode::RoomNotFound)?.id;
-        let result = self.with_room(id, now, unix_now, rng, |room, turn| room.administer(request, turn));
-        if is_deletion {
-            self.close_room(id);
-        }
-        result.unwrap_or(Err(ErrorCode::RoomNotFound))
-    }
-
     /// No one may join any more; everybody is asked to join anew, which leads to another server. Rooms close.
     pub fn drain(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         self.is_draining = true;
@@ -322,6 +398,7 @@ impl Signaling {
             self.with_room(id, now, unix_now, rng, |room, turn| room.dismiss(DisconnectReason::ServerShutdown, Action::Reconnect, turn));
             self.close_room(id);
         }
+        self.tell_agents(now, unix_now, rng);
     }
 
     /// All rooms.
@@ -333,8 +410,7 @@ impl Signaling {
     /// Everybody in a room, hidden participants included: for administrators. None if there is no such room.
     #[must_use]
     pub fn participants(&self, room: &str) -> Option<Vec<proto::ParticipantInfo>> {
-        let room = self.rooms.by_name(room)?;
-        Some(room.members.iter().filter_map(|participant| room.participant_info(participant.id, &self.config)).collect())
+        Some(self.rooms.by_name(room)?.everybody(&self.config))
     }
 
     /// Number of the latest change of a room.
@@ -343,10 +419,17 @@ impl Signaling {
         self.rooms.by_name(room).map(Room::sequence)
     }
 
-    /// How many rooms, participants and signal connections there are.
+    /// How many rooms, participants, signal connections, workers and jobs there are.
     #[must_use]
     pub fn census(&self) -> Census {
-        Census { rooms: self.rooms.len(), participants: self.directory.participants(), connections: self.directory.connections() }
+        let (workers, jobs) = self.agents.census();
+        Census {
+            rooms: self.rooms.len(),
+            participants: self.directory.participants(),
+            connections: self.directory.connections(),
+            workers,
+            jobs,
+        }
     }
 
     /// What happened since the start.
@@ -382,7 +465,13 @@ impl Signaling {
                 room.remove(participant, DisconnectReason::DuplicateIdentity, farewell, turn)
             });
         }
-        let room = self.open_room(&grants, now, unix_now, rng);
+        let room = match self.rooms.by_name(&grants.room) {
+            Some(room) => room.id,
+            None => {
+                let asked = self.config.with_preset((*grants.room_config).clone(), &grants.room_preset).unwrap_or_default();
+                self.open_room(&grants.room, &asked, now, unix_now, rng)
+            }
+        };
         let id = self.unused_participant_id(rng);
         self.with_room(room, now, unix_now, rng, |room, turn| room.enter(id, conn, grants, request, turn));
     }
@@ -390,7 +479,7 @@ impl Signaling {
     fn refuse(&mut self, conn: ConnId, code: ErrorCode, request: &JoinParams) {
         self.counters.joins_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, join::refusal(code), Action::Disconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(code));
     }
@@ -398,19 +487,18 @@ impl Signaling {
     fn refuse_resume(&mut self, conn: ConnId, request: &JoinParams) {
         self.counters.resumes_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, DisconnectReason::StateMismatch, Action::Reconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(ErrorCode::ParticipantNotFound));
     }
 
-    fn open_room(&mut self, grants: &Grants, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> RoomId {
-        if let Some(room) = self.rooms.by_name(&grants.room) {
-            return room.id;
-        }
+    /// There must be none of that name.
+    fn open_room(&mut self, name: &str, asked: &RoomConfig, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> RoomId {
         let id = self.rooms.unused_id(rng);
-        let settings = room::RoomSettings::new(&self.config, &grants.room_config);
-        let room = Room::open(id, grants.room.clone(), settings, &mut self.turn(now, unix_now, rng).1);
+        let settings = room::RoomSettings::new(&self.config, asked);
+        let room = Room::open(id, name.to_owned(), settings, &mut self.turn(now, unix_now, rng).1);
         self.rooms.insert(room);
+        self.news.push(News::Opened(id));
         id
     }
 
@@ -432,7 +520,10 @@ impl Signaling {
             | Event::TrackReady { participant, .. }
             | Event::TrackEnded { participant, .. }
             | Event::Subscription { participant, .. }
-            | Event::Data { participant, .. } => self.directory.room_of(*participant),
+            | Event::Data { participant, .. }
+            | Event::StreamState { participant, .. }
+            | Event::ConnectionQuality { participant, .. }
+            | Event::MoveRefused { participant } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
         };
         let is_known = room.is_some_and(|id| self.with_room(id, now, unix_now, rng, |room, turn| room.media_event(event, turn)).is_some());
@@ -459,11 +550,15 @@ impl Signaling {
         Some(result)
     }
 
+    /// Nobody is in it any more.
     fn close_room(&mut self, id: RoomId) {
         self.rooms.remove(id);
+        self.news.push(News::Closed(id));
         self.timers.clear(Timer::RoomIdle(id));
         self.timers.clear(Timer::RoomUpdate(id));
         self.timers.clear(Timer::UpdateBeat(id));
+        self.timers.clear(Timer::QualityBeat(id));
+        self.timers.clear(Timer::Calls(id));
     }
 
     fn turn<'a>(&'a mut self, now: Instant, unix_now: Duration, rng: &'a mut impl Rng) -> (&'a mut Rooms, Turn<'a>) {
@@ -476,6 +571,8 @@ impl Signaling {
             timers: &mut self.timers,
             directory: &mut self.directory,
             counters: &mut self.counters,
+            revocations: &mut self.revocations,
+            news: &mut self.news,
         };
         (&mut self.rooms, turn)
     }
@@ -490,4 +587,8 @@ pub struct Census {
     pub participants: usize,
     /// Signal connections of participants.
     pub connections: usize,
+    /// Agent workers that have registered.
+    pub workers: usize,
+    /// Jobs that are not over.
+    pub jobs: usize,
 }

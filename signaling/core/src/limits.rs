@@ -37,6 +37,25 @@ pub const SUBSCRIPTIONS_PER_PARTICIPANT: usize = 4096;
 pub const PERMISSION_ENTRIES: usize = 1024;
 /// Departures that a room remembers for those who resume. More: who was away longer starts anew.
 pub const DEPARTURES: usize = 4096;
+/// Reliable messages are kept this long for clients that resume: clients know which ones they have for 30 s.
+pub const RELIABLE_LOG_AGE: Duration = Duration::from_secs(25);
+/// Bytes of one sender among these. More: its oldest are forgotten.
+pub const RELIABLE_LOG_BYTES_PER_SENDER: usize = 1024 * 1024;
+/// Messages of one sender among these. More: its oldest are forgotten.
+pub const RELIABLE_LOG_MESSAGES_PER_SENDER: usize = 4096;
+/// Bytes of all senders of a room. More: the oldest of whoever has the most are forgotten.
+pub const RELIABLE_LOG_BYTES_PER_ROOM: usize = 16 * 1024 * 1024;
+/// Keys and contents of all data blobs of a participant together. More: answered `LIMIT_EXCEEDED` (LiveKit:
+/// `limit.max_data_blobs_size`).
+pub const BLOB_BYTES: usize = 64_000;
+/// Encoded key of a data blob. Longer: answered `INVALID_REQUEST`.
+pub const BLOB_KEY_BYTES: usize = 512;
+/// Name of an encoding of a data track that is not a well-known one. Longer: answered `INVALID_REQUEST`.
+pub const DATA_ENCODING_BYTES: usize = 32;
+/// Data tracks that a participant may want. More are not subscribed.
+pub const DATA_SUBSCRIPTIONS: usize = 1024;
+/// Connection qualities are told after this time, if they are still another than before.
+pub const QUALITY_BEAT: Duration = Duration::from_secs(1);
 /// An encoded data packet. Larger: counted and dropped (Chromium's largest data channel message).
 pub const DATA_PACKET_BYTES: usize = 256 * 1024;
 /// Addressees of a data packet. More: counted and dropped.
@@ -71,3 +90,37 @@ pub const ROOM_UPDATE_DELAY: Duration = Duration::from_millis(500);
 pub const SIMULATION_WINDOW: Duration = Duration::from_secs(5);
 /// A simulated speaker speaks at most this long.
 pub const SIMULATED_SPEECH: Duration = Duration::from_secs(60);
+/// Names of rooms in one request for a list. More are not read.
+pub const NAMES_PER_LIST: usize = 1024;
+/// Agents that are called into one room. More: the request is refused.
+pub const DISPATCHES_PER_ROOM: usize = 64;
+/// Tags of a room. More: the request is refused.
+pub const TAGS_PER_ROOM: usize = 64;
+/// Removed participants whose tokens are remembered as revoked. More: the oldest is forgotten.
+pub const REVOCATIONS: usize = 16_384;
+/// Messages of administrators that a room remembers, to send none twice. More: the oldest is forgotten.
+pub const DATA_NONCES: usize = 1024;
+/// Calls of administrators that wait for participants of one room. More: refused.
+pub const OPEN_CALLS: usize = 1024;
+/// Payload of such a call (LiveKit: `DataChannelRpcMaxPayloadBytes`). Larger: refused.
+pub const RPC_PAYLOAD_BYTES: usize = 15_360;
+/// Name of the method of such a call. Longer: refused.
+pub const RPC_METHOD_BYTES: usize = 256;
+/// A participant confirms a call within this time (LiveKit: `DataChannelRpcMaxRoundTripLatency` is 2 s; clients wait 7 s).
+pub const RPC_ROUND_TRIP: Duration = Duration::from_secs(7);
+/// And answers it within this, if the caller says nothing else.
+pub const RPC_DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that a caller may wait.
+pub const RPC_MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections of agent workers. More: closed.
+pub const WORKERS: usize = 4096;
+/// A worker registers within this time (LiveKit: `RegisterTimeout`). Later: its connection is closed.
+pub const REGISTER_TIME: Duration = Duration::from_secs(10);
+/// A worker says within this time whether it takes a job (LiveKit: `AssignJobTimeout`). Later: the next one is asked.
+pub const AVAILABILITY_TIME: Duration = Duration::from_secs(10);
+/// An agent whose dispatch is taken back leaves within this time (LiveKit: the same). Later: it is removed.
+pub const AGENT_LEAVE_TIME: Duration = Duration::from_secs(3);
+/// Jobs of a dispatch, those that are over included. More: the oldest that is over is forgotten, or no new one is started.
+pub const JOBS_PER_DISPATCH: usize = 256;
+/// Jobs that workers asked for to try themselves. More: not started.
+pub const SIMULATED_JOBS: usize = 64;

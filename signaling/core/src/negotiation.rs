@@ -57,6 +57,7 @@ impl Room {
     }
 
     pub(crate) fn transport_changed(&mut self, id: ParticipantId, role: TransportRole, state: TransportState, turn: &mut Turn<'_>) {
+        self.quality_may_change(id, turn);
         match state {
             TransportState::Connected => self.transport_connected(id, role, turn),
             TransportState::Disconnected | TransportState::Failed(FailReason::IceNoPath) => self.transport_lost(id, role, turn),
@@ -106,7 +107,7 @@ impl Room {
         let Some(conn) = participant.session.conn() else { return };
         let protocol = participant.session.protocol();
         if let Some(leave) = session::leave_request(protocol, DisconnectReason::ConnectionTimeout, Action::Resume) {
-            turn.out.send(conn, Message::Leave(leave));
+            turn.out.send(conn, Message::Leave(session::with_regions(leave, turn.config)));
         }
         self.drop_link(id, CloseReason::Resume, turn);
     }

@@ -7,7 +7,10 @@ use livekit_protocol::participant_info::State;
 use sfu_api::{ParticipantId, TransportRole};
 use signaling_api::Grants;
 
-use crate::{JoinParams, budget::Budget, ids, limits, permissions, permissions::TrackGate, session::Session, subscriptions::Subscriptions};
+use crate::{
+    JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, limits, permissions, permissions::TrackGate,
+    session::Session, subscriptions::Subscriptions,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(crate) struct Participant {
     /// Since the Unix epoch.
     pub(crate) joined_at: Duration,
     pub(crate) is_publisher: bool,
+    /// One of its tracks was ready once.
+    pub(crate) has_published: bool,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
     /// Which transport must be connected for it to be active.
@@ -32,6 +37,9 @@ pub(crate) struct Participant {
     pub(crate) gate: TrackGate,
     /// Highest sequence number of its reliable data packets.
     pub(crate) last_data_sequence: u32,
+    pub(crate) entered_at: Instant,
+    pub(crate) data_subscriptions: DataSubscriptions,
+    pub(crate) blobs: Blobs,
     /// What its changes may cost the others.
     pub(crate) update_budget: Budget,
     /// The changes that it may ask for.
@@ -65,6 +73,7 @@ impl Participant {
             version: 0,
             joined_at,
             is_publisher: false,
+            has_published: false,
             auto_subscribe: request.auto_subscribe,
             adaptive_stream: request.adaptive_stream,
             primary: if subscriber_first { TransportRole::Subscriber } else { TransportRole::Publisher },
@@ -72,6 +81,9 @@ impl Participant {
             subscriptions: Subscriptions::default(),
             gate: TrackGate::default(),
             last_data_sequence: 0,
+            entered_at: now,
+            data_subscriptions: DataSubscriptions::default(),
+            blobs: Blobs::default(),
             update_budget: Budget::new(limits::UPDATE_BURST, limits::UPDATES_PER_SECOND, now),
             change_requests: Budget::new(limits::CHANGE_REQUEST_BURST, limits::CHANGE_REQUESTS_PER_SECOND, now),
         }
@@ -104,6 +116,7 @@ impl Participant {
             region: region.to_owned(),
             is_publisher: self.is_publisher,
             kind: permissions::kind_to_proto(self.grants.kind).into(),
+            kind_details: permissions::kind_details_to_proto(&self.grants),
             attributes: self.grants.attributes.clone().into_iter().collect(),
             client_protocol: self.session.client.client_protocol,
             capabilities: self.session.client.capabilities.clone(),

@@ -5,6 +5,7 @@ use livekit_protocol::{request_response, request_response::Reason, signal_respon
 use sfu_api::{Command, MediaKind, ParticipantId, TrackId};
 
 use crate::{
+    agents::News,
     ids, limits, permissions,
     room::Room,
     tracks,
@@ -68,10 +69,10 @@ impl Room {
         Ok(())
     }
 
-    fn unused_track_id(&self, turn: &mut Turn<'_>) -> TrackId {
+    pub(crate) fn unused_track_id(&self, turn: &mut Turn<'_>) -> TrackId {
         loop {
             let id = TrackId(ids::random_id(turn.rng));
-            if !self.tracks.contains(id) {
+            if !self.tracks.contains(id) && !self.data_tracks.contains(id) {
                 return id;
             }
         }
@@ -117,6 +118,9 @@ impl Room {
         let is_changed = track.become_ready(found);
         if let Some(participant) = self.members.get_mut(owner) {
             participant.is_publisher = true;
+            if !std::mem::replace(&mut participant.has_published, true) && !participant.is_dependent() {
+                turn.news.push(News::Published(self.id, owner));
+            }
         }
         if is_new {
             self.announce_track(owner, turn);

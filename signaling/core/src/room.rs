@@ -4,6 +4,7 @@
 //! of several changes of one participant in a row it may be told at once.
 //! What the parts decide is in their own files; `impl Room` blocks beside them connect the parts.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
@@ -11,13 +12,19 @@ use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response:
 use prost::Message as _;
 use rand::Rng;
 use sfu_api::{Command, Event, ParticipantId, RoomId};
-use signaling_api::RoomConfig;
+use signaling_api::{AgentConfig, RoomConfig};
 
 use crate::{
-    CloseReason, SignalingConfig, ids, limits,
+    CloseReason, SignalingConfig,
+    admin::{Calls, Nonces},
+    agents::News,
+    data_tracks::DataTracks,
+    ids, limits,
     members::Members,
     participant::Participant,
+    quality::Qualities,
     reconnect::Departures,
+    reliable::ReliableLog,
     session,
     speakers::SpeakerBoard,
     timers::Timer,
@@ -36,12 +43,20 @@ pub(crate) struct Room {
     pub(crate) tracks: Tracks,
     pub(crate) speakers: SpeakerBoard,
     pub(crate) departures: Departures,
+    pub(crate) data_tracks: DataTracks,
+    pub(crate) reliable_log: ReliableLog,
+    pub(crate) qualities: Qualities,
     updates: Updates,
     sequence: u64,
     is_over: bool,
     created_at: Duration,
     /// Marks frames that the server puts into encrypted tracks.
     sif_trailer: Vec<u8>,
+    /// Since when nobody is in it that keeps it open, and whether somebody was before.
+    idle_since: Instant,
+    was_joined: bool,
+    pub(crate) calls: Calls,
+    pub(crate) nonces: Nonces,
 }
 
 /// What can be set per room.
@@ -52,6 +67,13 @@ pub(crate) struct RoomSettings {
     pub(crate) empty_timeout: Duration,
     pub(crate) departure_timeout: Duration,
     pub(crate) metadata: String,
+    /// Tracks of one participant share a media stream.
+    pub(crate) sync_streams: bool,
+    /// As asked for; 0 where nothing was.
+    pub(crate) playout_delay_ms: (u32, u32),
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Those that are to be called when it opens.
+    pub(crate) agents: Vec<AgentConfig>,
 }
 
 /// How a participant that is removed is told.
@@ -66,17 +88,40 @@ pub(crate) enum Farewell {
 impl RoomSettings {
     /// What the room's opener asked for, the server's defaults for the rest, the server's limit above all.
     pub(crate) fn new(config: &SignalingConfig, asked: &RoomConfig) -> Self {
-        let or_default = |asked: u32, default: Duration| if asked == 0 { default } else { Duration::from_secs(asked.into()) };
-        let max_participants = match (asked.max_participants, config.max_participants) {
-            (0, limit) => limit,
-            (asked, 0) => asked,
-            (asked, limit) => asked.min(limit),
+        let mut settings = Self {
+            max_participants: config.max_participants,
+            empty_timeout: config.empty_timeout,
+            departure_timeout: config.departure_timeout,
+            metadata: String::new(),
+            sync_streams: config.sync_streams,
+            playout_delay_ms: (0, 0),
+            tags: BTreeMap::new(),
+            agents: asked.agents.clone(),
         };
-        Self {
-            max_participants,
-            empty_timeout: or_default(asked.empty_timeout, config.empty_timeout),
-            departure_timeout: or_default(asked.departure_timeout, config.departure_timeout),
-            metadata: asked.metadata.clone(),
+        settings.update(config, asked);
+        settings
+    }
+
+    /// Takes over what was asked for; what was not stays.
+    fn update(&mut self, config: &SignalingConfig, asked: &RoomConfig) {
+        if asked.max_participants > 0 {
+            let limit = if config.max_participants > 0 { config.max_participants } else { u32::MAX };
+            self.max_participants = asked.max_participants.min(limit);
+        }
+        for (asked, own) in [(asked.empty_timeout, &mut self.empty_timeout), (asked.departure_timeout, &mut self.departure_timeout)] {
+            if asked > 0 {
+                *own = Duration::from_secs(asked.into());
+            }
+        }
+        if !asked.metadata.is_empty() {
+            self.metadata.clone_from(&asked.metadata);
+        }
+        self.sync_streams |= asked.sync_streams;
+        if asked.min_playout_delay > 0 || asked.max_playout_delay > 0 {
+            self.playout_delay_ms = (asked.min_playout_delay, asked.max_playout_delay);
+        }
+        if !asked.tags.is_empty() {
+            self.tags.clone_from(&asked.tags);
         }
     }
 }
@@ -93,12 +138,38 @@ impl Room {
             tracks: Tracks::default(),
             speakers: SpeakerBoard::default(),
             departures: Departures::default(),
+            data_tracks: DataTracks::default(),
+            reliable_log: ReliableLog::default(),
+            qualities: Qualities::default(),
             updates: Updates::default(),
             sequence: 0,
             is_over: false,
             created_at: turn.unix_now,
             sif_trailer: random_trailer(turn.rng),
+            idle_since: turn.now,
+            was_joined: false,
+            calls: Calls::default(),
+            nonces: Nonces::default(),
         }
+    }
+
+    /// Takes over settings that are asked for while the room is open, and tells everybody.
+    pub(crate) fn reconfigure(&mut self, asked: &RoomConfig, turn: &mut Turn<'_>) {
+        let before = self.settings.clone();
+        self.settings.update(turn.config, asked);
+        if self.settings == before {
+            return;
+        }
+        if turn.timers.is_set(Timer::RoomIdle(self.id)) {
+            turn.timers.set(Timer::RoomIdle(self.id), self.idle_since + self.idle_timeout());
+        }
+        self.changed(turn);
+        self.tell_room(turn);
+    }
+
+    /// How long it stays with nobody in it.
+    fn idle_timeout(&self) -> Duration {
+        if self.was_joined { self.settings.departure_timeout } else { self.settings.empty_timeout }
     }
 
     pub(crate) fn info(&self, turn: &Turn<'_>) -> proto::Room {
@@ -146,7 +217,7 @@ impl Room {
 
     /// What others see of a participant.
     pub(crate) fn participant_info(&self, id: ParticipantId, config: &SignalingConfig) -> Option<proto::ParticipantInfo> {
-        Some(self.members.get(id)?.info(&config.region, self.tracks.infos_of(id)))
+        Some(self.describe_member(self.members.get(id)?, config))
     }
 
     /// The participants that `viewer` may know of, itself not among them.
@@ -154,8 +225,13 @@ impl Room {
         self.members
             .iter()
             .filter(|participant| participant.id != viewer && !participant.is_hidden())
-            .map(|participant| participant.info(&config.region, self.tracks.infos_of(participant.id)))
+            .map(|participant| self.describe_member(participant, config))
             .collect()
+    }
+
+    fn describe_member(&self, participant: &Participant, config: &SignalingConfig) -> proto::ParticipantInfo {
+        let data_tracks = self.data_tracks.infos_of(participant.id);
+        proto::ParticipantInfo { data_tracks, ..participant.info(&config.region, self.tracks.infos_of(participant.id)) }
     }
 
     /// A participant changed in a way that others see and must know before what follows: its next version goes out.
@@ -235,6 +311,7 @@ impl Room {
     /// A participant came: the room is in use.
     pub(crate) fn note_arrival(&mut self, turn: &mut Turn<'_>) {
         if self.occupancy() > 0 {
+            self.was_joined = true;
             turn.timers.clear(Timer::RoomIdle(self.id));
         }
     }
@@ -247,15 +324,13 @@ impl Room {
                 other.subscriptions.forget(track.id);
             }
         }
-        self.speakers.remove(id);
-        self.updates.forget(id);
         if let Some(conn) = gone.session.detach() {
             let leave = match farewell {
                 Farewell::Leave(action) => session::leave_request(gone.session.protocol(), reason, action),
                 Farewell::Cut => None,
             };
             if let Some(leave) = leave {
-                turn.out.send(conn, Message::Leave(leave));
+                turn.out.send(conn, Message::Leave(session::with_regions(leave, turn.config)));
             }
             turn.out.close(conn, if farewell == Farewell::Cut { CloseReason::Resume } else { CloseReason::Left });
             turn.directory.unseat(conn);
@@ -265,15 +340,29 @@ impl Room {
         turn.directory.forget(id);
         turn.counters.departures += 1;
 
+        if reason != DisconnectReason::DuplicateIdentity && gone.is_dependent() {
+            turn.news.push(News::Left(self.id, gone.grants.identity.clone(), reason));
+        }
         gone.version += 1;
+        self.forget_participant(id, turn);
         self.changed(turn);
         if !gone.is_hidden() {
             self.tell_departure(id, gone.farewell(reason, &turn.config.region), turn);
         }
-        if self.occupancy() == 0 {
-            turn.timers.set_if_unset(Timer::RoomIdle(self.id), turn.now + self.settings.departure_timeout);
-        }
         tracing::info!(participant = gone.sid, ?reason, "participant left");
+    }
+
+    /// What the room remembers of somebody who is not in it any more.
+    pub(crate) fn forget_participant(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        self.forget_data_tracks_of(id, turn);
+        self.speakers.remove(id);
+        self.qualities.forget(id);
+        self.updates.forget(id);
+        self.end_calls_to(id, turn);
+        if self.occupancy() == 0 && !turn.timers.is_set(Timer::RoomIdle(self.id)) {
+            self.idle_since = turn.now;
+            turn.timers.set(Timer::RoomIdle(self.id), turn.now + self.idle_timeout());
+        }
     }
 
     /// Others stop seeing a participant: because it left, or because it is hidden from here on.
@@ -311,6 +400,9 @@ impl Room {
             Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
             Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
+            Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
+            Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),
+            Event::MoveRefused { participant } => self.move_refused(participant, turn),
         }
     }
 
@@ -330,13 +422,19 @@ impl Room {
             Timer::RoomIdle(_) => self.close_if_idle(turn),
             Timer::RoomUpdate(_) => {
                 self.departures.prune(turn.now, turn.config);
+                self.reliable_log.prune_all(turn.now);
                 self.tell_room(turn);
             }
             Timer::UpdateBeat(_) => self.tell_waiting_updates(turn),
+            Timer::QualityBeat(_) => self.tell_qualities(turn),
+            Timer::Calls(_) => self.end_late_calls(turn),
+            // Not of a room.
+            Timer::Job(_) | Timer::Worker(_) => {}
         }
     }
 
     fn check_silence(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        self.reliable_log.prune_all(turn.now);
         let Some(participant) = self.members.get(id) else { return };
         let due = participant.session.last_heard() + turn.config.silence_timeout();
         if due > turn.now {

@@ -28,6 +28,10 @@ impl Rooms {
         }
     }
 
+    pub(crate) fn get(&self, id: RoomId) -> Option<&Room> {
+        self.by_id.get(&id)
+    }
+
     pub(crate) fn get_mut(&mut self, id: RoomId) -> Option<&mut Room> {
         self.by_id.get_mut(&id)
     }

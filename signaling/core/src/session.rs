@@ -9,7 +9,7 @@ use livekit_protocol as proto;
 use livekit_protocol::leave_request::Action;
 use sfu_api::TransportRole;
 
-use crate::{ConnId, budget::Budget, limits};
+use crate::{ConnId, SignalingConfig, budget::Budget, limits};
 
 /// See the module.
 #[derive(Debug)]
@@ -177,6 +177,13 @@ pub(crate) fn leave_request(protocol: i32, reason: proto::DisconnectReason, acti
         reason: reason.into(),
         ..Default::default()
     })
+}
+
+/// Tells a client that shall come back where that is possible.
+pub(crate) fn with_regions(leave: proto::LeaveRequest, config: &SignalingConfig) -> proto::LeaveRequest {
+    let is_return = leave.action() != Action::Disconnect;
+    let regions = (is_return && !config.regions.is_empty()).then(|| proto::RegionSettings { regions: config.region_infos() });
+    proto::LeaveRequest { regions, ..leave }
 }
 
 /// `LeaveRequest.action` is read by clients of protocol 13 and above.

@@ -9,6 +9,8 @@ use std::{
 
 use sfu_api::{ParticipantId, RoomId};
 
+use crate::agents::{JobId, WorkerId};
+
 /// What a deadline is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Timer {
@@ -32,6 +34,14 @@ pub(crate) enum Timer {
     RoomUpdate(RoomId),
     /// Participants of the room that changed are told of again.
     UpdateBeat(RoomId),
+    /// Connection qualities that changed are told.
+    QualityBeat(RoomId),
+    /// Administrators' calls to participants of the room that are late.
+    Calls(RoomId),
+    /// A worker must have answered, or an agent must have left.
+    Job(JobId),
+    /// A worker must have registered.
+    Worker(WorkerId),
 }
 
 /// See the module.

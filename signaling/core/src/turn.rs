@@ -9,7 +9,7 @@ use livekit_protocol::{SignalResponse, signal_response::Message};
 use rand::Rng;
 use sfu_api::{Command, ParticipantId, RoomId};
 
-use crate::{CloseReason, ConnId, Counters, Output, SignalingConfig, timers::Timers};
+use crate::{CloseReason, ConnId, Counters, Output, SignalingConfig, agents::News, revocations::Revocations, timers::Timers};
 
 /// Lent to whoever handles an input.
 pub(crate) struct Turn<'a> {
@@ -22,6 +22,9 @@ pub(crate) struct Turn<'a> {
     pub(crate) timers: &'a mut Timers,
     pub(crate) directory: &'a mut Directory,
     pub(crate) counters: &'a mut Counters,
+    pub(crate) revocations: &'a mut Revocations,
+    /// What agents are told after this turn.
+    pub(crate) news: &'a mut Vec<News>,
 }
 
 impl Turn<'_> {

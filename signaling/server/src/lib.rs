@@ -3,9 +3,12 @@
 //! In: a [`ServerConfig`] and a [`MediaLink`]. Out: a running [`Server`]. It names no media engine: commands and events
 //! are the plain values of `sfu-api`, so the node may be in this process or on another machine.
 
+mod agents;
 pub mod auth;
 mod codec;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod http;
 mod media;
@@ -13,6 +16,7 @@ mod metrics;
 mod net;
 mod proxy;
 mod query;
+mod twirp;
 mod ws;
 
 use std::future::Future;
@@ -33,7 +37,7 @@ use tracing::{error, info};
 pub use config::{ApiKeys, DemoConfig, Rate, ServerConfig, ServerLimits};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
-pub use signaling_core::SignalingConfig;
+pub use signaling_core::{Region, SignalingConfig};
 
 use gate::Gate;
 use http::App;

@@ -15,14 +15,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, close_code};
-use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
+use livekit_protocol::{JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response};
 use rand::rngs::StdRng;
 use signaling_api::{ErrorCode, Grants};
-use signaling_core::{CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling};
+use signaling_core::{
+    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling, WorkerId, WorkerInput,
+};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, error, info};
 
+use crate::agents::ToWorker;
 use crate::auth;
 use crate::codec::Response;
 use crate::config::ApiKeys;
@@ -35,6 +38,12 @@ use crate::unix_now;
 pub(crate) enum ToLoop {
     /// Would a join work as things are?
     Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<(), ErrorCode>> },
+    /// An administrator asks something that its token allows.
+    Admin { request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
+    /// An agent worker is there; its token is verified.
+    WorkerConnect { worker: WorkerId, api_key: String, outbox: mpsc::Sender<ToWorker> },
+    /// It sent a message, or is gone.
+    Worker { worker: WorkerId, input: WorkerInput },
     /// A client is there; its token is verified.
     Connect(Box<Newcomer>),
     /// It sent a message.
@@ -176,6 +185,16 @@ pub(crate) struct SignalingLoop {
     metrics: Metrics,
     reported: Counters,
     heartbeat: Heartbeat,
+    /// Who waits for which answer. The rooms answer each within a bounded time.
+    questions: HashMap<AdminId, oneshot::Sender<Box<AdminResult>>>,
+    asked: u64,
+    workers: HashMap<WorkerId, Workplace>,
+}
+
+/// An agent worker's connection.
+struct Workplace {
+    api_key: String,
+    outbox: mpsc::Sender<ToWorker>,
 }
 
 struct Connection {
@@ -192,7 +211,19 @@ enum Attempt {
 
 impl SignalingLoop {
     pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, metrics: Metrics, heartbeat: Heartbeat) -> Self {
-        Self { signaling, connections: HashMap::new(), media, keys, rng, metrics, reported: Counters::default(), heartbeat }
+        Self {
+            signaling,
+            connections: HashMap::new(),
+            media,
+            keys,
+            rng,
+            metrics,
+            reported: Counters::default(),
+            heartbeat,
+            questions: HashMap::new(),
+            asked: 0,
+            workers: HashMap::new(),
+        }
     }
 
     /// Runs until `is_stopping` turns true and every connection has ended, or the grace period is over.
@@ -239,6 +270,22 @@ impl SignalingLoop {
             ToLoop::Check { grants, request, reply } => {
                 // who asked may be gone by now
                 let _ = reply.send(self.signaling.check_join(&grants, &request));
+            }
+            ToLoop::Admin { request, reply } => {
+                self.asked += 1;
+                let id = AdminId(self.asked);
+                self.questions.insert(id, reply);
+                self.input(Input::Admin { id, request });
+            }
+            ToLoop::WorkerConnect { worker, api_key, outbox } => {
+                self.workers.insert(worker, Workplace { api_key, outbox });
+                self.input(Input::Worker { worker, input: WorkerInput::Connect });
+            }
+            ToLoop::Worker { worker, input } => {
+                if input == WorkerInput::Closed {
+                    self.workers.remove(&worker);
+                }
+                self.input(Input::Worker { worker, input });
             }
             ToLoop::Connect(newcomer) => {
                 let Newcomer { conn, grants, request, remote_ip, outbox } = *newcomer;
@@ -290,7 +337,22 @@ impl SignalingLoop {
                     }
                 }
                 Output::RefreshToken { conn, grants } => self.refresh_token(conn, &grants),
+                Output::RoomMoved { conn, grants, moved } => self.tell_move(conn, &grants, *moved),
                 Output::Media(command) => self.media.command(command),
+                Output::ToWorker { worker, message } => self.tell_worker(worker, message),
+                Output::AssignJob { worker, assignment, grants } => self.assign(worker, *assignment, &grants),
+                Output::CloseWorker { worker, reason } => {
+                    if let Some(workplace) = self.workers.remove(&worker) {
+                        // a full queue is dropped with its sender, and the connection ends by that
+                        let _ = workplace.outbox.try_send(ToWorker::Close(reason));
+                    }
+                }
+                Output::Admin { id, result } => {
+                    if let Some(reply) = self.questions.remove(&id) {
+                        // who asked may be gone by now
+                        let _ = reply.send(result);
+                    }
+                }
             }
         }
     }
@@ -314,6 +376,36 @@ impl SignalingLoop {
                 self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
             }
             Err(error) => error!(%error, "a token was not refreshed"),
+        }
+    }
+
+    fn tell_move(&mut self, conn: ConnId, grants: &Grants, moved: RoomMovedResponse) {
+        match auth::refresh(&self.keys, grants, unix_now()) {
+            Ok(token) => {
+                let message = Some(signal_response::Message::RoomMoved(RoomMovedResponse { token, ..moved }));
+                self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
+            }
+            Err(error) => error!(%error, "a token was not minted"),
+        }
+    }
+
+    /// A worker that does not read is closed: its jobs are asked of others.
+    fn tell_worker(&mut self, worker: WorkerId, message: Box<ServerMessage>) {
+        let Some(workplace) = self.workers.get(&worker) else { return };
+        if workplace.outbox.try_send(ToWorker::Message(message)).is_err() && self.workers.remove(&worker).is_some() {
+            self.input(Input::Worker { worker, input: WorkerInput::Closed });
+        }
+    }
+
+    fn assign(&mut self, worker: WorkerId, assignment: JobAssignment, grants: &Grants) {
+        let Some(workplace) = self.workers.get(&worker) else { return };
+        let Some(secret) = self.keys.secret(&workplace.api_key) else { return };
+        match auth::mint_grants(&workplace.api_key, secret, grants, unix_now()) {
+            Ok(token) => {
+                let message = Some(server_message::Message::Assignment(JobAssignment { token, ..assignment }));
+                self.tell_worker(worker, Box::new(ServerMessage { message }));
+            }
+            Err(error) => error!(%error, "a token was not minted"),
         }
     }
 

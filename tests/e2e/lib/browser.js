@@ -3,7 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { createServer } from 'node:http';
 import { chromium } from 'playwright-core';
-import { buildPage, PAGE_DIR } from './build.js';
+import { buildPage, PAGE_DIR, SCRIPTS } from './build.js';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = [
@@ -46,13 +46,16 @@ export async function launchBrowser({ video, audio } = {}) {
   };
 }
 
-/** Serves the bare page on a free port. */
-export async function servePage() {
-  await buildPage();
+/**
+ * Serves the bare page on a free port.
+ * @param {'lab' | 'full'} page
+ */
+export async function servePage(page = 'lab') {
+  await buildPage(page);
   const server = createServer((request, response) => {
-    const isScript = request.url === '/lab.js';
-    response.setHeader('content-type', isScript ? 'text/javascript' : 'text/html');
-    createReadStream(`${PAGE_DIR}${isScript ? 'lab.js' : 'index.html'}`).pipe(response);
+    const script = SCRIPTS.find((name) => request.url === `/${name}`);
+    response.setHeader('content-type', script ? 'text/javascript' : 'text/html');
+    createReadStream(`${PAGE_DIR}${script ?? (page === 'lab' ? 'index.html' : `${page}.html`)}`).pipe(response);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(undefined)));
   const address = server.address();

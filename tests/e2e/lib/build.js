@@ -7,18 +7,20 @@ import { build } from 'esbuild';
 const HERE = new URL('../', import.meta.url);
 export const PAGE_DIR = fileURLToPath(new URL('out/page/', HERE));
 
-/** Builds the page; fast enough (about a second) to be done by every test file that needs it. */
-export async function buildPage() {
+/** What the page loads: its own script, with everything that the SDK offers, and the worker of end-to-end encryption. */
+export const SCRIPTS = ['lab.js', 'full.js', 'e2ee-worker.js'];
+
+/**
+ * Builds the page; fast enough (about a second) to be done by every test file that needs it.
+ * @param {'lab' | 'full'} page the name of its script in page/
+ */
+export async function buildPage(page = 'lab') {
   await mkdir(PAGE_DIR, { recursive: true });
-  await build({
-    entryPoints: [fileURLToPath(new URL('page/lab.ts', HERE))],
-    outfile: `${PAGE_DIR}lab.js`,
-    bundle: true,
-    format: 'iife',
-    target: 'chrome120',
-    logLevel: 'warning',
-  });
-  await writeFile(`${PAGE_DIR}index.html`, '<!doctype html><meta charset="utf-8"><title>lab</title><body><script src="/lab.js"></script>');
+  /** @type {{ in: string, out: string }[]} */
+  const entryPoints = [{ in: fileURLToPath(new URL(`page/${page}.ts`, HERE)), out: page }];
+  if (page === 'full') entryPoints.push({ in: 'livekit-client/e2ee-worker', out: 'e2ee-worker' });
+  await build({ entryPoints, outdir: PAGE_DIR, absWorkingDir: fileURLToPath(HERE), bundle: true, format: 'iife', target: 'es2022', logLevel: 'warning' });
+  await writeFile(`${PAGE_DIR}${page === 'lab' ? 'index' : page}.html`, `<!doctype html><meta charset="utf-8"><title>lab</title><body><script src="/${page}.js"></script>`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildPage();

@@ -2,6 +2,7 @@
 
 import { connections, sendWrongFingerprints, setOffline, sockets } from './wire.ts';
 import { ConnectionError, ConnectionErrorReason, Room, RoomEvent, Track, VideoQuality, type Participant, type RemoteTrack, type RoomOptions, type TrackPublishOptions } from 'livekit-client';
+import { Features } from './features.ts';
 import { PictureReader, ToneReader, type PictureReport } from './reader.ts';
 import { PictureSource, toneTrack } from './source.ts';
 import { inboundReport, outboundReport, type InboundReport, type OutboundLayer } from './stats.ts';
@@ -49,7 +50,7 @@ const AS_SHOWN = [
   RoomEvent.TrackMuted, RoomEvent.TrackUnmuted, RoomEvent.TrackUnpublished, RoomEvent.ConnectionStateChanged, RoomEvent.TrackSubscriptionFailed,
 ] as const;
 
-class Lab {
+export class Lab {
   #room = new Room();
   #joinedAt = 0;
   readonly #audio = new AudioContext({ sampleRate: 48_000 });
@@ -66,6 +67,7 @@ class Lab {
     this.#listen(this.#room);
     this.#joinedAt = performance.now();
     try {
+      await this.prepare(this.#room);
       await this.#room.connect(url, token, { autoSubscribe, peerConnectionTimeout, maxRetries: 0 });
     } catch (error) {
       // `reasonName` names the class of the wrapper, `reason` the cause.
@@ -140,6 +142,11 @@ class Lab {
 
   async sent(source: Source): Promise<OutboundLayer[]> {
     return outboundReport(await this.#localTrack(source).getRTCStatsReport());
+  }
+
+  /** For what other parts of the page do in the room. */
+  room(): Room {
+    return this.#room;
   }
 
   // ---- what this participant sees ---------------------------------------------------------------------------------
@@ -243,6 +250,13 @@ class Lab {
 
   // ---- parts ------------------------------------------------------------------------------------------------------
 
+  /** The room of the last `join`; for classes that add to this one, as is `prepare`, which runs before it connects. */
+  protected get room(): Room {
+    return this.#room;
+  }
+
+  protected async prepare(_room: Room): Promise<void> {}
+
   async #publishPicture(source: Source, id: number, width: number, height: number, fps: number, options: TrackPublishOptions): Promise<string> {
     const picture = new PictureSource(id, width, height, fps);
     await picture.ready();
@@ -305,3 +319,4 @@ declare global {
 }
 
 window.lab = new Lab();
+window.features = new Features(() => window.lab.room());

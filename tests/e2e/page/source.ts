@@ -5,7 +5,7 @@ import { paint } from '../lib/picture.js';
 /** A video track whose frames carry `id` and an increasing number. */
 export class PictureSource {
   readonly track: MediaStreamTrack;
-  readonly #writer: WritableStreamDefaultWriter<VideoFrame>;
+  readonly #show: (i420: Uint8Array) => void;
   readonly #clock: Worker;
   readonly #i420: Uint8Array;
   #number = 0;
@@ -16,9 +16,9 @@ export class PictureSource {
     readonly height: number,
     fps: number,
   ) {
-    const generator = new MediaStreamTrackGenerator({ kind: 'video' });
-    this.track = generator;
-    this.#writer = generator.writable.getWriter();
+    const { track, show } = 'MediaStreamTrackGenerator' in globalThis ? generated(width, height) : drawn(width, height);
+    this.track = track;
+    this.#show = show;
     this.#i420 = new Uint8Array((width * height * 3) / 2);
     // A worker's timer keeps its rate where the page's own is throttled.
     this.#clock = new Worker(URL.createObjectURL(new Blob([`setInterval(() => postMessage(0), ${1000 / fps})`])));
@@ -43,9 +43,45 @@ export class PictureSource {
     const { width, height } = this;
     paint(this.#i420, width, height, this.id, this.#number % 0x10000);
     this.#number += 1;
-    const frame = new VideoFrame(this.#i420, { format: 'I420', codedWidth: width, codedHeight: height, timestamp: performance.now() * 1000 });
-    this.#writer.write(frame).catch(() => frame.close());
+    this.#show(this.#i420);
   }
+}
+
+interface Screen {
+  track: MediaStreamTrack;
+  show(i420: Uint8Array): void;
+}
+
+/** Chromium takes frames as they are. */
+function generated(width: number, height: number): Screen {
+  const track = new MediaStreamTrackGenerator({ kind: 'video' });
+  const writer = track.writable.getWriter();
+  return {
+    track,
+    show(i420) {
+      const frame = new VideoFrame(i420 as Uint8Array<ArrayBuffer>, { format: 'I420', codedWidth: width, codedHeight: height, timestamp: performance.now() * 1000 });
+      writer.write(frame).catch(() => frame.close());
+    },
+  };
+}
+
+/** Elsewhere a canvas shows the grey part of them. */
+function drawn(width: number, height: number): Screen {
+  const canvas = document.createElement('canvas');
+  Object.assign(canvas, { width, height });
+  const draw = canvas.getContext('2d');
+  const [track] = canvas.captureStream().getVideoTracks();
+  if (!draw || !track) throw new Error('no canvas to capture');
+  const image = draw.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const opaque = 0xff000000;
+  return {
+    track,
+    show(i420) {
+      for (let at = 0; at < pixels.length; at += 1) pixels[at] = opaque | ((i420[at] ?? 0) * 0x010101);
+      draw.putImageData(image, 0, 0);
+    },
+  };
 }
 
 /** An audio track with one sine tone. */

@@ -247,7 +247,9 @@ impl<'a> Attributes<'a> {
 
     fn bundle(self) -> Vec<String> {
         let groups = self.values("group").map(str::split_ascii_whitespace);
-        let mut bundles = groups.filter_map(|mut words| (words.next() == Some("BUNDLE")).then(|| words.map(str::to_owned).collect()));
+        let mut bundles = groups.filter_map(|mut words| {
+            (words.next() == Some("BUNDLE")).then(|| words.take(limits::MAX_MEDIA_LINES).map(str::to_owned).collect())
+        });
         bundles.next().unwrap_or_default()
     }
 
@@ -289,6 +291,7 @@ fn section_kind(media: &str, protocol: &str, formats: &[String]) -> SectionKind 
 }
 
 fn codecs(formats: &[String], attributes: Attributes<'_>) -> Vec<OfferedCodec> {
+    let lines = CodecLines::read(attributes);
     let mut codecs: Vec<OfferedCodec> = Vec::new();
     let mut seen = 0_u128;
     for payload_type in formats.iter().filter_map(|f| f.parse::<u8>().ok()) {
@@ -298,20 +301,64 @@ fn codecs(formats: &[String], attributes: Attributes<'_>) -> Vec<OfferedCodec> {
             continue;
         }
         seen |= 1 << payload_type;
-        let rtpmap = attributes.values("rtpmap").find_map(|v| of_payload_type(v, payload_type));
+        let (rtpmap, fmtp) = lines.of(payload_type);
         let Some((name, clock_rate_hz, channels)) = rtpmap.and_then(parse_encoding) else { continue };
-        let fmtp = attributes.values("fmtp").find_map(|v| of_payload_type(v, payload_type)).unwrap_or_default().to_owned();
-        let feedback = attributes.values("rtcp-fb").filter_map(|v| v.strip_prefix("* ").or_else(|| of_payload_type(v, payload_type)));
-        let feedback = feedback.map(str::to_owned).collect();
+        let fmtp = fmtp.unwrap_or_default().to_owned();
+        let feedback = lines.feedback(payload_type).map(str::to_owned).collect();
         codecs.push(OfferedCodec { payload_type, name: name.to_owned(), clock_rate_hz, channels, fmtp, feedback });
     }
     codecs
 }
 
-/// The rest of `<payload type> <rest>` if the payload type is that one.
-fn of_payload_type(value: &str, payload_type: u8) -> Option<&str> {
+/// What an m-line says of its payload types, read once: looking for each of them in all lines would cost the product of both,
+/// and one line for all (`a=rtcp-fb:*`) is kept once.
+struct CodecLines<'a> {
+    /// `a=rtpmap` and `a=fmtp` by payload type; the first of each counts.
+    by_type: Vec<(Option<&'a str>, Option<&'a str>)>,
+    /// `a=rtcp-fb`; no payload type means all of them.
+    feedback: Vec<(Option<u8>, &'a str)>,
+}
+
+/// Lines of `a=rtcp-fb` that are read of an m-line; Chromium writes about a hundred.
+const MAX_FEEDBACK_LINES: usize = 512;
+/// Of these for one payload type; there are fewer kinds that mean something.
+const MAX_FEEDBACK: usize = 16;
+
+impl<'a> CodecLines<'a> {
+    fn read(attributes: Attributes<'a>) -> Self {
+        let mut by_type = vec![(None, None); 128];
+        for (payload_type, rest) in attributes.values("rtpmap").filter_map(split_payload_type) {
+            if let Some((rtpmap @ None, _)) = by_type.get_mut(usize::from(payload_type)) {
+                *rtpmap = Some(rest);
+            }
+        }
+        for (payload_type, rest) in attributes.values("fmtp").filter_map(split_payload_type) {
+            if let Some((_, fmtp @ None)) = by_type.get_mut(usize::from(payload_type)) {
+                *fmtp = Some(rest);
+            }
+        }
+        let feedback = attributes.values("rtcp-fb").take(MAX_FEEDBACK_LINES).filter_map(|line| match line.strip_prefix("* ") {
+            Some(rest) => Some((None, rest)),
+            None => split_payload_type(line).map(|(payload_type, rest)| (Some(payload_type), rest)),
+        });
+        Self { by_type, feedback: feedback.collect() }
+    }
+
+    /// Values of `a=rtpmap` and `a=fmtp`.
+    fn of(&self, payload_type: u8) -> (Option<&'a str>, Option<&'a str>) {
+        self.by_type.get(usize::from(payload_type)).copied().unwrap_or_default()
+    }
+
+    fn feedback(&self, payload_type: u8) -> impl Iterator<Item = &'a str> {
+        let is_meant = move |(of, _): &&(Option<u8>, &'a str)| of.is_none_or(|of| of == payload_type);
+        self.feedback.iter().filter(is_meant).map(|&(_, value)| value).take(MAX_FEEDBACK)
+    }
+}
+
+/// `<payload type> <rest>`.
+fn split_payload_type(value: &str) -> Option<(u8, &str)> {
     let (number, rest) = value.split_once(' ')?;
-    (number.parse() == Ok(payload_type)).then(|| rest.trim())
+    Some((number.parse().ok()?, rest.trim()))
 }
 
 /// `opus/48000/2`.
@@ -385,6 +432,24 @@ mod tests {
         let section = one_line("a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:* nack\r\na=rtcp-fb:111 transport-cc\r\na=rtcp-fb:96 ccm fir\r\n");
         assert_eq!(section.codecs.len(), 1);
         assert_eq!(section.codecs[0].feedback, ["nack", "transport-cc"]);
+    }
+
+    #[test]
+    fn one_line_for_every_payload_type_is_not_multiplied_without_bound() {
+        let types: Vec<String> = (96..128).map(|payload_type| payload_type.to_string()).collect();
+        let maps: String = types.iter().map(|payload_type| format!("a=rtpmap:{payload_type} VP8/90000\r\n")).collect();
+        let head = format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF {}\r\n", types.join(" "));
+        let sdp = format!("{head}{maps}{}", "a=rtcp-fb:* nack\r\n".repeat(20_000));
+        let codecs = Description::parse(&sdp).unwrap().sections.remove(0).codecs;
+        assert_eq!(codecs.len(), 32);
+        assert!(codecs.iter().all(|codec| codec.feedback.len() == MAX_FEEDBACK));
+    }
+
+    #[test]
+    fn the_first_line_for_a_payload_type_counts() {
+        let section =
+            one_line("a=rtpmap:111 opus/48000/2\r\na=rtpmap:111 VP8/90000\r\na=fmtp:111 a=1\r\na=fmtp:111 a=2\r\na=rtpmap:300 x/1\r\n");
+        assert_eq!((section.codecs[0].name.as_str(), section.codecs[0].fmtp.as_str()), ("opus", "a=1"));
     }
 
     #[test]

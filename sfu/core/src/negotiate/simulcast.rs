@@ -71,7 +71,7 @@ fn send_list(value: &str) -> Vec<Rid> {
     let mut words = value.split_ascii_whitespace();
     while let (Some(direction), Some(list)) = (words.next(), words.next()) {
         if direction == "send" {
-            let first_alternatives = list.split(';').filter_map(|stream| stream.split(',').next());
+            let first_alternatives = list.split(';').take(MAX_LINES).filter_map(|stream| stream.split(',').next());
             return first_alternatives.filter_map(|id| Rid::from(id.trim_start_matches('~')).ok()).collect();
         }
     }

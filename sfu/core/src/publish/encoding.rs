@@ -13,6 +13,7 @@ use crate::publish::nack::NackGenerator;
 use crate::publish::numbering::Numbering;
 use crate::publish::reception::Reception;
 use crate::publish::ring::{Meta, Ring, RingSize};
+use crate::quality::traffic::UplinkMeter;
 use crate::rtp::ntp::NtpTime;
 use crate::rtp::payload::Layering;
 use crate::rtp::payload::dependency_descriptor::{MAX_LEN, MAX_SPATIAL_LAYERS, has_structure};
@@ -98,9 +99,13 @@ pub struct Encoding {
     pub fresh: Vec<u64>,
     /// Packets that wait for the structure of their dependency descriptor.
     held: ArrayVec<u64, MAX_HELD>,
+    /// For the judgement of the connection.
+    pub meter: UplinkMeter,
     highest: Option<u64>,
     newest_keyframe: Option<KeyframeStart>,
     last_packet_at: Option<Instant>,
+    /// Packets of the running stream that are or were in the ring.
+    stored: u64,
     second: Second,
     /// Size that the ring began with.
     least: RingSize,
@@ -137,9 +142,11 @@ impl Encoding {
             live: Vec::new(),
             fresh: Vec::new(),
             held: ArrayVec::new(),
+            meter: UplinkMeter::default(),
             highest: None,
             newest_keyframe: None,
             last_packet_at: None,
+            stored: 0,
             second: Second::default(),
             least: size,
             quiet_seconds: 0,
@@ -168,6 +175,7 @@ impl Encoding {
         self.ring.insert(meta, block, payload)?;
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
+        self.stored += 1;
         self.last_packet_at = Some(now);
         self.highest = Some(self.highest.map_or(meta.sequence, |highest| highest.max(meta.sequence)));
         if meta.payload.starts_keyframe {
@@ -220,6 +228,7 @@ impl Encoding {
             self.numbering.start_over(first, highest);
         }
         self.reception = Reception::new(clock_rate_hz);
+        self.stored = 0;
         self.nack = NackGenerator::default();
         self.sender_report = None;
         self.newest_keyframe = None;
@@ -259,10 +268,22 @@ impl Encoding {
         self.highest
     }
 
+    /// Packets of the running stream that came, by whichever way.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Packets have arrived lately.
+    #[must_use]
+    pub fn is_flowing(&self, now: Instant) -> bool {
+        self.last_packet_at.is_some_and(|at| now.saturating_duration_since(at) <= ACTIVE_WINDOW)
+    }
+
     /// As the selector sees it.
     #[must_use]
     pub fn offered(&self, now: Instant) -> Offered {
-        let is_flowing = self.last_packet_at.is_some_and(|at| now.saturating_duration_since(at) <= ACTIVE_WINDOW);
+        let is_flowing = self.is_flowing(now);
         let count = match self.last_packet_at {
             Some(_) => self.layers.spatial_layers(),
             None => self.announced_layers.len().max(1),

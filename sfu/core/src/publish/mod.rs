@@ -21,6 +21,7 @@ use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia};
 use crate::rtp::extension::playout_delay_value;
 use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
 use crate::subscribe::selector::Offered;
+use crate::subscribe::stream_state::StallDetector;
 use encoding::Encoding;
 
 /// A published track whose media is negotiated.
@@ -49,6 +50,8 @@ pub struct UpTrack {
     pub waiting: Vec<DownKey>,
     /// What could be had at the last review.
     pub shape_before: ArrayVec<Shape, MAX_ENCODINGS>,
+    /// Whether anything flows at all.
+    pub stall: StallDetector,
     /// Value of the playout delay extension that subscribers get, whatever the publisher says.
     pub playout_delay: Option<[u8; 3]>,
 }
@@ -87,6 +90,7 @@ impl UpTrack {
             downs: Vec::new(),
             waiting: Vec::new(),
             shape_before: ArrayVec::new(),
+            stall: StallDetector::default(),
             playout_delay: None,
         };
         track.announce_sizes(request);

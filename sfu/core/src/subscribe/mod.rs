@@ -6,6 +6,7 @@ pub mod history;
 pub mod retransmit;
 pub mod rewrite;
 pub mod selector;
+pub mod stream_state;
 pub mod window;
 
 use std::time::Instant;
@@ -14,6 +15,7 @@ use sfu_api::VideoWish;
 
 use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
+use crate::quality::traffic::DownlinkMeter;
 use crate::rtp::extension::SendStamp;
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
@@ -22,6 +24,7 @@ use history::History;
 use retransmit::ResendBudget;
 use rewrite::Rewriter;
 use selector::Target;
+use stream_state::StreamState;
 
 /// One subscription: what flows from a published track to one subscriber.
 pub struct DownTrack {
@@ -63,6 +66,10 @@ pub struct DownTrack {
     pub last_sender_report: Option<(CompactNtp, Instant)>,
     /// What the subscriber reports.
     pub reported: Reported,
+    /// For the judgement of the connection.
+    pub meter: DownlinkMeter,
+    /// Whether it flows, as the subscriber is told.
+    pub stream_state: StreamState,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -107,11 +114,17 @@ pub struct Sent {
     pub octets: u64,
     /// Retransmitted packets.
     pub retransmitted: u64,
+    /// Of `packets`, those that were sent after a later one: they came late from the publisher.
+    pub late: u64,
 }
 
 /// What receiver reports and feedback say.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reported {
+    /// Report blocks so far.
+    pub reports: u64,
+    /// Numbers that had been given out when the newest report came but not sent, because their packets were missing.
+    pub never_sent: u64,
     /// Share of packets lost in the last report interval, in 1/256.
     pub fraction_lost: u8,
     /// Packets lost in total.
@@ -149,6 +162,8 @@ impl DownTrack {
             sent: Sent::default(),
             last_sender_report: None,
             reported: Reported::default(),
+            meter: DownlinkMeter::default(),
+            stream_state: StreamState::default(),
         }
     }
 

@@ -13,6 +13,8 @@
 //! This side is always ICE-lite and the DTLS server. Not here: which transport a datagram belongs to, SDP, RTP.
 
 mod dtls;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ice;
 pub mod params;
 mod sctp;

@@ -1,6 +1,6 @@
 //! Keyframes: who gets one when, and how often the publisher is asked.
 
-use sfu_api::TransportRole;
+use sfu_api::{TransportRole, VideoWish};
 use sfu_core::media::Codec;
 use sfu_core::rtp::rtcp::{Pli, write_pli};
 use sfu_sim::world::{ROOM, World};
@@ -48,6 +48,25 @@ fn somebody_who_joins_late_sees_a_picture_within_a_second() {
     world.run_for(SECOND);
     assert_faultless(&world, late, track);
     assert_faultless(&world, who, track);
+}
+
+#[test]
+fn a_keyframe_that_grows_too_old_in_the_same_turn_is_asked_for_again() {
+    let (mut world, track, who) = pair(65, |world| world.single(Codec::Vp8));
+    world.turn_takes = MS;
+    // A keyframe may be replayed for 300 ms. Every moment around its end is tried for the beginning of a subscription.
+    for age in 260..330 {
+        let late = world.join(ROOM);
+        world.set_wish(who, track, VideoWish { enabled: false, ..VideoWish::default() });
+        world.run_for(SECOND);
+        let asked = world.sender(track).feedback(0).keyframe_requests;
+        world.set_wish(who, track, VideoWish::default());
+        world.expect("a keyframe is asked for", 100 * MS, |world| world.sender(track).feedback(0).keyframe_requests > asked);
+        world.run_for(age * MS);
+        world.subscribe(late, track);
+        world.expect(&format!("a picture is shown {age} ms later"), 500 * MS, |world| world.frames(late, track) > 0);
+        world.leave(late);
+    }
 }
 
 #[test]

@@ -39,6 +39,18 @@ fn a_newcomer_is_told_the_room_itself_and_the_others_first_of_all() {
 }
 
 #[test]
+fn clients_that_ask_for_a_release_of_livekit_find_one_that_has_rpc() {
+    let mut world = World::new();
+    let alice = world.join("alice");
+    let join = join_response(&world.take(alice.conn));
+    let info = join.server_info.unwrap();
+    assert_eq!((join.server_version.as_str(), info.version.as_str()), (crate::config::LIVEKIT_VERSION, crate::config::LIVEKIT_VERSION));
+    let numbers: Vec<u32> = info.version.split('.').map(|number| number.parse().unwrap()).collect();
+    assert!(numbers >= vec![1, 8, 0], "below that livekit-client answers every RPC with \"unsupported server\"");
+    assert!(info.debug_info.starts_with("sluice "));
+}
+
+#[test]
 fn the_others_see_a_newcomer_join_and_become_active() {
     let mut world = World::new();
     let alice = world.active("alice");

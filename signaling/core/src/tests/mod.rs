@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod administering;
+mod agents;
 mod chaos;
+mod data_tracks;
 mod joining;
 mod malformed;
 mod messaging;
 mod publishing;
+mod qualities;
 mod requesting;
 mod resuming;
 mod subscribing;
@@ -24,7 +27,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use sfu_api::{Command, Event, ParticipantId, TrackId, TransportRole, TransportState};
 use signaling_api::Grants;
 
-use crate::{CloseReason, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, parse_participant_sid, parse_track_sid};
+use crate::{
+    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, WorkerId,
+    parse_participant_sid, parse_track_sid,
+};
 
 pub(crate) const ROOM: &str = "lobby";
 
@@ -38,6 +44,13 @@ pub(crate) struct World {
     pub(crate) closed: HashMap<ConnId, CloseReason>,
     pub(crate) commands: Vec<Command>,
     pub(crate) tokens: Vec<(ConnId, Grants)>,
+    pub(crate) answers: HashMap<AdminId, AdminResult>,
+    questions: u64,
+    /// What workers were told.
+    pub(crate) errands: HashMap<WorkerId, Vec<proto::server_message::Message>>,
+    /// Grants of the agents that were given jobs.
+    pub(crate) agents: Vec<Grants>,
+    pub(crate) closed_workers: HashMap<WorkerId, CloseReason>,
 }
 
 /// A client that joined.
@@ -65,6 +78,11 @@ impl World {
             closed: HashMap::new(),
             commands: Vec::new(),
             tokens: Vec::new(),
+            answers: HashMap::new(),
+            questions: 0,
+            errands: HashMap::new(),
+            agents: Vec::new(),
+            closed_workers: HashMap::new(),
         }
     }
 
@@ -88,6 +106,23 @@ impl World {
                 }
                 Output::RefreshToken { conn, grants } => self.tokens.push((conn, *grants)),
                 Output::Media(command) => self.commands.push(command),
+                Output::RoomMoved { conn, grants, moved } => {
+                    self.tokens.push((conn, *grants));
+                    self.deliver(conn, Response::RoomMoved(*moved));
+                }
+                Output::ToWorker { worker, message } => {
+                    self.errands.entry(worker).or_default().push(message.message.unwrap());
+                }
+                Output::AssignJob { worker, assignment, grants } => {
+                    self.errands.entry(worker).or_default().push(proto::server_message::Message::Assignment(*assignment));
+                    self.agents.push(*grants);
+                }
+                Output::CloseWorker { worker, reason } => {
+                    assert_eq!(self.closed_workers.insert(worker, reason), None, "a worker is closed once");
+                }
+                Output::Admin { id, result } => {
+                    assert_eq!(self.answers.insert(id, *result), None, "a question is answered once");
+                }
             }
         }
     }
@@ -95,6 +130,20 @@ impl World {
     fn deliver(&mut self, conn: ConnId, message: Response) {
         assert!(!self.closed.contains_key(&conn), "nothing is sent after a close");
         self.inboxes.entry(conn).or_default().push(message);
+    }
+
+    /// Asks as an administrator; the answer may come later.
+    pub(crate) fn ask(&mut self, request: AdminRequest) -> AdminId {
+        self.questions += 1;
+        let id = AdminId(self.questions);
+        self.input(Input::Admin { id, request: Box::new(request) });
+        id
+    }
+
+    /// Asks something that is answered at once.
+    pub(crate) fn administer(&mut self, request: AdminRequest) -> AdminResult {
+        let id = self.ask(request);
+        self.answers.remove(&id).expect("answered at once")
     }
 
     /// Lets time pass, with every timer at its time.

@@ -123,16 +123,13 @@ fn tracks_that_wait_for_media_are_answered_again_and_ends_are_told_late() {
     world.close(&alice);
     let muzzle =
         crate::permissions::to_proto(&Grants { can_publish_sources: vec![signaling_api::PublishSource::Microphone], ..grants("alice") });
-    world
-        .signaling
-        .administer(
-            crate::AdminRequest::SetPermission { room: ROOM.to_owned(), identity: "alice".to_owned(), permission: muzzle },
-            world.now,
-            world.unix_now,
-            &mut world.rng,
-        )
-        .unwrap();
-    world.drain_outputs();
+    let request = proto::UpdateParticipantRequest {
+        room: ROOM.to_owned(),
+        identity: "alice".to_owned(),
+        permission: Some(muzzle),
+        ..Default::default()
+    };
+    world.administer(crate::AdminRequest::UpdateParticipant(request)).unwrap();
     let back = world.resume(&alice);
     let messages = world.take(back.conn);
     let ended: Vec<_> = messages

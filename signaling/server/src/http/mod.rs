@@ -3,7 +3,8 @@
 mod assets;
 mod demo;
 mod health;
-mod problem;
+pub(crate) mod problem;
+mod regions;
 mod rtc;
 
 use std::net::IpAddr;
@@ -19,11 +20,13 @@ use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
+use crate::agents;
 use crate::config::ServerConfig;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::net::TcpPeer;
 use crate::proxy::{client_ip, forwarded_for};
+use crate::twirp;
 use crate::ws::{Heartbeat, ToLoop};
 
 /// What handlers share.
@@ -40,7 +43,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    fn client_ip(&self, peer: TcpPeer, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn client_ip(&self, peer: TcpPeer, headers: &HeaderMap) -> IpAddr {
         client_ip(peer.0.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
     }
 }
@@ -54,6 +57,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         // single peer connection mode: SDKs try it first and take 404 as "use /rtc"
         .route("/rtc/v1", any(rtc::no_single_peer_connection))
         .route("/rtc/v1/validate", any(rtc::no_single_peer_connection))
+        .route("/settings/regions", get(regions::list))
+        .route("/agent", get(agents::connect))
+        // errors of these paths are Twirp's
+        .route("/twirp/{*path}", any(twirp::serve).layer(DefaultBodyLimit::max(twirp::MAX_BODY_BYTES)))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(cors());
 

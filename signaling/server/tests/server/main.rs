@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod door;
 mod frames;
 mod harness;
 mod pages;
 mod sessions;
+mod twirp;

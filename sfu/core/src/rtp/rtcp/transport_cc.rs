@@ -75,11 +75,9 @@ impl<'a> TransportCc<'a> {
         let list = reader.0;
         let (mut statuses_left, mut chunks_len, mut deltas_len) = (status_count, 0, 0);
         while statuses_left > 0 {
-            let symbols = ChunkSymbols::new(*reader.array()?).take(usize::from(statuses_left));
-            for symbol in symbols {
-                deltas_len += usize::from(symbol.delta_len().ok_or(Discard::RtcpMalformed)?);
-                statuses_left -= 1;
-            }
+            let (count, chunk_deltas_len) = ChunkSymbols::new(*reader.array()?).measure(statuses_left).ok_or(Discard::RtcpMalformed)?;
+            deltas_len += chunk_deltas_len;
+            statuses_left -= count;
             chunks_len += 2;
         }
         let deltas = reader.take(deltas_len)?;
@@ -168,6 +166,17 @@ impl ChunkSymbols {
             bits if bits & TWO_BIT == 0 => Self::OneBit { bits, left: ONE_BIT_SYMBOLS },
             bits => Self::TwoBit { bits, left: TWO_BIT_SYMBOLS },
         }
+    }
+
+    /// Of the first `limit` symbols at most: how many there are, and bytes of their deltas. None if one is reserved. A run
+    /// takes one step, however long it is: two bytes must not cost eight thousand.
+    fn measure(self, limit: u16) -> Option<(u16, usize)> {
+        if let Self::Run { symbol, left } = self {
+            let count = left.min(limit);
+            let delta_len = if count == 0 { 0 } else { symbol.delta_len()? };
+            return Some((count, usize::from(count) * usize::from(delta_len)));
+        }
+        self.take(usize::from(limit)).try_fold((0, 0), |(count, len), symbol| Some((count + 1, len + usize::from(symbol.delta_len()?))))
     }
 }
 

@@ -3,9 +3,12 @@
 //! The client has authenticated itself by then, but it may still be malicious, and what one client sends must not
 //! take more than its share of the thread that serves others. Invariants behind it: every chunk and every parameter
 //! fits exactly, so that two readers can't disagree about where the next one begins; the work for a FORWARD-TSN
-//! (RFC 3758) is at most [`MAX_SKIP`] steps; stream numbers and stream resets, which are remembered, are bounded.
+//! (RFC 3758) is at most [`MAX_SKIP`] steps, as is that for the gaps in the SACKs of a packet; stream numbers and stream
+//! resets, which are remembered, are bounded; so is what the association has to hold ([`Holdings`]).
 
+use super::holdings::{Holdings, Verdict};
 use crate::error::Discard;
+use crate::limits::MAX_DATA_CHANNELS;
 
 /// What [`Guard::inspect`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,25 +17,38 @@ pub(super) enum PacketKind {
     Init,
     /// The client ends the association.
     Abort,
+    /// The client makes the association hold more than anyone needs who means well.
+    Flood,
     /// Anything else.
     Other,
 }
 
 /// What is remembered of a client's packets.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Guard {
     /// The highest transmission sequence number so far.
     highest_tsn: Option<u32>,
     resets: u32,
+    holdings: Holdings,
 }
 
 impl Guard {
+    /// Notes a packet that the association sends; `window` is what it may hold at most.
+    pub(super) fn sent(&mut self, packet: &[u8], window: u32) {
+        self.holdings.sent(packet, window);
+    }
+
+    /// Notes that a message of so many chunks was read.
+    pub(super) fn read(&mut self, chunks: usize) {
+        self.holdings.read(chunks);
+    }
+
     /// Checks a packet. A refused one changes nothing.
     pub(super) fn inspect(&mut self, packet: &[u8]) -> Result<PacketKind, Discard> {
         let mut rest = packet.get(COMMON_HEADER_LEN..).ok_or(Discard::SctpMalformed)?;
         let mut kind = PacketKind::Other;
-        let (mut highest_tsn, mut resets) = (self.highest_tsn, self.resets);
-        let mut count = 0;
+        let Self { mut highest_tsn, mut resets, mut holdings } = *self;
+        let (mut count, mut gap_len) = (0, 0);
         while !rest.is_empty() {
             let (&[chunk, _, l0, l1], _) = rest.split_first_chunk::<CHUNK_HEADER_LEN>().ok_or(Discard::SctpMalformed)?;
             let length = usize::from(u16::from_be_bytes([l0, l1]));
@@ -43,19 +59,27 @@ impl Guard {
             let is_exact = match chunk {
                 DATA => {
                     let (&[t0, t1, t2, t3, s0, s1], rest) = value.split_first_chunk::<6>().ok_or(Discard::SctpMalformed)?;
-                    highest_tsn = Some(later(highest_tsn, u32::from_be_bytes([t0, t1, t2, t3])));
-                    rest.len() > 6 && u16::from_be_bytes([s0, s1]) < MAX_STREAMS
+                    let tsn = u32::from_be_bytes([t0, t1, t2, t3]);
+                    let verdict = holdings.data(tsn, rest.len());
+                    if verdict == Verdict::Flood {
+                        kind = PacketKind::Flood;
+                    }
+                    highest_tsn = Some(later(highest_tsn, tsn));
+                    rest.len() > 6 && u16::from_be_bytes([s0, s1]) < MAX_STREAMS && verdict != Verdict::Drop
                 }
                 INIT => {
                     let &[.., t0, t1, t2, t3] = value.first_chunk::<16>().ok_or(Discard::SctpMalformed)?;
-                    highest_tsn = Some(u32::from_be_bytes([t0, t1, t2, t3]).wrapping_sub(1));
+                    let first_tsn = u32::from_be_bytes([t0, t1, t2, t3]);
+                    highest_tsn = Some(first_tsn.wrapping_sub(1));
+                    holdings.begin(first_tsn);
                     kind = PacketKind::Init;
                     true
                 }
                 SACK => {
                     let &[_, _, _, _, _, _, _, _, g0, g1, d0, d1] = value.first_chunk::<12>().ok_or(Discard::SctpMalformed)?;
-                    let lists = [[g0, g1], [d0, d1]].map(|count| usize::from(u16::from_be_bytes(count)) * 4);
-                    value.len() == 12 + lists.into_iter().sum::<usize>()
+                    let [gaps_len, duplicates_len] = [[g0, g1], [d0, d1]].map(|count| usize::from(u16::from_be_bytes(count)) * 4);
+                    gap_len += value.get(12..12 + gaps_len).map_or(0, total_gap_len);
+                    value.len() == 12 + gaps_len + duplicates_len && gap_len <= MAX_SKIP
                 }
                 HEARTBEAT => parameter(value).is_some_and(|(_, length)| length == value.len()),
                 ABORT => {
@@ -73,7 +97,8 @@ impl Guard {
                     let tsn = u32::from_be_bytes(*value.first_chunk().ok_or(Discard::SctpMalformed)?);
                     let skip = tsn.wrapping_sub(highest_tsn.ok_or(Discard::SctpMalformed)?);
                     highest_tsn = Some(later(highest_tsn, tsn));
-                    value.len().is_multiple_of(4) && (skip <= MAX_SKIP || skip >= HALF)
+                    let is_short = value.len().is_multiple_of(4) && value.len() <= MAX_FORWARD_LEN;
+                    is_short && (skip <= MAX_SKIP || skip >= HALF)
                 }
                 // ERROR too: it only reports (RFC 9260 section 3.3.10) and nothing here would do anything about it.
                 _ => false,
@@ -85,9 +110,17 @@ impl Guard {
         if count == 0 || (kind == PacketKind::Init && count > 1) {
             return Err(Discard::SctpMalformed);
         }
-        (self.highest_tsn, self.resets) = (highest_tsn, resets);
+        *self = Self { highest_tsn, resets, holdings };
         Ok(kind)
     }
+}
+
+/// Numbers that the gap blocks of a SACK name (RFC 9260 section 3.3.4). The association looks each of them up; blocks that
+/// overlap make it do so again and again.
+fn total_gap_len(blocks: &[u8]) -> u32 {
+    let (blocks, _) = blocks.as_chunks::<4>();
+    let len = |&[s0, s1, e0, e1]: &[u8; 4]| u32::from(u16::from_be_bytes([e0, e1]).saturating_sub(u16::from_be_bytes([s0, s1]))) + 1;
+    blocks.iter().map(len).sum()
 }
 
 /// Kind and length (without padding) of the parameter that a value starts with.
@@ -119,26 +152,29 @@ fn are_resets(value: &[u8]) -> bool {
 }
 
 /// RFC 9260 section 1.6: serial number arithmetic.
-fn later(highest: Option<u32>, tsn: u32) -> u32 {
+pub(super) fn later(highest: Option<u32>, tsn: u32) -> u32 {
     match highest {
         Some(highest) if tsn.wrapping_sub(highest) >= HALF => highest,
         _ => tsn,
     }
 }
 
-/// Streams of one association; browsers count them from 0 and need two per open channel.
-pub(super) const MAX_STREAMS: u16 = 1024;
+/// Streams of one association; browsers count them from 0 and need two per open channel. The association walks them all for
+/// every chunk of data.
+pub(super) const MAX_STREAMS: u16 = 256;
 /// A client's receive window of tiny messages is far less.
 const MAX_SKIP: u32 = 1 << 16;
+/// Bytes of a FORWARD-TSN: four, and four for every stream that skips ordered messages.
+const MAX_FORWARD_LEN: usize = 4 + 4 * 2 * MAX_DATA_CHANNELS;
 /// Stream resets of one association, with their answers and repetitions: every closed channel is a few.
 const MAX_RESETS: u32 = 4096;
 
 const HALF: u32 = 1 << 31;
-const COMMON_HEADER_LEN: usize = 12;
-const CHUNK_HEADER_LEN: usize = 4;
+pub(super) const COMMON_HEADER_LEN: usize = 12;
+pub(super) const CHUNK_HEADER_LEN: usize = 4;
 const DATA: u8 = 0;
 const INIT: u8 = 1;
-const SACK: u8 = 3;
+pub(super) const SACK: u8 = 3;
 const HEARTBEAT: u8 = 4;
 const ABORT: u8 = 6;
 const SHUTDOWN: u8 = 7;
@@ -176,8 +212,33 @@ mod tests {
     fn an_old_forward_tsn_is_harmless() {
         let mut guard = Guard::default();
         guard.inspect(&packet(&[init(100)])).unwrap();
-        guard.inspect(&packet(&[data(5000, 0)])).unwrap();
+        guard.inspect(&packet(&[data(200, 0)])).unwrap();
         assert_eq!(guard.inspect(&packet(&[chunk(FORWARD_TSN, &90_u32.to_be_bytes())])), Ok(PacketKind::Other));
+    }
+
+    #[test]
+    fn gaps_that_overlap_are_counted_as_often_as_they_are_named() {
+        let sack = |blocks: &[[u16; 2]]| {
+            let count = u16::try_from(blocks.len()).unwrap().to_be_bytes();
+            let blocks: Vec<u8> = blocks.as_flattened().iter().flat_map(|number| number.to_be_bytes()).collect();
+            chunk(SACK, &[&[0; 8][..], &count, &[0, 0], &blocks].concat())
+        };
+        let is_accepted = |chunks: &[Vec<u8>]| Guard::default().inspect(&packet(chunks)).is_ok();
+        assert!(is_accepted(&[sack(&[[2, 2], [4, 9], [11, u16::MAX]])]));
+        assert!(is_accepted(&[sack(&[[1, u16::MAX]])]));
+        assert!(!is_accepted(&[sack(&[[1, u16::MAX], [1, 9]])]));
+        assert!(!is_accepted(&[sack(&[[1, 40_000]]), sack(&[[1, 40_000]])]));
+    }
+
+    #[test]
+    fn a_client_that_floods_is_told_apart_from_one_whose_packet_is_dropped() {
+        let mut guard = Guard::default();
+        guard.inspect(&packet(&[init(1)])).unwrap();
+        assert_eq!(guard.inspect(&packet(&[data(100_000, 0)])), Err(Discard::SctpMalformed));
+        let mut kinds = (1..=4096).map(|tsn| guard.inspect(&packet(&[data(tsn, 0)])).unwrap());
+        assert!(kinds.all(|kind| kind == PacketKind::Other));
+        guard.sent(&packet(&[chunk(SACK, &[&4096_u32.to_be_bytes()[..], &[0, 0, 0, 1], &[0; 4]].concat())]), 1000);
+        assert_eq!(guard.inspect(&packet(&[data(4097, 0)])), Ok(PacketKind::Flood));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Data channels: SCTP (RFC 9260 over RFC 8261) and the channel protocol (RFC 8831, RFC 8832) over DTLS.
 //!
-//! In: SCTP packets that DTLS decrypted, messages to send. Out: SCTP packets to encrypt, [`DataEvent`]. Two channels
-//! mean something, by their label: `_reliable` and `_lossy`; other ones are accepted and their messages ignored.
-//! Invariants: a message is at most [`MAX_DATA_MESSAGE`] long in both directions; what waits to be sent is bounded;
+//! In: SCTP packets that DTLS decrypted, messages to send. Out: SCTP packets to encrypt, [`DataEvent`]. Three channels
+//! mean something, by their label: `_reliable`, `_lossy` and `_data_track`; other ones are accepted and their messages
+//! ignored.
+//! Invariants: a message is at most [`MAX_DATA_MESSAGE`] long in both directions; what waits to be sent is bounded; reliable
+//! messages for a client whose channel is about to open wait for that and go out in order;
 //! once an association is established, no packet can replace it (that takes a new DTLS connection).
 //!
 //! The client always begins (its DTLS role is the client's too), so this side only answers INIT. The association
@@ -10,6 +12,7 @@
 //! Not here: who gets a message.
 
 mod guard;
+mod holdings;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -31,7 +34,7 @@ use sfu_api::Delivery;
 
 use self::guard::{Guard, PacketKind};
 use crate::error::Discard;
-use crate::limits::{MAX_DATA_BUFFER, MAX_DATA_CHANNELS, MAX_DATA_MESSAGE, MAX_LOSSY_BUFFER};
+use crate::limits::{MAX_DATA_BUFFER, MAX_DATA_CHANNELS, MAX_DATA_MESSAGE, MAX_LOSSY_BUFFER, MAX_UNOPENED_DATA};
 
 /// What happened on the data channels.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,9 +70,18 @@ pub(crate) struct DataChannels {
     state: State,
     guard: Guard,
     channels: ArrayVec<Channel, MAX_DATA_CHANNELS>,
-    /// This side opens `_reliable` and `_lossy` (subscriber role).
+    /// This side opens the channels (subscriber role).
     has_to_open: bool,
+    /// Reliable messages from before their channel is open; None if it is not to be expected to open.
+    unopened: Option<Unopened>,
     events: VecDeque<DataEvent>,
+}
+
+/// Messages that wait for their channel.
+#[derive(Default)]
+struct Unopened {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,23 +113,30 @@ impl DataChannels {
             guard: Guard::default(),
             channels: ArrayVec::new(),
             has_to_open: false,
+            unopened: None,
             events: VecDeque::new(),
         }
     }
 
-    /// Opens `_reliable` and `_lossy` from this side when the association is established.
+    /// Opens the channels from this side when the association is established.
     pub(crate) fn open_when_ready(&mut self) {
         self.has_to_open = true;
+        self.unopened = Some(Unopened::default());
     }
 
     /// Takes a decrypted SCTP packet.
     pub(crate) fn handle(&mut self, now: Instant, packet: &[u8]) -> Result<(), Discard> {
-        let kind = self.guard.inspect(packet)?;
+        let mut guard = self.guard;
+        let kind = guard.inspect(packet)?;
+        if self.state == State::Ended || (self.state == State::Established && kind == PacketKind::Init) {
+            return Err(Discard::SctpMalformed);
+        }
+        self.guard = guard;
         match (self.state, kind) {
-            (State::Ended, _) | (State::Established, PacketKind::Init) => return Err(Discard::SctpMalformed),
             (State::Waiting, PacketKind::Init) => self.begin(now, packet)?,
             (_, PacketKind::Abort) => self.end(),
-            (_, PacketKind::Other) => {
+            (_, PacketKind::Flood) => self.fail(),
+            (_, PacketKind::Other | PacketKind::Init) => {
                 let packet = Bytes::copy_from_slice(packet);
                 let accepted = self.links.iter_mut().find_map(|link| {
                     let (_, event) = link.endpoint.handle(now, PEER, None, packet.clone())?;
@@ -149,10 +168,14 @@ impl DataChannels {
 
     /// Hands out the packets that are to be encrypted and sent.
     pub(crate) fn drain_packets(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
+        let guard = &mut self.guard;
         for link in &mut self.links {
             while let Some(transmit) = link.association.poll_transmit(now) {
                 if let Payload::RawEncode(packets) = transmit.message {
-                    packets.iter().for_each(|packet| send(packet));
+                    for packet in &packets {
+                        guard.sent(packet, RECEIVE_WINDOW);
+                        send(packet);
+                    }
                 }
             }
         }
@@ -168,12 +191,14 @@ impl DataChannels {
         if payload.len() > MAX_DATA_MESSAGE {
             return Err(DataError::TooLong);
         }
-        let channel = self.channels.iter().find(|c| c.is_open && c.delivery == Some(delivery)).ok_or(DataError::NotOpen)?;
+        let Some(channel) = self.channels.iter().find(|c| c.is_open && c.delivery == Some(delivery)) else {
+            return self.hold(delivery, payload);
+        };
         let association = &mut self.links.first_mut().ok_or(DataError::NotOpen)?.association;
         let mut stream = association.stream(channel.stream).map_err(|_| DataError::NotOpen)?;
         let waiting = stream.buffered_amount().unwrap_or_default();
         let is_full = match delivery {
-            Delivery::Lossy => waiting >= MAX_LOSSY_BUFFER,
+            Delivery::Lossy | Delivery::DataTrack => waiting >= MAX_LOSSY_BUFFER,
             Delivery::Reliable => waiting.saturating_add(payload.len()) > MAX_DATA_BUFFER,
         };
         if is_full {
@@ -186,6 +211,30 @@ impl DataChannels {
             payload => (payload, PayloadProtocolIdentifier::Binary),
         };
         stream.write_with_ppi(now, payload, kind).map_err(|_| DataError::NotOpen).map(drop)
+    }
+
+    /// Keeps a reliable message for a channel that will open.
+    fn hold(&mut self, delivery: Delivery, payload: &[u8]) -> Result<(), DataError> {
+        let unopened = self.unopened.as_mut().filter(|_| delivery == Delivery::Reliable).ok_or(DataError::NotOpen)?;
+        if unopened.bytes.saturating_add(payload.len()) > MAX_UNOPENED_DATA || unopened.messages.len() >= MAX_UNOPENED_MESSAGES {
+            return Err(DataError::Full);
+        }
+        unopened.bytes += payload.len();
+        unopened.messages.push_back(payload.to_vec());
+        Ok(())
+    }
+
+    /// A channel can be used: what waited for it goes out before anything else.
+    fn opened(&mut self, now: Instant, delivery: Delivery) {
+        self.events.push_back(DataEvent::Opened(delivery));
+        if delivery == Delivery::Reliable
+            && let Some(unopened) = self.unopened.take()
+        {
+            for message in unopened.messages {
+                // The bound of what waits here is below that of the channel.
+                let _ = self.send(now, delivery, &message);
+            }
+        }
     }
 
     /// Starts an association for an INIT.
@@ -249,6 +298,7 @@ impl DataChannels {
         self.state = State::Ended;
         self.links.clear();
         self.channels.clear();
+        self.unopened = None;
     }
 
     /// Reads every complete message of a stream.
@@ -256,6 +306,7 @@ impl DataChannels {
         loop {
             let Some(link) = self.links.first_mut() else { return };
             let Ok(Some(chunks)) = link.association.stream(id).and_then(|mut stream| stream.read_sctp()) else { return };
+            self.guard.read(chunks.chunks.len());
             let Ok(message) = chunks.to_payload(MAX_DATA_MESSAGE) else { return self.fail() };
             match chunks.ppi {
                 PayloadProtocolIdentifier::Dcep => self.handle_control(now, id, message.freeze()),
@@ -275,13 +326,19 @@ impl DataChannels {
 
     /// RFC 8832 section 5.
     fn handle_control(&mut self, now: Instant, id: StreamId, mut message: Bytes) {
+        // The library has messages to itself under other types, and panics if one of these is cut short.
+        if !matches!(message.first(), Some(&(DCEP_ACK | DCEP_OPEN))) {
+            return;
+        }
         match Message::unmarshal(&mut message) {
             Ok(Message::DataChannelOpen(open)) => self.accept(now, id, &open),
             Ok(Message::DataChannelAck(_)) => {
                 let channel = self.channels.iter_mut().find(|channel| channel.stream == id && !channel.is_open);
                 if let Some(channel) = channel {
                     channel.is_open = true;
-                    self.events.extend(channel.delivery.map(DataEvent::Opened));
+                    if let Some(delivery) = channel.delivery {
+                        self.opened(now, delivery);
+                    }
                 }
             }
             _ => {}
@@ -297,7 +354,9 @@ impl DataChannels {
         }
         let delivery = DELIVERIES.into_iter().find(|&delivery| open.label == label(delivery).as_bytes());
         self.channels.push(Channel { stream: id, delivery, is_open: true });
-        self.events.extend(delivery.map(DataEvent::Opened));
+        if let Some(delivery) = delivery {
+            self.opened(now, delivery);
+        }
     }
 
     fn open_if_possible(&mut self, now: Instant) {
@@ -305,11 +364,11 @@ impl DataChannels {
             return;
         }
         // RFC 8832 section 6: the DTLS server takes odd streams.
-        for (id, delivery) in [1, 3].into_iter().zip(DELIVERIES) {
+        for (id, delivery) in [1, 3, 5].into_iter().zip(DELIVERIES) {
             let open = DataChannelOpen {
                 channel_type: match delivery {
                     Delivery::Reliable => ChannelType::Reliable,
-                    Delivery::Lossy => ChannelType::PartialReliableRexmitUnordered,
+                    Delivery::Lossy | Delivery::DataTrack => ChannelType::PartialReliableRexmitUnordered,
                 },
                 priority: CHANNEL_PRIORITY_NORMAL,
                 reliability_parameter: 0,
@@ -347,10 +406,16 @@ fn label(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::Reliable => "_reliable",
         Delivery::Lossy => "_lossy",
+        Delivery::DataTrack => "_data_track",
     }
 }
 
-const DELIVERIES: [Delivery; 2] = [Delivery::Reliable, Delivery::Lossy];
+/// Types of the channel protocol's messages (RFC 8832 section 8.2.1).
+const DCEP_ACK: u8 = 2;
+const DCEP_OPEN: u8 = 3;
+const DELIVERIES: [Delivery; 3] = [Delivery::Reliable, Delivery::Lossy, Delivery::DataTrack];
+/// Reliable messages that wait for their channel; the bound in bytes says nothing of empty ones.
+const MAX_UNOPENED_MESSAGES: usize = 4096;
 /// Associations that wait for the client to choose one.
 const MAX_LINKS: usize = 4;
 /// Bytes that one client may make us hold while messages are incomplete; twice the longest message.
@@ -376,6 +441,68 @@ mod tests {
             assert_eq!(answers, 1);
             assert!(data.links.len() <= MAX_LINKS);
         }
+    }
+
+    #[test]
+    fn a_message_that_never_ends_ends_the_association() {
+        let (mut data, tag) = established();
+        let mut tsn = 1;
+        while data.state == State::Established {
+            let flags = u8::from(tsn == 1) << 1;
+            data.handle(Instant::now(), &packet_to(tag, &data_chunk(flags, tsn, 0, &[7; 1000]))).unwrap();
+            data.drain_packets(Instant::now(), |_| {});
+            tsn += 1;
+            assert!(tsn < 1200, "1.2 MB are taken");
+        }
+        assert!(tsn > MAX_DATA_MESSAGE as u32 / 1000, "a long message fits");
+        assert_eq!(data.poll_event(), Some(DataEvent::Failed));
+    }
+
+    #[test]
+    fn messages_behind_a_gap_that_stays_are_not_remembered_without_bound() {
+        let (mut data, tag) = established();
+        let mut taken = 0;
+        for tsn in 2..20_000 {
+            let packet = packet_to(tag, &data_chunk(UNORDERED_WHOLE, tsn, 0, b"x"));
+            taken += u32::from(data.handle(Instant::now(), &packet).is_ok());
+            data.drain_packets(Instant::now(), |_| {});
+        }
+        assert!(data.state == State::Established && taken < 10_000, "{taken} chunks are remembered");
+    }
+
+    #[test]
+    fn a_gap_that_is_filled_lets_a_client_go_on_for_ever() {
+        let (mut data, tag) = established();
+        for start in (1..60_000).step_by(3) {
+            for tsn in [start + 1, start + 2, start] {
+                data.handle(Instant::now(), &packet_to(tag, &data_chunk(WHOLE, tsn, tsn_to_ssn(tsn), &[7; 1000]))).unwrap();
+                data.drain_packets(Instant::now(), |_| {});
+            }
+        }
+        assert!(data.state == State::Established);
+    }
+
+    #[test]
+    fn short_control_messages_of_any_type_are_survived() {
+        let (mut data, tag) = established();
+        for kind in 0..=255_u8 {
+            for len in 1..14 {
+                let number = u32::from(kind) * 13 + len;
+                let mut control = data_chunk(WHOLE, number, tsn_to_ssn(number), &vec![kind; len as usize]);
+                control[15] = 50;
+                data.handle(Instant::now(), &packet_to(tag, &control)).unwrap();
+                data.drain_packets(Instant::now(), |_| {});
+            }
+        }
+        assert!(data.state == State::Established);
+    }
+
+    #[test]
+    fn an_init_after_the_handshake_changes_nothing() {
+        let (mut data, tag) = established();
+        let stray = [&[1, 0, 0, 20][..], &[0, 0, 0, 7, 0, 1, 0, 0, 0, 9, 0, 9, 0x40, 0, 0, 0]].concat();
+        assert_eq!(data.handle(Instant::now(), &packet(&stray)), Err(Discard::SctpMalformed));
+        assert_eq!(data.handle(Instant::now(), &packet_to(tag, &data_chunk(WHOLE, 1, 0, b"x"))), Ok(()));
     }
 
     proptest! {
@@ -411,8 +538,50 @@ mod tests {
         [&[1, 0], &length[..], &[0, 0, 0, 7, 0, 1, 0, 0, 0, 9, 0, 9, 0, 0, 0, 1], parameters].concat()
     }
 
+    /// An association with a client whose first number is 1, and the tag for its packets.
+    fn established() -> (DataChannels, u32) {
+        let mut data = DataChannels::new();
+        data.handle(Instant::now(), &packet(&init(&[0xc0, 0, 0, 4, 0x80, 0x08, 0, 6, 130, 192, 0, 0]))).unwrap();
+        let mut answer = Vec::new();
+        data.drain_packets(Instant::now(), |packet| answer = packet.to_vec());
+        let tag = u32::from_be_bytes(*answer[16..].first_chunk().unwrap());
+        let mut parameters = &answer[32..];
+        let cookie = loop {
+            let length = usize::from(u16::from_be_bytes([parameters[2], parameters[3]]));
+            if parameters[..2] == [0, 7] {
+                break &parameters[4..length];
+            }
+            parameters = &parameters[length.next_multiple_of(4)..];
+        };
+        let length = u16::try_from(4 + cookie.len()).unwrap().to_be_bytes();
+        data.handle(Instant::now(), &packet_to(tag, &[&[10, 0], &length[..], cookie].concat())).unwrap();
+        data.drain_packets(Instant::now(), |_| {});
+        assert!(data.state == State::Established);
+        (data, tag)
+    }
+
+    const WHOLE: u8 = 3;
+    const UNORDERED_WHOLE: u8 = 7;
+
+    fn data_chunk(flags: u8, tsn: u32, ssn: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(16 + payload.len()).unwrap().to_be_bytes();
+        let mut chunk =
+            [&[0, flags], &length[..], &tsn.to_be_bytes(), &[0, 0], &ssn.to_be_bytes(), &53_u32.to_be_bytes(), payload].concat();
+        chunk.resize(chunk.len().next_multiple_of(4), 0);
+        chunk
+    }
+
+    /// Of a client whose messages have a chunk each, from number 1 on.
+    fn tsn_to_ssn(tsn: u32) -> u16 {
+        crate::rtp::sequence::low16(u64::from(tsn - 1))
+    }
+
     fn packet(chunks: &[u8]) -> Vec<u8> {
-        let mut packet = [&[0x13, 0x88, 0x13, 0x88][..], &[0; 8], chunks].concat();
+        packet_to(0, chunks)
+    }
+
+    fn packet_to(tag: u32, chunks: &[u8]) -> Vec<u8> {
+        let mut packet = [&[0x13, 0x88, 0x13, 0x88][..], &tag.to_be_bytes(), &[0; 4], chunks].concat();
         let checksum = crc32c::crc32c(&packet).to_le_bytes();
         packet[8..12].copy_from_slice(&checksum);
         packet

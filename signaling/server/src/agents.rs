@@ -1,0 +1,163 @@
+//! Agent workers' WebSocket, `/agent`: LiveKit's worker protocol, protobuf in binary frames or its JSON form in text frames.
+//!
+//! In: frames of a worker whose token lets it register (`video.agent`). Out: its messages to the signaling loop, and what the
+//! rooms have for it. Invariants: nothing is read while the loop has no room; a worker that does not read is closed; the loop
+//! learns of the end exactly once. Which job goes where: `signaling_core::agents`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use axum::body::Bytes;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use livekit_protocol::{ServerMessage, WorkerMessage};
+use prost::Message as _;
+use signaling_api::ErrorCode;
+use signaling_core::{CloseReason, WorkerId, WorkerInput};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::debug;
+
+use crate::auth;
+use crate::config::ServerLimits;
+use crate::gate::{Pass, Refusal, TokenBucket};
+use crate::http::App;
+use crate::http::problem::{self, Refused};
+use crate::net::TcpPeer;
+use crate::unix_now;
+use crate::ws::ToLoop;
+
+/// To a worker's socket task.
+pub(crate) enum ToWorker {
+    Message(Box<ServerMessage>),
+    Close(CloseReason),
+}
+
+/// `GET /agent`.
+pub(crate) async fn connect(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<TcpPeer>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let Ok(upgrade) = upgrade else { return problem::upgrade_required() };
+    let admitted = api_key(&app, query.as_deref(), &headers).and_then(|key| {
+        let pass = app.sockets.enter(app.client_ip(peer, &headers), Instant::now()).map_err(|refusal| match refusal {
+            Refusal::TooFast(wait) => Refused::new(ErrorCode::RateLimited, "too many connections from this address").retry_after(wait),
+            Refusal::TooMany => Refused::new(ErrorCode::RateLimited, "too many connections from this address"),
+            Refusal::TableFull => Refused::new(ErrorCode::Unavailable, "the server is overloaded"),
+        })?;
+        Ok((key, pass))
+    });
+    let (api_key, pass) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused.into_text(),
+    };
+    let limits = app.config.limits.clone();
+    let worker = WorkerId(app.next_connection.fetch_add(1, Ordering::Relaxed));
+    let upgrade = upgrade.max_message_size(limits.max_message_bytes).max_frame_size(limits.max_message_bytes);
+    let inbox = app.inbox.clone();
+    upgrade.on_upgrade(move |socket| serve(socket, worker, api_key, inbox, limits, pass))
+}
+
+/// The key that the worker's token is signed with signs the tokens of its agents too.
+fn api_key(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<String, Refused> {
+    if *app.is_stopping.borrow() {
+        return Err(Refused::new(ErrorCode::Unavailable, "the server is shutting down"));
+    }
+    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let in_query = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == "access_token");
+    let token = auth::find_token(authorization, in_query.as_ref().map(|(_, token)| token.as_ref()))?;
+    let (grants, key) = auth::verify_with_key(&app.config.keys, token, unix_now())?;
+    if grants.agent { Ok(key) } else { Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant agent")) }
+}
+
+async fn serve(mut socket: WebSocket, worker: WorkerId, api_key: String, inbox: mpsc::Sender<ToLoop>, limits: ServerLimits, pass: Pass) {
+    let (outbox, queue) = mpsc::channel(limits.send_queue_messages.max(1));
+    if inbox.send(ToLoop::WorkerConnect { worker, api_key, outbox }).await.is_ok() {
+        let connection = Connection { worker, socket: &mut socket, inbox: &inbox, queue, limits: &limits, is_json: false };
+        let end = connection.run().await;
+        debug!(?worker, ?end, "agent worker's connection closed");
+        let _ = inbox.send(ToLoop::Worker { worker, input: WorkerInput::Closed }).await;
+        if let Some(reason) = end {
+            let frame = CloseFrame { code: reason.websocket_code(), reason: reason.as_str().into() };
+            let _ = timeout(limits.write_timeout, socket.send(Message::Close(Some(frame)))).await;
+        }
+    }
+    drop((socket, pass));
+}
+
+struct Connection<'a> {
+    worker: WorkerId,
+    socket: &'a mut WebSocket,
+    inbox: &'a mpsc::Sender<ToLoop>,
+    queue: mpsc::Receiver<ToWorker>,
+    limits: &'a ServerLimits,
+    /// The worker's last message was JSON.
+    is_json: bool,
+}
+
+impl Connection<'_> {
+    /// Returns the reason if the server ends it; none if the worker is gone.
+    async fn run(mut self) -> Option<CloseReason> {
+        let mut pings = interval(self.limits.ping_interval);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard_at = Instant::now();
+        let mut bucket = TokenBucket::new(self.limits.requests, heard_at);
+        loop {
+            tokio::select! {
+                outgoing = self.queue.recv() => match outgoing {
+                    Some(ToWorker::Message(message)) => self.write(&message).await?,
+                    Some(ToWorker::Close(reason)) => return Some(reason),
+                    None => return Some(CloseReason::Resume),
+                },
+                frame = self.socket.recv() => {
+                    heard_at = Instant::now();
+                    let message = match frame? {
+                        Ok(Message::Binary(payload)) => {
+                            self.is_json = false;
+                            WorkerMessage::decode(payload).ok()
+                        }
+                        Ok(Message::Text(text)) => {
+                            self.is_json = true;
+                            serde_json::from_str(&text).ok()
+                        }
+                        Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+                        Ok(Message::Close(_)) | Err(_) => return None,
+                    };
+                    if bucket.take(heard_at).is_err() {
+                        return Some(CloseReason::Flood);
+                    }
+                    let Some(message) = message else { return Some(CloseReason::Refused(ErrorCode::BadRequest)) };
+                    let input = WorkerInput::Message(Box::new(message));
+                    self.inbox.send(ToLoop::Worker { worker: self.worker, input }).await.ok()?;
+                }
+                _ = pings.tick() => {
+                    if heard_at.elapsed() > self.limits.idle_timeout {
+                        return Some(CloseReason::Silent);
+                    }
+                    self.send(Message::Ping(Bytes::new())).await?;
+                }
+            }
+        }
+    }
+
+    /// None: the worker is gone, or does not read.
+    async fn write(&mut self, message: &ServerMessage) -> Option<()> {
+        let frame = if self.is_json {
+            Message::Text(serde_json::to_string(message).ok()?.into())
+        } else {
+            Message::Binary(message.encode_to_vec().into())
+        };
+        self.send(frame).await
+    }
+
+    async fn send(&mut self, frame: Message) -> Option<()> {
+        timeout(self.limits.write_timeout, self.socket.send(frame)).await.ok()?.ok()
+    }
+}

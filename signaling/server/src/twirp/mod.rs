@@ -1,0 +1,147 @@
+//! LiveKit's server API: Twirp (POST of protobuf or JSON to `/twirp/package.Service/Method`) over the functions of
+//! `signaling_core::AdminRequest`.
+//!
+//! In: requests of server SDKs, with a token in `Authorization`. Out: results, or Twirp's errors.
+//! Invariants: nothing of a body is read before its token is verified; a body is at most [`MAX_BODY_BYTES`].
+//! Not here: what the functions do. Our own API (problem documents, resources) will be another face of the same functions.
+
+mod agent_dispatch;
+mod codec;
+mod errors;
+mod fields;
+mod room_service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest as _, Path, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use signaling_api::Grants;
+use signaling_core::{AdminRequest, AdminResponse};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use self::agent_dispatch::AgentDispatchService;
+use self::codec::{Form, Named};
+use self::errors::{Code, TwirpError};
+use self::room_service::RoomService;
+use crate::auth;
+use crate::http::App;
+use crate::unix_now;
+use crate::ws::ToLoop;
+
+/// A service by its full name.
+trait Service {
+    const NAME: &'static str;
+
+    /// None: it has no such method.
+    async fn call(method: &str, call: &Call<'_>) -> Option<Result<Response, TwirpError>>;
+}
+
+/// A request whose token is genuine.
+struct Call<'a> {
+    app: &'a App,
+    grants: &'a Grants,
+    form: Form,
+    body: Bytes,
+}
+
+impl Call<'_> {
+    fn decode<M: prost::Message + Default + DeserializeOwned>(&self) -> Result<M, TwirpError> {
+        self.form.decode(&self.body)
+    }
+
+    fn answer<M: prost::Message + Serialize + Named>(&self, message: &M) -> Response {
+        self.form.encode(message)
+    }
+
+    /// Asks the rooms.
+    async fn ask(&self, request: AdminRequest) -> Result<AdminResponse, TwirpError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.app.inbox.send(ToLoop::Admin { request: Box::new(request), reply }).await.ok()?;
+            answer.await.ok()
+        };
+        match timeout(ANSWER_TIME, asked).await {
+            Ok(Some(result)) => Ok((*result)?),
+            Ok(None) => Err(TwirpError::new(Code::Unavailable, "the server is shutting down")),
+            Err(_) => Err(TwirpError::new(Code::Unavailable, "the server is overloaded")),
+        }
+    }
+}
+
+/// `/twirp/...`, whatever the method.
+pub(crate) async fn serve(State(app): State<Arc<App>>, Path(path): Path<String>, request: Request) -> Response {
+    let answered = answer(&app, &path, request).await;
+    let asked = path.split('/').next().unwrap_or_default();
+    let service = [RoomService::NAME, AgentDispatchService::NAME].into_iter().find(|name| *name == asked);
+    app.metrics.api_request(service.unwrap_or("other"), answered.as_ref().err().map_or("ok", TwirpError::word));
+    answered.unwrap_or_else(|error| error.into_response())
+}
+
+async fn answer(app: &App, path: &str, request: Request) -> Result<Response, TwirpError> {
+    let (method, whole_path) = (request.method().clone(), request.uri().path().to_owned());
+    let bad_route = |message: String| TwirpError::bad_route(message, method.as_str(), &whole_path);
+    let no_handler = || bad_route(format!("no handler for path {whole_path:?}"));
+    if method != Method::POST {
+        return Err(bad_route(format!("unsupported method {:?} (only POST is allowed)", method.as_str())));
+    }
+    let (service, function) = path.split_once('/').ok_or_else(no_handler)?;
+    if let Some(message) = missing(service) {
+        return Err(TwirpError::new(Code::Unimplemented, message));
+    }
+    if ![RoomService::NAME, AgentDispatchService::NAME].contains(&service) {
+        return Err(no_handler());
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form = Form::of(content_type).ok_or_else(|| bad_route(format!("unexpected Content-Type: {content_type:?}")))?;
+    let grants = grants(app, request.uri().query(), request.headers())?;
+    let body = read(request).await?;
+    let call = Call { app, grants: &grants, form, body };
+    let answered = if service == RoomService::NAME {
+        RoomService::call(function, &call).await
+    } else {
+        AgentDispatchService::call(function, &call).await
+    };
+    answered.ok_or_else(no_handler)?
+}
+
+/// Services of LiveKit that this server does not have.
+fn missing(service: &str) -> Option<&'static str> {
+    match service {
+        "livekit.Egress" => Some("this server can't record or stream rooms out"),
+        "livekit.Ingress" => Some("this server can't take streams in"),
+        "livekit.SIP" => Some("this server has no telephony"),
+        "livekit.Connector" => Some("this server has no connectors"),
+        _ => None,
+    }
+}
+
+/// The header wins over `access_token` in the query, as in LiveKit's server.
+fn grants(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<Grants, TwirpError> {
+    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let in_query = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == "access_token");
+    let token = auth::find_token(authorization, in_query.as_ref().map(|(_, token)| token.as_ref()))?;
+    Ok(auth::verify(&app.config.keys, token, unix_now())?)
+}
+
+/// The route's body limit is [`MAX_BODY_BYTES`].
+async fn read(request: Request) -> Result<Bytes, TwirpError> {
+    match timeout(BODY_TIME, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(TwirpError::too_large(MAX_BODY_BYTES)),
+        Ok(Err(_)) => Err(TwirpError::malformed("failed to read request body")),
+        Err(_) => Err(TwirpError::new(Code::Canceled, "the request body did not come in time")),
+    }
+}
+
+/// The largest request: metadata of a room and of all its agents (LiveKit: `max_api_request_body_size`).
+pub(crate) const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
+/// Time for a body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(20);
+/// Longer than any call to a participant may take.
+const ANSWER_TIME: Duration = Duration::from_secs(90);

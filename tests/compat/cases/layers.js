@@ -1,0 +1,109 @@
+// Which size, rate and layer of a picture a subscriber gets, and what that costs.
+
+import assert from 'node:assert/strict';
+import { always, until } from '../../e2e/lib/wait.js';
+
+/** @typedef {import('../stage.js').Client} Client */
+/** @typedef {import('../stage.js').Actor} Actor */
+/** @typedef {import('./index.js').Case} Case */
+/** @typedef {'LOW' | 'MEDIUM' | 'HIGH'} Quality */
+
+const PICTURE_ID = 90;
+/** The encoder starts its upper layers one after the other as its bandwidth estimate grows. */
+const LAYERS_WITHIN_MS = 30_000;
+/** Long enough for a frame to show up that should not. */
+const QUIET_MS = 1000;
+const FRAMES = 10;
+/** The large keyframe of a switch is paced, so it may show a moment that the smaller encoding has shown already. */
+const STEP_BACK_LIMIT = 3;
+
+/** @param {Actor} who @param {string} from */
+const widthOf = async (who, from) => Number((await who.do('picture', from))?.size.split('x')[0] ?? 0);
+
+/**
+ * Asks for a layer and waits until the picture has its size.
+ * @param {Actor} who @param {string} from @param {Quality} quality @param {(width: number) => boolean} isRight
+ */
+async function choose(who, from, quality, isRight) {
+  await who.do('setQualityOf', from, 'camera', quality);
+  await until(`${who.identity} sees ${quality}`, () => widthOf(who, from), isRight, { withinMs: LAYERS_WITHIN_MS });
+  await who.do('resetPicture', from);
+  await until(`${who.identity} sees it move`, () => who.do('picture', from), (seen) => (seen?.readable ?? 0) >= FRAMES);
+  const seen = await who.do('picture', from);
+  assert.deepEqual([seen?.ids, seen?.unreadable], [[PICTURE_ID], 0]);
+}
+
+/** Bits per second that a viewer receives of a picture, over about a second. @param {Actor} who @param {string} from */
+async function bitrate(who, from) {
+  const first = await who.do('received', from, 'camera');
+  const began = performance.now();
+  const start = (await who.do('picture', from))?.readable ?? 0;
+  await until('a second of frames', () => who.do('picture', from), (seen) => (seen?.readable ?? 0) >= start + 15);
+  const last = await who.do('received', from, 'camera');
+  return (((last?.bytesReceived ?? 0) - (first?.bytesReceived ?? 0)) * 8000) / (performance.now() - began);
+}
+
+/** @type {Case[]} */
+export const layers = [
+  ...(/** @type {[Client, 'vp8' | 'h264'][]} */ ([['chromium', 'vp8'], ['chromium', 'h264'], ['firefox', 'vp8'], ['python', 'vp8'], ['node', 'vp8']])).map(([client, codec]) => ({
+    title: `a ${codec} simulcast track of ${client} reaches each subscriber in the size that it asks for`,
+    cells: [`simulcast-send@${client}`, 'simulcast-receive@chromium', ...(client === 'chromium' && codec === 'vp8' ? ['simulcast-receive@python', 'simulcast-receive@firefox'] : [])],
+    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
+      const viewers = /** @type {Client[]} */ (client === 'chromium' && codec === 'vp8' ? ['chromium', 'firefox', 'python'] : ['chromium']);
+      const [publisher, ...others] = await stage.together(t, [client, ...viewers]);
+      assert.ok(publisher);
+      await publisher.do('publishPicture', { id: PICTURE_ID, width: 960, height: 540, options: { simulcast: true, videoCodec: codec } });
+      for (const viewer of others) {
+        await viewer.remote('the track is there', publisher.identity, (seen) => seen?.tracks.camera?.isSubscribed === true);
+        await choose(viewer, publisher.identity, 'LOW', (width) => width > 0 && width <= 480);
+        await choose(viewer, publisher.identity, 'HIGH', (width) => width === 960);
+      }
+    },
+  })),
+  ...(/** @type {Client[]} */ (['chromium', 'firefox'])).map((client) => ({
+    title: `${client} asks for a picture by size, pauses it, and gets it back`,
+    cells: [`dimensions@${client}`, `pause@${client}`],
+    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
+      const [publisher, viewer] = await stage.together(t, ['chromium', client]);
+      assert.ok(publisher && viewer);
+      await publisher.do('publishPicture', { id: PICTURE_ID, width: 960, height: 540, options: { simulcast: true } });
+      await viewer.sees(publisher.identity, PICTURE_ID, { stepBackLimit: STEP_BACK_LIMIT });
+      await viewer.do('setSize', publisher.identity, 160, 90);
+      await until('the small one comes', () => widthOf(viewer, publisher.identity), (width) => width > 0 && width <= 480, { withinMs: LAYERS_WITHIN_MS });
+      await viewer.do('setSize', publisher.identity, 960, 540);
+      await until('the large one comes', () => widthOf(viewer, publisher.identity), (width) => width === 960, { withinMs: LAYERS_WITHIN_MS });
+      await viewer.do('setEnabled', publisher.identity, 'camera', false);
+      const shown = async () => (await viewer.do('picture', publisher.identity))?.readable ?? 0;
+      let last = -1;
+      await until('the picture stands still', shown, (now) => now === last || ((last = now), false), { pollMs: 300 });
+      await always('it stays so', QUIET_MS, shown, (now) => now === last);
+      await viewer.do('setEnabled', publisher.identity, 'camera', true);
+      await until('it moves again', shown, (now) => now > last + FRAMES);
+    },
+  })),
+  ...(/** @type {const} */ (['vp9', 'av1'])).map((codec) => ({
+    title: `three spatial layers of one ${codec} stream are chosen per subscriber, and the smaller ones cost less`,
+    cells: [`svc-${codec}@chromium`, `svc-${codec}@firefox`, `svc-${codec}@python`],
+    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
+      const [publisher, viewer, other, native] = await stage.together(t, ['chromium', 'chromium', 'firefox', 'python']);
+      const from = publisher.identity;
+      await publisher.do('publishPicture', { id: PICTURE_ID, width: 1280, height: 720, options: { videoCodec: codec, scalabilityMode: 'L3T3_KEY', backupCodec: false } });
+      await other.remote('the track is there', from, (seen) => seen?.tracks.camera?.isSubscribed === true);
+      const received = await until('the viewer decodes', () => viewer.do('received', from, 'camera'), (each) => (each?.framesDecoded ?? 0) > 0);
+      assert.equal(received?.mimeType.toLowerCase(), `video/${codec}`);
+      /** @type {Record<string, number>} */
+      const cost = {};
+      for (const [quality, width] of /** @type {[Quality, number][]} */ ([['HIGH', 1280], ['LOW', 320], ['MEDIUM', 640]])) {
+        await choose(viewer, from, quality, (seen) => seen === width);
+        cost[quality] = await bitrate(viewer, from);
+      }
+      t.diagnostic(`${codec}: ${Object.entries(cost).map(([quality, bps]) => `${quality} ${Math.round(bps / 1000)} kbit/s`).join(', ')}`);
+      assert.ok((cost['LOW'] ?? 0) < (cost['MEDIUM'] ?? 0) && (cost['MEDIUM'] ?? 0) < (cost['HIGH'] ?? 0), JSON.stringify(cost));
+      for (const who of [other, native]) {
+        await choose(who, from, 'LOW', (seen) => seen === 320);
+        await choose(who, from, 'HIGH', (seen) => seen === 1280);
+      }
+      assert.equal(await widthOf(viewer, from), 640, 'one subscriber decides nothing for another');
+    },
+  })),
+];
