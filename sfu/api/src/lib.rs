@@ -277,6 +277,22 @@ pub enum Command {
         /// What the client said of it.
         request: PublishRequest,
     },
+    /// Says with which delay subscribers of a room play video from here on. Counts as nothing for a room that nobody is in.
+    SetPlayoutDelay {
+        /// Where.
+        room: RoomId,
+        /// Bounds of the delay; None: what each publisher says.
+        delay: Option<PlayoutDelay>,
+    },
+}
+
+/// Bounds of the time between the capture and the display of a frame. Clients take steps of 10 ms, up to 40,950 ms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct PlayoutDelay {
+    /// At least this long, in milliseconds: 0 is "as fast as it gets".
+    pub min_ms: u32,
+    /// At most this long, in milliseconds.
+    pub max_ms: u32,
 }
 
 /// State of a transport as signaling needs it.

@@ -18,7 +18,7 @@ use crate::media::Codec;
 use crate::negotiate::{DownChoice, assumed_fmtp, configuration};
 use crate::publish::UpTrack;
 use crate::shard::Shard;
-use crate::subscribe::selector::wanted_encoding;
+use crate::subscribe::selector::wanted_rung;
 
 impl Shard {
     /// A publisher will send a further codec of one of its tracks.
@@ -149,7 +149,7 @@ impl Shard {
     /// Every 100 ms: once a backup flows, everybody may have to move to it.
     pub(crate) fn review_codecs(&mut self, primary: UpKey, now: Instant) {
         let Some(up) = self.ups.get(primary).filter(|up| up.primary.is_none() && up.codec.codec.is_video()) else { return };
-        let flows = |&backup: &UpKey| self.ups.get(backup).is_some_and(|up| up.offered(now).iter().any(|encoding| encoding.is_active));
+        let flows = |&backup: &UpKey| self.ups.get(backup).is_some_and(|up| up.offered(now).iter().any(|encoding| encoding.rungs.iter().any(|rung| rung.is_active)));
         if !up.is_regressed && up.backup_policy == BackupPolicy::Regress && up.backups.iter().any(flows) {
             if let Some(up) = self.ups.get_mut(primary) {
                 up.is_regressed = true;
@@ -193,11 +193,11 @@ impl Shard {
         for down in self.downs_of_track(primary).iter().filter_map(|&key| self.downs.get(key)) {
             let Some(up) = self.ups.get(down.up) else { continue };
             let (codec, layer) = if down.payload_type.is_some() {
-                (Some(up.codec.codec), wanted_encoding(&down.wish, &up.offered(now)))
+                (Some(up.codec.codec), wanted_rung(&down.wish, &up.offered(now)))
             } else {
                 // A codec that it could decode and that is not sent yet.
                 let missing = up.announced_backups.iter().copied().find(|&codec| down.takes(configuration(codec, assumed_fmtp(codec))));
-                (missing, wanted_encoding(&down.wish, &up.offered(now)))
+                (missing, wanted_rung(&down.wish, &up.offered(now)))
             };
             let layer = layer.and_then(|layer| u8::try_from(layer).ok());
             for (known, most) in wanted.iter_mut().filter(|(known, _)| Some(*known) == codec) {

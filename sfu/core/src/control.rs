@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 use sfu_api::{
-    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PlayoutDelay, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
 };
 use slotmap::Key;
 
@@ -51,6 +51,7 @@ impl Shard {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::SetPlayoutDelay { room, delay } => self.set_playout_delay(room, delay),
             Command::PublishData { participant, track, handle } => self.publish_data(participant, track, handle),
             Command::UnpublishData { track, .. } => self.unpublish_data(track),
             Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
@@ -132,7 +133,7 @@ impl Shard {
             .directory
             .rooms
             .entry(room)
-            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default() }))
+            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None }))
     }
 
     fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey) {
@@ -270,6 +271,18 @@ impl Shard {
         self.retarget(down, now);
         if let Some(primary) = self.primary_of(self.downs[down].up) {
             self.review_wanted(primary, now);
+        }
+        Ok(())
+    }
+
+    fn set_playout_delay(&mut self, room: RoomId, delay: Option<PlayoutDelay>) -> Found {
+        let key = *self.directory.rooms.get(&room).ok_or(Discard::UnknownEntity)?;
+        let room = self.rooms.get_mut(key).ok_or(Discard::UnknownEntity)?;
+        room.playout_delay = delay;
+        for up in room.participants.iter().filter_map(|&participant| self.participants.get(participant)).flat_map(|p| &p.ups) {
+            if let Some(up) = self.ups.get_mut(*up) {
+                up.set_playout_delay(delay);
+            }
         }
         Ok(())
     }

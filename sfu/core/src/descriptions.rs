@@ -9,13 +9,15 @@ use sfu_api::{Event, ParticipantId, PublishRequest, TrackId, TransportRole};
 use crate::control::Found;
 use crate::error::Discard;
 use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
-use crate::media::NegotiatedCodec;
-use crate::negotiate::{AnnouncedTrack, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
+use crate::media::{Extension, NegotiatedCodec};
+use crate::negotiate::{AnnouncedTrack, DownMediaState, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
 use crate::peer::Carries;
 use crate::publish::encoding::Encoding;
 use crate::publish::{UpTrack, announced};
+use crate::rtp::extension::SendStamp;
 use crate::room::PublisherSide;
 use crate::shard::Shard;
+use crate::subscribe::Reads;
 use crate::transport::params::LocalParams;
 
 /// Offers written in one flush; the others follow in the next, so that media does not wait for hundreds of them.
@@ -69,6 +71,7 @@ impl Shard {
         for media in answer.media {
             let down_key = DownKey::from(slotmap::KeyData::from_ffi(media.key));
             let Some(down) = self.downs.get_mut(down_key) else { continue };
+            down.reads = reads(&media);
             let formats = if media.accepted { media.formats } else { Vec::new() };
             if !down.is_accepted || down.formats != formats {
                 down.formats = formats;
@@ -164,7 +167,9 @@ impl Shard {
         media: &UpMedia,
         now: Instant,
     ) {
-        let Some(up) = UpTrack::new(track, key, peer_key, media, request) else { return };
+        let Some(mut up) = UpTrack::new(track, key, peer_key, media, request) else { return };
+        let room = self.participants.get(key).and_then(|participant| self.rooms.get(participant.room));
+        up.set_playout_delay(room.and_then(|room| room.playout_delay));
         let (mime, is_simulcast) = (up.mime().to_owned(), up.is_simulcast());
         let up_key = self.ups.insert(up);
         let primary = self.directory.tracks.get(&track).copied();
@@ -230,5 +235,15 @@ impl Shard {
     pub(crate) fn negotiation_failed(&mut self, participant: ParticipantId, role: TransportRole, message: String) -> Found {
         self.events.push_back(Event::NegotiationFailed { participant, role, message });
         Ok(())
+    }
+}
+
+/// What a subscriber's answer means for the headers of its packets.
+fn reads(media: &DownMediaState) -> Reads {
+    let has = |extension| media.extensions.id(extension).is_some();
+    let is_timed = !has(Extension::TransportCc) && has(Extension::AbsSendTime);
+    Reads {
+        stamp: if is_timed { SendStamp::AbsSendTime } else { SendStamp::TransportCc },
+        descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
     }
 }

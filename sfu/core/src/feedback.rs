@@ -71,9 +71,10 @@ impl Shard {
         let Some(down) = self.downs.get_mut(down_key) else { return };
         let Some(up) = self.ups.get(down.up) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let send_time = self.egress.send_time(now);
         for sequence in nack.sequences() {
             down.reported.nacks += 1;
-            if resend(sequence, up, down, peer, &mut self.egress.outbox, now) {
+            if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {
                 self.retransmitted += 1;
             }
         }

@@ -13,10 +13,11 @@ use crate::limits::MAX_DATAGRAM;
 use crate::net::Flow;
 use crate::peer::{Carries, Peer, Stream};
 use crate::publish::UpTrack;
+use crate::publish::encoding::Arrived;
 use crate::publish::ring::Meta;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::{RtpHeader, is_rtcp};
-use crate::rtp::payload::PayloadInfo;
+use crate::rtp::payload;
 use crate::rtp::sequence::nearest;
 use crate::shard::Shard;
 use crate::transport::username_ufrag;
@@ -143,15 +144,16 @@ impl Shard {
         let normalized = up.normalized(arrival.payload, arrival.payload_type)?;
         let payload = normalized.as_deref().unwrap_or(arrival.payload);
         let encoding = up.encodings.get_mut(carries.encoding).ok_or(Discard::UnknownSsrc)?;
-        let block = arrival.extensions.forwarded_block();
+        let (block, descriptor) = arrival.extensions.forwarded_block(up.playout_delay.as_ref());
+        let (info, layering) = payload::read(up.codec.codec, arrival.payload);
         let meta = Meta {
-            sequence: arrival.sequence,
-            timestamp: arrival.header.timestamp,
-            marker: arrival.header.marker,
-            block_len: u8::try_from(block.len()).unwrap_or(0),
-            payload: PayloadInfo::parse(up.codec.codec, arrival.payload),
+            block_len: u16::try_from(block.len()).unwrap_or(0),
+            descriptor,
+            payload: info,
+            ..Meta::plain(arrival.sequence, arrival.header.timestamp, arrival.header.marker)
         };
-        let is_first = encoding.store(meta, &block, payload, !up.is_muted, now)?;
+        let arrived = Arrived { meta, layering: &layering, block: &block, payload };
+        let is_first = encoding.store(arrived, !up.is_muted, now)?;
         if arrival.is_repair {
             encoding.nack.on_recovered(arrival.sequence);
         } else {

@@ -1,6 +1,6 @@
 //! Rooms and participants of a shard.
 
-use sfu_api::{ParticipantId, PublishRequest, RoomId, TrackId};
+use sfu_api::{ParticipantId, PlayoutDelay, PublishRequest, RoomId, TrackId};
 
 use crate::audio::speaker::Speakers;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
@@ -15,6 +15,8 @@ pub struct Room {
     pub participants: Vec<ParticipantKey>,
     /// Audio levels.
     pub speakers: Speakers,
+    /// Delay with which its video is to be played, whatever publishers say.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 /// A participant: two peer connections and what is negotiated on them.

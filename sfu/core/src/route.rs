@@ -1,4 +1,5 @@
-//! Which encoding flows to which subscriber: applies the selector's choice and keeps the live and waiting lists.
+//! Which encoding and which of its layers flow to which subscriber: applies the selector's choice and keeps the live and
+//! waiting lists.
 //!
 //! Invariants: a down track is in the live list of at most one encoding, the one that `flow.live` names; it is in its
 //! track's waiting list exactly if `flow.wanted` is set.
@@ -9,8 +10,10 @@ use sfu_api::MediaKind;
 
 use crate::audio::forms::Form;
 use crate::ids::{DownKey, PeerKey, UpKey};
+use crate::rtp::payload::dependency_descriptor::Layer;
 use crate::shard::Shard;
-use crate::subscribe::selector::select_encoding;
+use crate::subscribe::filter::LayerFilter;
+use crate::subscribe::selector::{Target, select};
 use crate::subscribe::{FlowState, Waiting};
 
 impl Shard {
@@ -39,11 +42,12 @@ impl Shard {
         if !is_connected || down.payload_type.is_none() || up.is_muted {
             return;
         }
-        let chosen = match up.kind() {
-            MediaKind::Video => select_encoding(&down.wish, &up.offered(now)),
-            MediaKind::Audio => up.encoding_of_form(down.form(up)).filter(|_| down.wish.enabled),
+        let offered = up.offered(now);
+        down.target = match up.kind() {
+            MediaKind::Video => select(&down.wish, &offered),
+            MediaKind::Audio => up.encoding_of_form(down.form(up)).filter(|_| down.wish.enabled).map(Target::whole),
         };
-        let Some(chosen) = chosen else {
+        let Some(Target { encoding: chosen, layer, .. }) = down.target else {
             self.stop_flow(key);
             return;
         };
@@ -53,6 +57,7 @@ impl Shard {
         if down.flow.live == Some(chosen) {
             down.flow.wanted = None;
             up.waiting.retain(|&waiting| waiting != key);
+            self.want_layer(key, chosen, layer, now);
             return;
         }
         if down.flow.live.is_some() && up.kind() == MediaKind::Audio {
@@ -64,13 +69,16 @@ impl Shard {
             self.stop_flow(key);
             return self.retarget(key, now);
         }
-        if down.flow.wanted.is_some_and(|wanted| wanted.encoding == chosen) {
+        if let Some(wanted) = &mut down.flow.wanted
+            && wanted.encoding == chosen
+        {
+            wanted.layer = layer;
             return;
         }
         if down.flow.wanted.is_none() {
             up.waiting.push(key);
         }
-        down.flow.wanted = Some(Waiting { encoding: chosen, since: now, finish_by: None });
+        down.flow.wanted = Some(Waiting { encoding: chosen, layer, since: now, finish_by: None });
         let encoding = &mut up.encodings[chosen];
         if encoding.keyframe_for(now, now).is_none() {
             encoding.keyframe.want();
@@ -97,6 +105,23 @@ impl Shard {
         }
     }
 
+    /// Says which layers of the encoding that flows a subscriber should get; asks for a keyframe if they can't be had without.
+    fn want_layer(&mut self, key: DownKey, index: usize, layer: Layer, now: Instant) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let up_key = down.up;
+        let Some(encoding) = self.ups.get_mut(up_key).and_then(|up| up.encodings.get_mut(index)) else { return };
+        if !encoding.layers.is_layered() {
+            return;
+        }
+        // Layers that show up later: the subscriber has had everything until then.
+        let newest = encoding.layers.newest_frame();
+        let filter = down.filter.get_or_insert_with(|| Box::new(LayerFilter::open(layer, newest)));
+        if filter.want(layer, &encoding.layers) {
+            encoding.keyframe.want();
+            self.request_keyframes(up_key, now);
+        }
+    }
+
     /// Nothing flows to a subscriber from here on; its numbers go on where they stopped when it starts again.
     pub(crate) fn stop_flow(&mut self, key: DownKey) {
         let Some(down) = self.downs.get_mut(key) else { return };
@@ -106,6 +131,7 @@ impl Shard {
         }
         up.waiting.retain(|&waiting| waiting != key);
         down.flow = FlowState::default();
+        down.filter = None;
     }
 
     /// Chooses again for all subscribers of a track, because an encoding has begun or ceased to flow.

@@ -22,6 +22,26 @@ fn the_first_offer_is_as_recorded() {
 }
 
 #[test]
+fn an_offer_of_layered_codecs_is_as_recorded() {
+    let mut session = SubscriberSession::new();
+    let fmtps = [
+        (Codec::Vp9, ""),
+        (Codec::Vp9, "profile-id=2"),
+        (Codec::Av1, "level-idx=13;profile=0;tier=0"),
+        (Codec::Av1, "level-idx=13;profile=1;tier=0"),
+        (Codec::H265, "level-id=93;tx-mode=SRST"),
+    ];
+    for (key, (codec, fmtp)) in (1..).zip(fmtps) {
+        session.add(down(key, codec, fmtp)).unwrap();
+    }
+    let (sdp, answer) = negotiate(&mut session);
+    check_golden("subscribe-offer-layered", &sdp);
+    let types: Vec<(u8, Option<u8>)> = answer.media.iter().map(|m| (m.formats[0].payload_type, m.formats[0].rtx_payload_type)).collect();
+    assert_eq!(types, [(122, Some(123)), (124, Some(125)), (45, Some(46)), (39, Some(40)), (49, Some(50))]);
+    assert!(answer.media.iter().all(|m| m.allows_mixed_extensions && m.extensions.id(Extension::DependencyDescriptor) == Some(10)));
+}
+
+#[test]
 fn chromium_takes_what_it_can_decode() {
     let mut session = everything_wanted();
     let offer = session.offer(&local()).unwrap();

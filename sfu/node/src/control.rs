@@ -32,6 +32,9 @@ pub enum CommandError {
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Stopped,
+    /// Nobody is in the room.
+    #[error("no such room")]
+    UnknownRoom,
 }
 
 /// Who and what lives on which shard.
@@ -90,6 +93,7 @@ impl Directory {
             | Command::SubscribeData { participant, .. }
             | Command::UnsubscribeData { participant, .. }
             | Command::PublishCodec { participant, .. } => self.shard_of_participant(*participant),
+            Command::SetPlayoutDelay { room, .. } => self.rooms.get(room).map(|room| room.shard).ok_or(CommandError::UnknownRoom),
             Command::Move { participant, room } => {
                 let shard = self.shard_of_participant(*participant)?;
                 match self.rooms.get(room) {

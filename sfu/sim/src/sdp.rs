@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use sfu_core::media::{Codec, Rid};
+use sfu_core::media::{Codec, Extension, Rid};
 use sfu_core::net::Protocol;
 use sfu_core::transport::params::{Candidate, Fingerprint, IceCredentials, LocalParams, RemoteParams};
 
@@ -65,6 +65,9 @@ pub const fn payload_type(codec: Codec) -> u8 {
         Codec::Pcma => 8,
         Codec::Vp8 => 96,
         Codec::H264 => 102,
+        Codec::Vp9 => 98,
+        Codec::Av1 => 45,
+        Codec::H265 => 49,
     }
 }
 
@@ -80,6 +83,16 @@ pub mod extension_ids {
     pub const RID: u8 = 10;
     /// Simulcast encoding of an RTX packet.
     pub const REPAIRED_RID: u8 = 11;
+    /// Absolute send time.
+    pub const ABS_SEND_TIME: u8 = 2;
+    /// Bounds of the playout delay.
+    pub const PLAYOUT_DELAY: u8 = 5;
+    /// Absolute capture time.
+    pub const ABS_CAPTURE_TIME: u8 = 7;
+    /// Dependency descriptor.
+    pub const DEPENDENCY_DESCRIPTOR: u8 = 12;
+    /// Rotation of the picture.
+    pub const VIDEO_ORIENTATION: u8 = 13;
 }
 
 /// A publisher's offer. Data channels, if the client has any, are the first m-line; the media's mids follow in order.
@@ -100,13 +113,14 @@ pub fn publisher_offer(media: &[PublishedMedia], client: &RemoteParams, version:
     sdp
 }
 
-/// The answer to one of the server's offers: everything is accepted but codecs of these names, with what belongs to them.
+/// The answer to one of the server's offers: everything is accepted but codecs of the names `refused_codecs`, with what belongs
+/// to them, and the header extensions (or other lines) that contain one of `refused`.
 #[must_use]
-pub fn subscriber_answer(offer: &str, client: &RemoteParams, refused: &[String]) -> String {
+pub fn subscriber_answer(offer: &str, client: &RemoteParams, refused_codecs: &[String], refused: &[&str]) -> String {
     let mut sdp = String::new();
-    for line in without_codecs(offer, refused).lines() {
+    for line in without_codecs(offer, refused_codecs).lines() {
         let dropped = ["a=ice-lite", "a=candidate", "a=end-of-candidates", "a=ssrc", "a=msid:", "a=fingerprint", "a=ice-pwd"];
-        if dropped.iter().any(|prefix| line.starts_with(prefix)) {
+        if dropped.iter().any(|prefix| line.starts_with(prefix)) || refused.iter().any(|part| line.contains(part)) {
             continue;
         }
         if line.starts_with("a=ice-ufrag") {
@@ -262,6 +276,9 @@ fn push_media(sdp: &mut String, media: &PublishedMedia, mid: &str, client: &Remo
         Codec::Pcma => ("audio", "8"),
         Codec::Vp8 => ("video", "96 97"),
         Codec::H264 => ("video", "102 103"),
+        Codec::Vp9 => ("video", "98 99"),
+        Codec::Av1 => ("video", "45 46"),
+        Codec::H265 => ("video", "49 50"),
     };
     let _ = write!(sdp, "m={kind} 9 UDP/TLS/RTP/SAVPF {types}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
     push_transport(sdp, client, "actpass");
@@ -270,8 +287,20 @@ fn push_media(sdp: &mut String, media: &PublishedMedia, mid: &str, client: &Remo
     let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid\r\n", extension_ids::MID);
     let cc = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
     let _ = write!(sdp, "a=extmap:{} {cc}\r\n", extension_ids::TRANSPORT_CC);
+    for (id, extension) in
+        [(extension_ids::ABS_SEND_TIME, Extension::AbsSendTime), (extension_ids::ABS_CAPTURE_TIME, Extension::AbsCaptureTime)]
+    {
+        let _ = write!(sdp, "a=extmap:{id} {}\r\n", extension.uri());
+    }
     if media.codec.is_video() {
         let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n", extension_ids::RID);
+        for (id, extension) in [
+            (extension_ids::PLAYOUT_DELAY, Extension::PlayoutDelay),
+            (extension_ids::DEPENDENCY_DESCRIPTOR, Extension::DependencyDescriptor),
+            (extension_ids::VIDEO_ORIENTATION, Extension::VideoOrientation),
+        ] {
+            let _ = write!(sdp, "a=extmap:{id} {}\r\n", extension.uri());
+        }
         let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n", extension_ids::REPAIRED_RID);
     } else {
         let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n", extension_ids::AUDIO_LEVEL);
@@ -288,6 +317,9 @@ fn push_media(sdp: &mut String, media: &PublishedMedia, mid: &str, client: &Remo
         Codec::Pcmu | Codec::Pcma => {}
         Codec::Vp8 => push_video(sdp, 96, "VP8", None),
         Codec::H264 => push_video(sdp, 102, "H264", Some("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f")),
+        Codec::Vp9 => push_video(sdp, 98, "VP9", Some("profile-id=0")),
+        Codec::Av1 => push_video(sdp, 45, "AV1", Some("level-idx=5;profile=0;tier=0")),
+        Codec::H265 => push_video(sdp, 49, "H265", Some("level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST")),
     }
     if let Some((ssrc, rtx)) = media.ssrcs.filter(|_| media.is_sending) {
         if media.codec.is_video() {

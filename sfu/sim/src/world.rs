@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::freeze::Report;
 use crate::link::{Link, LinkConfig};
 use crate::participant::{Datagram, Participant, SendingTrack, TrackSpec, cid, reversed, split};
+use crate::scalability::Mode;
 use crate::seed::Seed;
 use crate::video::VideoConfig;
 
@@ -166,6 +167,11 @@ impl World {
     /// A 360p camera with one encoding.
     pub fn single(&mut self, codec: Codec) -> TrackSpec {
         TrackSpec::Video(VideoConfig::single(codec, &mut self.rng))
+    }
+
+    /// A 720p camera with one encoding of several layers.
+    pub fn layered(&mut self, codec: Codec, mode: Mode, is_described: bool) -> TrackSpec {
+        TrackSpec::Video(VideoConfig::layered(codec, mode, is_described, &mut self.rng))
     }
 
     /// Somebody joins over links with 10 ms of delay.
@@ -441,11 +447,11 @@ impl World {
         self.participants[who.0].receiving(track).map_or(0, |track| track.video.report(self.now()).frames_shown)
     }
 
-    /// The encoding that is on somebody's screen.
+    /// The encoding or spatial layer that is on somebody's screen.
     #[must_use]
     pub fn layer(&self, who: Who, track: TrackId) -> Option<u8> {
         let receiving = self.participants[who.0].receiving(track)?;
-        receiving.video.report(self.now()).current.map(|frame| frame.encoding)
+        receiving.video.report(self.now()).current.map(|frame| frame.rung())
     }
 
     /// Whose track it is.

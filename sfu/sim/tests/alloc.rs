@@ -29,7 +29,7 @@ fn neither_does_one_of_audio_in_either_form() {
         // Half of them get the form that is not sent: stripped, or with copies because their links lose packets.
         let (half, others): (Vec<Who>, Vec<Who>) = (0..SUBSCRIBERS).map(|_| world.join(ROOM)).partition(|who| world.id(*who).0 % 2 == 0);
         for &who in &half {
-            world.participant_mut(who).refused = copies.map(|_| "red".to_owned()).into_iter().collect();
+            world.participant_mut(who).refused_codecs = copies.map(|_| "red".to_owned()).into_iter().collect();
         }
         for &who in half.iter().chain(&others) {
             world.subscribe(who, track);

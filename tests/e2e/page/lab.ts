@@ -218,6 +218,10 @@ export class Lab {
     this.#publication(identity, 'camera').setVideoQuality(VideoQuality[quality]);
   }
 
+  setFps(identity: string, fps: number): void {
+    this.#publication(identity, 'camera').setVideoFPS(fps);
+  }
+
   // ---- disturbing the call ----------------------------------------------------------------------------------------
 
   /** Closes the signaling socket under livekit-client, which then resumes its session. */

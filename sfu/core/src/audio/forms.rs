@@ -12,9 +12,10 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 
-use crate::publish::encoding::Encoding;
+use crate::publish::encoding::{Arrived, Encoding};
 use crate::publish::ring::Meta;
 use crate::rtp::extension::Extensions;
+use crate::rtp::payload::Layering;
 use crate::rtp::payload::red::{Copied, MAX_COPY_LEN, MAX_REDUNDANT, MAX_TIMESTAMP_OFFSET, Red, RedPayload};
 
 /// Place of the made form among a track's encodings; the sent one is in front of it.
@@ -62,11 +63,11 @@ pub fn normalized(payload: &[u8], is_red: bool, their_type: u8, own_type: u8) ->
 pub fn strip(source: &Source<'_>, own_type: u8, made: &mut Encoding, since: u64, is_forwarded: bool, now: Instant) -> bool {
     let meta = source.meta;
     let Some(red) = Some(source.payload).filter(|payload| !payload.is_empty()).and_then(|payload| Red::parse(payload, own_type)) else {
-        return made.store(*meta, source.block, &[], is_forwarded, now).unwrap_or(false);
+        return put(made, *meta, source.block, &[], is_forwarded, now);
     };
     let mut has_first = false;
     // The level in the block is that of the packet itself.
-    let bare = Extensions::default().forwarded_block();
+    let (bare, _) = Extensions::default().forwarded_block(None);
     let oldest = u64::try_from(red.copies.len()).unwrap_or(0);
     for (back, copy) in (1..=oldest).rev().zip(&red.copies) {
         let Some(sequence) = meta.sequence.checked_sub(back).filter(|&sequence| sequence >= since) else { continue };
@@ -74,11 +75,11 @@ pub fn strip(source: &Source<'_>, own_type: u8, made: &mut Encoding, since: u64,
             continue;
         }
         let timestamp = meta.timestamp.wrapping_sub(copy.timestamp_offset);
-        let block_len = u8::try_from(bare.len()).unwrap_or(0);
+        let block_len = u16::try_from(bare.len()).unwrap_or(0);
         let recovered = Meta { sequence, timestamp, marker: false, block_len, ..*meta };
-        has_first |= made.store(recovered, &bare, copy.frame, is_forwarded, now).unwrap_or(false);
+        has_first |= put(made, recovered, &bare, copy.frame, is_forwarded, now);
     }
-    has_first | made.store(*meta, source.block, red.primary, is_forwarded, now).unwrap_or(false)
+    has_first | put(made, *meta, source.block, red.primary, is_forwarded, now)
 }
 
 /// Stores a plain packet with copies of those right before it, as far as these have come and are not separated by a silence.
@@ -86,7 +87,7 @@ pub fn strip(source: &Source<'_>, own_type: u8, made: &mut Encoding, since: u64,
 pub fn add_copies(source: &Source<'_>, own_type: u8, sent: &Encoding, made: &mut Encoding, is_forwarded: bool, now: Instant) -> bool {
     let meta = source.meta;
     if source.payload.is_empty() {
-        return made.store(*meta, source.block, &[], is_forwarded, now).unwrap_or(false);
+        return put(made, *meta, source.block, &[], is_forwarded, now);
     }
     let mut copies: ArrayVec<Copied<'_>, MAX_REDUNDANT> = ArrayVec::new();
     let mut len = 1 + source.payload.len();
@@ -103,7 +104,13 @@ pub fn add_copies(source: &Source<'_>, own_type: u8, sent: &Encoding, made: &mut
     copies.reverse();
     let red = Red { copies, primary: source.payload };
     let Some(payload) = red.write(own_type) else { return false };
-    made.store(*meta, source.block, &payload, is_forwarded, now).unwrap_or(false)
+    put(made, *meta, source.block, &payload, is_forwarded, now)
+}
+
+/// True if there is something fresh where nothing was; a packet that is there is left as it is.
+fn put(encoding: &mut Encoding, meta: Meta, block: &[u8], payload: &[u8], is_forwarded: bool, now: Instant) -> bool {
+    let arrived = Arrived { meta, layering: &Layering::None, block, payload };
+    encoding.store(arrived, is_forwarded, now).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -129,7 +136,7 @@ mod tests {
         /// A plain packet comes; what is made of it.
         fn plain(&mut self, sequence: u64, timestamp: u32, frame: &[u8]) -> Vec<u8> {
             let meta = meta(sequence, timestamp);
-            self.sent.store(meta, b"", frame, true, Instant::now()).unwrap();
+            put(&mut self.sent, meta, b"", frame, true, Instant::now());
             add_copies(&Source { meta: &meta, block: b"", payload: frame }, TYPE, &self.sent, &mut self.made, true, Instant::now());
             self.made.ring.get(sequence).unwrap().bytes.to_vec()
         }
@@ -152,7 +159,8 @@ mod tests {
     }
 
     fn meta(sequence: u64, timestamp: u32) -> Meta {
-        Meta { sequence, timestamp, marker: false, block_len: 0, payload: PayloadInfo { starts_keyframe: true, ..PayloadInfo::default() } }
+        let payload = PayloadInfo { starts_keyframe: true, ..PayloadInfo::default() };
+        Meta { payload, ..Meta::plain(sequence, timestamp, false) }
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! Invariants: an answer names the client's payload types; our offers give one payload type to one configuration on every
 //! transport, so that a forwarded packet's header is the same for all subscribers.
-//! RFC 7587 (Opus), RFC 2198 (redundancy), RFC 3551 section 6 (G.711), RFC 7741 (VP8), RFC 6184 section 8 (H.264), RFC 4588 (RTX).
+//! RFC 7587 (Opus), RFC 2198 (redundancy), RFC 3551 section 6 (G.711), RFC 7741 (VP8), RFC 6184 section 8 (H.264), RFC 4588 (RTX);
+//! VP9, AV1 and H.265 in `profiles`.
 
 use sfu_api::MediaKind;
 
 use super::parse::OfferedCodec;
+use super::profiles::{self, Profile};
 use crate::media::{Codec, NegotiatedCodec};
 
 /// How a client wants its track to be encoded, beyond what its offer says.
@@ -72,7 +74,9 @@ fn supported(kind: MediaKind, offered: &OfferedCodec) -> Option<(Codec, usize)> 
         let config = H264Config::parse(&offered.fmtp)?;
         Some((Codec::H264, config.rank()))
     } else {
-        None
+        let codec = [Codec::Vp9, Codec::Av1, Codec::H265].into_iter().find(|codec| is(*codec, codec.name()))?;
+        let (rank, _) = Profile::find(codec, &offered.fmtp)?;
+        Some((codec, rank))
     }
 }
 
@@ -101,6 +105,7 @@ fn answered(codec: Codec, offered: &OfferedCodec, all: &[OfferedCodec], wish: En
         Codec::Opus => opus_answer(wish),
         Codec::Vp8 | Codec::Pcmu | Codec::Pcma => String::new(),
         Codec::H264 => h264_answer(&offered.fmtp),
+        Codec::Vp9 | Codec::Av1 | Codec::H265 => profiles::answer(codec, &offered.fmtp),
     };
     AnsweredCodec { negotiated, fmtp, feedback }
 }
@@ -161,6 +166,10 @@ impl DownCodec {
                 let config = H264Config::parse(publisher_fmtp).unwrap_or(H264Config::ALL[0]);
                 Self::video(config.payload_type(), config.offered_fmtp())
             }
+            Codec::Vp9 | Codec::Av1 | Codec::H265 => {
+                let profile = Profile::of(codec, publisher_fmtp).unwrap_or(&profiles::PROFILES[0]);
+                Self::video(profile.payload_type, profile.offered_fmtp.to_owned())
+            }
         }
     }
 
@@ -198,7 +207,7 @@ pub const fn assumed_fmtp(codec: Codec) -> &'static str {
 }
 
 /// Value of a parameter in `a=fmtp`; names are case-insensitive.
-fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';').filter_map(|p| p.split_once('=')).find(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
@@ -484,9 +493,11 @@ mod tests {
 
     #[test]
     fn offered_payload_types_are_distinct_and_dynamic() {
-        let mut all: Vec<u8> = vec![OPUS_PAYLOAD_TYPE, STEREO_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE + 1];
+        let opus = [OPUS_PAYLOAD_TYPE, STEREO_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, STEREO_RED_PAYLOAD_TYPE];
+        let mut all: Vec<u8> = [opus.as_slice(), &[VP8_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE + 1]].concat();
         all.extend(H264_PAYLOAD_TYPES.iter().flat_map(|&pt| [pt, pt + 1]));
-        assert!(all.iter().all(|pt| (96..128).contains(pt)));
+        all.extend(profiles::PROFILES.iter().flat_map(|profile| [profile.payload_type, profile.payload_type + 1]));
+        assert!(all.iter().all(|pt| (35..64).contains(pt) || (96..128).contains(pt)));
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -10,6 +10,7 @@ mod codecs;
 mod error;
 mod extensions;
 mod parse;
+mod profiles;
 mod publisher;
 mod simulcast;
 mod subscriber;
@@ -35,6 +36,9 @@ const fn encoding_name(codec: Codec) -> &'static str {
         Codec::Opus => "opus/48000/2",
         Codec::Vp8 => "VP8/90000",
         Codec::H264 => "H264/90000",
+        Codec::Vp9 => "VP9/90000",
+        Codec::Av1 => "AV1/90000",
+        Codec::H265 => "H265/90000",
         Codec::Pcmu => "PCMU/8000",
         Codec::Pcma => "PCMA/8000",
     }

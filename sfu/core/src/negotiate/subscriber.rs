@@ -100,6 +100,8 @@ pub struct DownMediaState {
     pub formats: Vec<DownFormat>,
     /// Agreed header extensions.
     pub extensions: ExtensionMap,
+    /// The client reads one-byte and two-byte extension blocks of one stream (RFC 8285 section 6).
+    pub allows_mixed_extensions: bool,
 }
 
 /// A subscriber's side of offer and answer.
@@ -356,6 +358,7 @@ impl Line {
             mid: self.mid,
             formats,
             extensions: extensions::accepted(*kind, answer),
+            allows_mixed_extensions: answer.allows_mixed_extensions,
         };
         if !state.accepted {
             *occupant = None;
@@ -367,6 +370,10 @@ impl Line {
 fn write_media(section: &mut SectionWriter, media_kind: MediaKind, occupant: Option<&DownMedia>) {
     section.rtp(if occupant.is_some() { "sendonly" } else { "inactive" }, &extensions::offer(media_kind));
     section.flag("rtcp-rsize");
+    if media_kind == MediaKind::Video {
+        // A dependency descriptor with its structure is longer than a one-byte element can be.
+        section.flag("extmap-allow-mixed");
+    }
     let Some(media) = occupant else {
         // An m-line has to name some codec.
         let codec = if media_kind == MediaKind::Audio { Codec::Opus } else { Codec::Vp8 };

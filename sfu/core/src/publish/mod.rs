@@ -2,6 +2,7 @@
 
 pub mod encoding;
 pub mod keyframe;
+pub mod layers;
 pub mod nack;
 pub mod numbering;
 pub mod reception;
@@ -12,7 +13,7 @@ pub mod wanted;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
-use sfu_api::{BackupPolicy, MediaKind, PublishRequest, TrackId};
+use sfu_api::{BackupPolicy, MediaKind, PlayoutDelay, PublishRequest, TrackId};
 
 use crate::audio::forms::{self, Form};
 use crate::error::Discard;
@@ -20,7 +21,10 @@ use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
 use crate::limits::{MAX_BACKUP_CODECS, MAX_ENCODINGS};
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
 use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia, configuration};
+use crate::rtp::extension::playout_delay_value;
+use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
 use crate::rtp::payload::red::RedPayload;
+use crate::subscribe::selector::Offered;
 use crate::subscribe::stream_state::StallDetector;
 use encoding::Encoding;
 use wanted::Wanted;
@@ -51,8 +55,8 @@ pub struct UpTrack {
     pub downs: Vec<DownKey>,
     /// Subscriptions that wait for a keyframe of the encoding that they want.
     pub waiting: Vec<DownKey>,
-    /// Which encodings flowed at the last review.
-    pub active_before: Vec<bool>,
+    /// What could be had at the last review.
+    pub shape_before: ArrayVec<Shape, MAX_ENCODINGS>,
     /// Further codecs of the same track; only the preferred one has them.
     pub backups: Vec<UpKey>,
     /// The preferred codec of the same track, if this is another one.
@@ -69,6 +73,17 @@ pub struct UpTrack {
     made_since: Option<u64>,
     /// Whether anything flows at all.
     pub stall: StallDetector,
+    /// Value of the playout delay extension that subscribers get, whatever the publisher says.
+    pub playout_delay: Option<[u8; 3]>,
+}
+
+/// What of an encoding can be had, as far as a change of it matters to subscribers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// A bit for each spatial layer that flows.
+    flowing: u8,
+    rungs: usize,
+    is_layered: bool,
 }
 
 impl UpTrack {
@@ -99,7 +114,7 @@ impl UpTrack {
             is_muted: request.muted,
             downs: Vec::new(),
             waiting: Vec::new(),
-            active_before: Vec::new(),
+            shape_before: ArrayVec::new(),
             backups: Vec::new(),
             primary: None,
             announced_backups,
@@ -108,6 +123,7 @@ impl UpTrack {
             wanted: Wanted::default(),
             made_since: None,
             stall: StallDetector::default(),
+            playout_delay: None,
         };
         track.announce_sizes(request);
         Some(track)
@@ -130,6 +146,9 @@ impl UpTrack {
                 None => (request.width_px >> (count - 1 - index), request.height_px >> (count - 1 - index)),
             };
             (encoding.width_px, encoding.height_px) = (width, height);
+        }
+        if let ([only], true) = (&mut self.encodings[..], request.layers.len() > 1) {
+            only.announced_layers = request.layers.iter().take(MAX_SPATIAL_LAYERS).map(|l| (l.width_px, l.height_px)).collect();
         }
     }
 
@@ -154,7 +173,7 @@ impl UpTrack {
     /// Its publisher can leave layers out.
     #[must_use]
     pub fn has_layers(&self) -> bool {
-        self.is_simulcast()
+        self.is_simulcast() || self.encodings.iter().any(Encoding::has_layers)
     }
 
     /// A packet of the track itself may have this payload type.
@@ -232,10 +251,27 @@ impl UpTrack {
         }
     }
 
+    /// What subscribers are told of the delay with which to play; audio follows its video.
+    pub fn set_playout_delay(&mut self, delay: Option<PlayoutDelay>) {
+        let delay = delay.filter(|_| self.kind() == MediaKind::Video);
+        self.playout_delay = delay.map(|delay| playout_delay_value(delay.min_ms, delay.max_ms));
+    }
+
     /// The encodings as the selector sees them.
     #[must_use]
-    pub fn offered(&self, now: Instant) -> ArrayVec<crate::subscribe::selector::Offered, MAX_ENCODINGS> {
+    pub fn offered(&self, now: Instant) -> ArrayVec<Offered, MAX_ENCODINGS> {
         self.encodings.iter().map(|encoding| encoding.offered(now)).collect()
+    }
+
+    /// What could be had now.
+    #[must_use]
+    pub fn shape(&self, now: Instant) -> ArrayVec<Shape, MAX_ENCODINGS> {
+        let shape = |encoding: &Encoding| {
+            let rungs = encoding.offered(now).rungs;
+            let flowing = (0..).zip(&rungs).fold(0, |bits, (place, rung)| bits | (u8::from(rung.is_active) << place));
+            Shape { flowing, rungs: rungs.len(), is_layered: encoding.layers.is_layered() }
+        };
+        self.encodings.iter().map(shape).collect()
     }
 }
 

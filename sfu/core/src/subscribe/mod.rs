@@ -1,10 +1,13 @@
 //! The subscribing side: a down track and the parts that it is made of.
 
+pub mod copy;
+pub mod filter;
 pub mod history;
 pub mod retransmit;
 pub mod rewrite;
 pub mod selector;
 pub mod stream_state;
+pub mod window;
 
 use std::time::Instant;
 
@@ -17,10 +20,14 @@ use crate::media::Codec;
 use crate::negotiate::DownFormat;
 use crate::publish::UpTrack;
 use crate::quality::traffic::DownlinkMeter;
+use crate::rtp::extension::SendStamp;
 use crate::rtp::ntp::CompactNtp;
+use crate::rtp::payload::dependency_descriptor::Layer;
+use filter::LayerFilter;
 use history::History;
 use retransmit::ResendBudget;
 use rewrite::Rewriter;
+use selector::Target;
 use stream_state::StreamState;
 
 /// One subscription: what flows from a published track to one subscriber.
@@ -51,10 +58,16 @@ pub struct DownTrack {
     pub red_payload_type: Option<u8>,
     /// Whether plain audio should get redundancy.
     pub redundancy: Redundancy,
+    /// Which header extensions it agreed to.
+    pub reads: Reads,
     /// What the subscriber wants.
     pub wish: VideoWish,
+    /// What it should get by that.
+    pub target: Option<Target>,
     /// Which encoding flows, and which one should.
     pub flow: FlowState,
+    /// Which layers of the live encoding flow; None: it has none, or they are not known yet.
+    pub filter: Option<Box<LayerFilter>>,
     /// Numbers of the output.
     pub rewriter: Rewriter,
     /// For retransmission.
@@ -86,11 +99,22 @@ pub struct FlowState {
     pub is_frame_complete: bool,
 }
 
+/// Header extensions of a subscriber.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reads {
+    /// What its copies say of their sending.
+    pub stamp: SendStamp,
+    /// It agreed to the dependency descriptor, and to blocks that are long enough for one with a structure.
+    pub descriptors: bool,
+}
+
 /// A switch to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waiting {
     /// To which encoding.
     pub encoding: usize,
+    /// Up to which layer of it.
+    pub layer: Layer,
     /// Since when.
     pub since: Instant,
     /// The keyframe is here, but a frame of the old encoding is unfinished: wait for its end until then.
@@ -147,6 +171,9 @@ impl DownTrack {
             rtx_payload_type: None,
             red_payload_type: None,
             redundancy: Redundancy::default(),
+            reads: Reads::default(),
+            target: None,
+            filter: None,
             wish: VideoWish::default(),
             flow: FlowState::default(),
             // The upper half of the space is left out, so that an early reordering never goes below zero.
@@ -172,6 +199,7 @@ impl DownTrack {
     pub fn leave_source(&mut self) {
         self.rewriter.leave_source();
         self.history.clear();
+        self.filter = None;
     }
 
     /// In which form this subscriber should get an audio track: as it was sent, if its client takes that; plain audio with
@@ -189,5 +217,12 @@ impl DownTrack {
             Form::Plain => self.payload_type,
             Form::Red => self.red_payload_type,
         }
+    }
+
+    /// The encoding that flows and the layer up to which; None: nothing does.
+    #[must_use]
+    pub fn flowing(&self) -> Option<(usize, Layer)> {
+        let everything = Layer { spatial: u8::MAX, temporal: u8::MAX };
+        self.flow.live.map(|encoding| (encoding, self.filter.as_ref().map_or(everything, |filter| filter.current())))
     }
 }

@@ -74,7 +74,9 @@ pub struct Participant {
     /// Its wall clock, which differs from everybody else's.
     pub wall_clock: WallClock,
     /// Names of the codecs that it does not take from the server, as in `a=rtpmap`: `red`, `VP9`.
-    pub refused: Vec<String>,
+    pub refused_codecs: Vec<String>,
+    /// Lines of offers that it does not repeat in its answers: header extensions that it does not know.
+    pub refused: Vec<&'static str>,
     pub(crate) is_gone: bool,
     pub(crate) offers: Offers,
     receiving: Receiving,
@@ -186,6 +188,7 @@ impl Participant {
             messages: Vec::new(),
             congestion: (0, 0),
             wall_clock,
+            refused_codecs: Vec::new(),
             refused: Vec::new(),
             is_gone: false,
             offers: Offers::default(),
@@ -307,7 +310,7 @@ impl Participant {
             self.subscriber.transport.restart_ice();
         }
         self.receiving.announce(&sdp::offered_media(offer));
-        sdp::subscriber_answer(offer, &self.subscriber.transport.params(), &self.refused)
+        sdp::subscriber_answer(offer, &self.subscriber.transport.params(), &self.refused_codecs, &self.refused)
     }
 
     /// Sends a message on the publisher side, as LiveKit clients do. False if the channel is not open.

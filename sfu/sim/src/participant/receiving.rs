@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use sfu_api::TrackId;
-use sfu_core::media::Codec;
+use sfu_core::media::{Codec, Extension};
 use sfu_core::rtp::header::RtpHeader;
 use sfu_core::rtp::ntp::{CompactNtp, NtpTime};
 use sfu_core::rtp::rtcp::{Pli, ReportBlock, write_nack, write_pli, write_receiver_report};
@@ -52,6 +52,10 @@ pub struct ReceivingTrack {
     formats: Vec<(u8, Format)>,
     /// Packets expected and received at the last report.
     reported: (i64, i64),
+    /// Newest value of each header extension, by its id in the offer.
+    pub elements: BTreeMap<u8, Vec<u8>>,
+    /// Packets whose extension block had two-byte headers.
+    pub long_blocks: u64,
     rtx_ssrc: Option<u32>,
     sender_report_at: Option<Instant>,
     first: Option<u64>,
@@ -114,7 +118,9 @@ impl Receiving {
             self.unopened += 1;
             return;
         };
-        track.take(now, header, is_rtx, payload);
+        let block = plain.get(header.extension.clone()).unwrap_or_default();
+        let elements = read_elements(header.extension_profile, block);
+        track.take(now, header, is_rtx, payload, elements);
     }
 
     pub(super) fn on_sender_report(&mut self, now: Instant, ssrc: u32, ntp: NtpTime, rtp: u32) {
@@ -160,6 +166,8 @@ impl ReceivingTrack {
             unknown_types: 0,
             formats: media.formats.clone(),
             reported: (0, 0),
+            elements: BTreeMap::new(),
+            long_blocks: 0,
             rtx_ssrc: media.rtx_ssrc,
             sender_report_at: None,
             first: None,
@@ -176,13 +184,16 @@ impl ReceivingTrack {
         self.rtx_ssrc
     }
 
-    fn take(&mut self, now: Instant, header: &RtpHeader, is_rtx: bool, payload: &[u8]) {
+    fn take(&mut self, now: Instant, header: &RtpHeader, is_rtx: bool, payload: &[u8], elements: BTreeMap<u8, Vec<u8>>) {
         self.last_packet = Some(now);
+        self.long_blocks += u64::from(header.extension_profile != 0xbede);
+        let descriptor = elements.get(&Extension::DependencyDescriptor.offered_id()).cloned().unwrap_or_default();
+        self.elements.extend(elements);
         if is_rtx {
             self.retransmissions += 1;
             if let Some((original, payload)) = payload.split_first_chunk::<2>() {
                 let sequence = u16::from_be_bytes(*original);
-                self.video.receive(now, sequence, header.timestamp, header.marker, payload);
+                self.video.receive(now, sequence, header.timestamp, header.marker, payload, &descriptor);
             }
             return;
         }
@@ -200,7 +211,7 @@ impl ReceivingTrack {
                 Some((_, Format::Codec(_))) => {}
                 Some((_, Format::Red(_) | Format::Rtx(_))) | None => self.unknown_types += 1,
             }
-            self.video.receive(now, header.sequence, header.timestamp, header.marker, payload);
+            self.video.receive(now, header.sequence, header.timestamp, header.marker, payload, &descriptor);
         } else {
             match self.formats.iter().find(|(payload_type, _)| *payload_type == header.payload_type) {
                 Some((_, Format::Codec(_))) => self.audio.receive(header.timestamp, payload),
@@ -260,4 +271,24 @@ impl ReceivingTrack {
 
 fn is_due(before: Option<&(Instant, u8)>, now: Instant) -> bool {
     before.is_none_or(|&(at, tries)| tries < MAX_NACKS && now - at >= NACK_INTERVAL)
+}
+
+/// Elements of an extension block by their ids (RFC 8285 sections 4.2 and 4.3).
+fn read_elements(profile: u16, mut block: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut elements = BTreeMap::new();
+    while let [head, rest @ ..] = block {
+        let (id, len, rest) = match (profile, rest) {
+            (_, rest) if *head == 0 => {
+                block = rest;
+                continue;
+            }
+            (0xbede, rest) => (head >> 4, usize::from(head & 0x0f) + 1, rest),
+            (_, [len, rest @ ..]) => (*head, usize::from(*len), rest),
+            _ => break,
+        };
+        let Some((value, tail)) = rest.split_at_checked(len) else { break };
+        elements.insert(id, value.to_vec());
+        block = tail;
+    }
+    elements
 }

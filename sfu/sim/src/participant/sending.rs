@@ -122,6 +122,8 @@ pub struct SendingTrack {
     pub voiced: u64,
     /// Newest frames, for copies of them: timestamp and frame.
     voice_history: VecDeque<(u32, Vec<u8>)>,
+    /// Header extensions that every packet carries besides: ids of [`extension_ids`] and values.
+    pub elements: Vec<(u8, Vec<u8>)>,
     spec: TrackSpec,
     source: Option<Source>,
     streams: Vec<Stream>,
@@ -159,6 +161,7 @@ struct Sent {
     timestamp: u32,
     marker: bool,
     payload: Vec<u8>,
+    descriptor: Vec<u8>,
 }
 
 /// A packet about to be sent.
@@ -171,6 +174,9 @@ struct Outgoing<'a> {
     /// Whether the stream names itself, by which extension.
     rid_extension: u8,
     level: Option<u8>,
+    /// Further header extensions: ids and values.
+    elements: &'a [(u8, Vec<u8>)],
+    descriptor: &'a [u8],
     payload: &'a [&'a [u8]],
 }
 
@@ -199,9 +205,20 @@ impl SendingTrack {
         let has_red = spec.voice().is_some_and(|voice| voice.copies.is_some());
         let rids = streams.iter().filter_map(|stream| stream.rid).collect();
         let media = PublishedMedia { cid: cid(track), codec: spec.codec(), rids, ssrcs: None, is_sending: true, has_red };
-        let (sends_red, voiced, voice_history) = (false, 0, VecDeque::new());
-        let mut sending =
-            Self { track, media, mid, sends_red, voiced, voice_history, spec, source: None, streams, is_paused: false, rng: None };
+        let mut sending = Self {
+            track,
+            media,
+            mid,
+            sends_red: false,
+            voiced: 0,
+            voice_history: VecDeque::new(),
+            elements: Vec::new(),
+            spec,
+            source: None,
+            streams,
+            is_paused: false,
+            rng: None,
+        };
         if let (TrackSpec::Audio { .. } | TrackSpec::Voice(_), [stream]) = (&sending.spec, &mut sending.streams[..]) {
             (stream.ssrc, stream.first_timestamp) = (rng.random_range(1..u32::MAX), rng.random());
         }
@@ -306,7 +323,7 @@ impl SendingTrack {
         if self.source.is_none() && self.media.is_sending && wire.is_some() {
             self.start(now);
         }
-        let Self { source, spec, streams, mid, is_paused, sends_red, voiced, voice_history, .. } = self;
+        let Self { source, spec, streams, mid, is_paused, sends_red, voiced, voice_history, elements, .. } = self;
         match (source, &*spec) {
             (Some(Source::Audio { started, sent, first_timestamp }), TrackSpec::Audio { .. } | TrackSpec::Voice(_)) => {
                 let Some(voice) = spec.voice() else { return };
@@ -335,16 +352,19 @@ impl SendingTrack {
                         voice_history.pop_front();
                     }
                     *voiced += 1;
-                    let sent = Sent { sequence, timestamp, marker: false, payload };
-                    stream.send(payload_type, false, mid, sent, Some(voice.level), wire.as_deref_mut());
+                    let sent = Sent { sequence, timestamp, marker: false, payload, descriptor: Vec::new() };
+                    let place = Place { payload_type, is_kept: false, mid, elements };
+                    stream.send(place, sent, Some(voice.level), wire.as_deref_mut());
                 }
             }
             (Some(Source::Video(source)), TrackSpec::Video(config)) => {
                 for packet in source.poll(now) {
                     let Some(stream) = streams.get_mut(packet.encoding).filter(|_| !*is_paused) else { continue };
                     let sequence = stream.highest.map_or(u64::from(packet.sequence), |highest| nearest(packet.sequence, highest));
-                    let sent = Sent { sequence, timestamp: packet.timestamp, marker: packet.marker, payload: packet.payload };
-                    stream.send(sdp::payload_type(config.codec), true, mid, sent, None, wire.as_deref_mut());
+                    let (payload, descriptor) = (packet.payload, packet.descriptor);
+                    let sent = Sent { sequence, timestamp: packet.timestamp, marker: packet.marker, payload, descriptor };
+                    let place = Place { payload_type: sdp::payload_type(config.codec), is_kept: true, mid, elements };
+                    stream.send(place, sent, None, wire.as_deref_mut());
                 }
             }
             _ => {}
@@ -408,6 +428,8 @@ impl SendingTrack {
             ssrc: stream.rtx_ssrc,
             rid_extension: extension_ids::REPAIRED_RID,
             level: None,
+            elements: &self.elements,
+            descriptor: &sent.descriptor,
             payload: &[&sequence.to_be_bytes(), &sent.payload],
         };
         seal(&outgoing, &self.mid, stream.rid, wire);
@@ -415,8 +437,18 @@ impl SendingTrack {
     }
 }
 
+/// How a packet of a track is sent.
+struct Place<'a> {
+    payload_type: u8,
+    /// It can be asked for again.
+    is_kept: bool,
+    mid: &'a str,
+    elements: &'a [(u8, Vec<u8>)],
+}
+
 impl Stream {
-    fn send(&mut self, payload_type: u8, is_kept: bool, mid: &str, sent: Sent, level: Option<u8>, wire: Option<&mut Wire<'_>>) {
+    fn send(&mut self, place: Place<'_>, sent: Sent, level: Option<u8>, wire: Option<&mut Wire<'_>>) {
+        let Place { payload_type, is_kept, mid, elements } = place;
         let outgoing = Outgoing {
             payload_type,
             index: sent.sequence,
@@ -425,6 +457,8 @@ impl Stream {
             ssrc: self.ssrc,
             rid_extension: extension_ids::RID,
             level,
+            elements,
+            descriptor: &sent.descriptor,
             payload: &[&sent.payload],
         };
         let (mid, rid) = if self.is_known { ("", None) } else { (mid, self.rid) };
@@ -445,8 +479,15 @@ impl Stream {
 
 fn seal(packet: &Outgoing<'_>, mid: &str, rid: Option<Rid>, wire: &mut Wire<'_>) {
     let mut block = Vec::with_capacity(24);
+    // RFC 8285 section 4.3: two-byte headers where a value is too long for one.
+    let is_long = packet.descriptor.len() > 16;
     let mut element = |id: u8, value: &[u8]| {
-        block.push((id << 4) | u8::try_from(value.len() - 1).unwrap_or(0));
+        let len = u8::try_from(value.len()).unwrap_or(0);
+        if is_long {
+            block.extend([id, len]);
+        } else {
+            block.push((id << 4) | (len - 1));
+        }
         block.extend_from_slice(value);
     };
     element(extension_ids::TRANSPORT_CC, &wire.transport_sequence.to_be_bytes());
@@ -460,13 +501,17 @@ fn seal(packet: &Outgoing<'_>, mid: &str, rid: Option<Rid>, wire: &mut Wire<'_>)
     if let Some(rid) = rid {
         element(packet.rid_extension, rid.as_bytes());
     }
+    packet.elements.iter().for_each(|(id, value)| element(*id, value));
+    if !packet.descriptor.is_empty() {
+        element(extension_ids::DEPENDENCY_DESCRIPTOR, packet.descriptor);
+    }
     block.resize(block.len().next_multiple_of(4), 0);
     let words = u16::try_from(block.len() / 4).unwrap_or(0);
     let mut bytes = vec![0x90, (u8::from(packet.marker) << 7) | packet.payload_type];
     bytes.extend_from_slice(&low16(packet.index).to_be_bytes());
     bytes.extend_from_slice(&packet.timestamp.to_be_bytes());
     bytes.extend_from_slice(&packet.ssrc.to_be_bytes());
-    bytes.extend_from_slice(&[0xbe, 0xde]);
+    bytes.extend_from_slice(if is_long { &[0x10, 0] } else { &[0xbe, 0xde] });
     bytes.extend_from_slice(&words.to_be_bytes());
     bytes.extend_from_slice(&block);
     let header_len = bytes.len();

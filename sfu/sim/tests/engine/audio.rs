@@ -25,7 +25,7 @@ fn call(seed: u64, voice: VoiceConfig, refused: &[&[&str]]) -> (World, TrackId, 
     let track = world.publish(speaker, TrackSpec::Voice(voice));
     let listeners: Vec<Who> = refused.iter().map(|_| world.join(ROOM)).collect();
     for (&who, refused) in listeners.iter().zip(refused) {
-        world.participant_mut(who).refused = refused.iter().map(|name| (*name).to_owned()).collect();
+        world.participant_mut(who).refused_codecs = refused.iter().map(|name| (*name).to_owned()).collect();
         world.subscribe(who, track);
     }
     let all = listeners.clone();
@@ -210,7 +210,7 @@ fn g711_passes_with_its_own_clock() {
 fn who_does_not_take_the_codec_is_told_so_and_others_hear() {
     let (mut world, track, listeners) = call(214, VoiceConfig { codec: Codec::Pcma, ..PLAIN }, &[&[]]);
     let deaf = world.join(ROOM);
-    world.participant_mut(deaf).refused = vec!["PCMA".to_owned()];
+    world.participant_mut(deaf).refused_codecs = vec!["PCMA".to_owned()];
     world.subscribe(deaf, track);
     let id = world.id(deaf);
     let refused = Some(SubscriptionError::CodecUnsupported);

@@ -14,7 +14,7 @@ fn call(seed: u64, policy: BackupPolicy, refused: &[&[&str]]) -> (World, TrackId
     let track = world.publish_with_backups(publisher, spec, &[Codec::H264], policy);
     let viewers: Vec<Who> = refused.iter().map(|_| world.join(ROOM)).collect();
     for (&who, refused) in viewers.iter().zip(refused) {
-        world.participant_mut(who).refused = refused.iter().map(|name| (*name).to_owned()).collect();
+        world.participant_mut(who).refused_codecs = refused.iter().map(|name| (*name).to_owned()).collect();
         world.subscribe(who, track);
     }
     (world, track, viewers)
@@ -119,7 +119,7 @@ fn who_comes_when_both_codecs_flow_gets_the_one_that_it_decodes() {
     world.run_for(SECOND);
     for (refused, expected) in [(None, Codec::Vp8), (Some("H264"), Codec::Vp8), (Some("VP8"), Codec::H264)] {
         let late = world.join(ROOM);
-        world.participant_mut(late).refused = refused.into_iter().map(str::to_owned).collect();
+        world.participant_mut(late).refused_codecs = refused.into_iter().map(str::to_owned).collect();
         world.subscribe(late, track);
         world.expect("pictures", 2 * SECOND, |world| world.frames(late, track) > 5);
         assert_eq!(codec(&world, late, track), expected);

@@ -7,6 +7,7 @@ mod data;
 mod forwarding;
 mod hostile;
 mod keyframes;
+mod layers;
 mod loss;
 mod moving;
 mod paths;
