@@ -12,6 +12,7 @@ mod paths;
 mod publishing;
 mod quality;
 mod reports;
+mod single;
 mod subscribing;
 mod switching;
 
