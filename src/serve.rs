@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::config::advertise::Advertise;
 use crate::config::check::region_of;
 use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
@@ -109,7 +110,7 @@ impl Signals {
 }
 
 fn node_config(checked: &Checked) -> NodeConfig {
-    let Media { udp_port, tcp_port, tcp, shards: _, listen, advertise, loopback } = &checked.config.media;
+    let Media { udp_port, tcp_port, tcp, shards: _, listen, advertise, detect_address_with, loopback } = &checked.config.media;
     let defaults = NodeConfig::default();
     NodeConfig {
         shards: Some(usize::from(checked.shards)),
@@ -117,9 +118,12 @@ fn node_config(checked: &Checked) -> NodeConfig {
         tcp_port: tcp.then_some(*tcp_port),
         bind: if listen.is_empty() { defaults.bind.clone() } else { listen.clone() },
         advertised: if advertise.is_empty() {
-            Advertised::Detected { include_loopback: *loopback || listen.iter().any(IpAddr::is_loopback) }
+            Advertised::Detected {
+                include_loopback: *loopback || listen.iter().any(IpAddr::is_loopback),
+                stun_server: Some(detect_address_with.clone()).filter(|server| !server.is_empty()),
+            }
         } else {
-            Advertised::Configured(advertise.clone())
+            Advertised::Configured(advertise.iter().map(|Advertise(address)| *address).collect())
         },
         ..defaults
     }
@@ -212,6 +216,8 @@ fn explain_node_error(error: NodeError) -> anyhow::Error {
             explain_bind(protocol, address, &source, option)
         }
         NodeError::NoAddress => anyhow!("{error}: see `media.listen`"),
+        NodeError::NotLocal(_) => anyhow!("{error}, but `media.advertise` says that packets arrive there"),
+        NodeError::Reflexive(_) => anyhow!("{error}: see `media.detect_address_with`"),
         NodeError::NothingAdvertised => anyhow!("{error}: `media.advertise`, or `media.loopback` on a machine without a network"),
         NodeError::Shards(..) => anyhow!("{error}: see `media.shards` and `media.udp_port`"),
         other => other.into(),
@@ -276,9 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn a_preset_of_the_file_is_one_of_the_rooms() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sluice.toml");
+        let text = "[rooms]\nenable_remote_unmute = true\n[rooms.presets.small]\nmax_participants = 3\nempty_timeout = \"2m\"\n\
+                    min_playout_delay = \"200ms\"\n[[rooms.presets.small.agents]]\nagent_name = \"echo\"\nattributes = { k = \"v\" }\n";
+        std::fs::write(&path, text).unwrap();
+        let loaded = Loader::new().file(&path).finish().unwrap();
+        let signaling = signaling_config(&loaded.config.rooms, &loaded.config.limits, &loaded.config.server);
+        let small = &signaling.presets["small"];
+        assert_eq!((small.max_participants, small.empty_timeout, small.min_playout_delay), (3, 120, 200));
+        assert_eq!((small.agents[0].agent_name.as_str(), small.agents[0].attributes["k"].as_str()), ("echo", "v"));
+        assert!(signaling.remote_unmute);
+        std::fs::write(&path, "[rooms.presets.small]\nmax_guests = 3\n").unwrap();
+        assert!(Loader::new().file(&path).finish().unwrap_err().to_string().contains("max_guests"));
+    }
+
+    #[test]
     fn development_tells_clients_loopback_and_interface_addresses() {
         let loaded = Loader::development().finish().unwrap();
         let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new() };
-        assert_eq!(node_config(&checked).advertised, Advertised::Detected { include_loopback: true });
+        assert_eq!(node_config(&checked).advertised, Advertised::Detected { include_loopback: true, stun_server: None });
     }
 }

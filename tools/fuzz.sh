@@ -21,7 +21,7 @@ shift $((OPTIND - 1))
 corpus=$PWD/sfu/fuzz/corpus work=$PWD/.cache/fuzz
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
 RUSTC_WRAPPER=$PWD/sfu/fuzz/libfuzzer/rustc.sh CARGO_TARGET_DIR=$target_dir \
-    cargo build --locked --manifest-path sfu/fuzz/libfuzzer/Cargo.toml
+    cargo build --manifest-path sfu/fuzz/libfuzzer/Cargo.toml
 binary=$target_dir/debug/fuzz-run
 
 targets=("$@")

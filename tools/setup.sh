@@ -14,6 +14,8 @@ say() { echo "setup: $*" >&2; }
 packages=()
 need() { command -v "$1" >/dev/null || packages+=("$2"); }
 
+# Some of these are where only root looks by default.
+export PATH=$PATH:/usr/sbin:/sbin
 need cc build-essential
 need cmake cmake
 need curl curl
@@ -25,6 +27,8 @@ if [ "$purpose" = test ]; then
     need firefox-esr firefox-esr
     need pulseaudio pulseaudio
     need valgrind valgrind
+    need ip iproute2
+    need nft nftables
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then

@@ -11,7 +11,7 @@ logs=.cache/test-logs
 mkdir -p "$logs"
 SLUICE_BIN=$(realpath -m "${CARGO_TARGET_DIR:-target}")/debug/sluice
 export SLUICE_BIN
-export PATH=$PWD/.cache/node/bin:$HOME/.cargo/bin:$PATH
+export PATH=$PWD/.cache/node/bin:$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
 export NO_COLOR=1 CARGO_TERM_COLOR=never
 
 passed=0 failed=0 skipped=0
@@ -76,6 +76,13 @@ deny() {
     cargo fetch --locked --quiet && .cache/tools/bin/cargo-deny --offline --log-level error check bans licenses sources
 }
 
+# Networks of their own need root; without it this fails and says so.
+net() {
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo --non-interactive --preserve-env)
+    "${sudo[@]}" .cache/venv/bin/python -m pytest -q tests/net --junitxml=tests/net/out/junit.xml
+}
+
 step format check cargo fmt --all --check
 step licences check deny
 step demo check tools/web.sh
@@ -88,6 +95,7 @@ step e2e node npm --prefix tests/e2e run --silent test
 step compat-types check npm --prefix tests/compat run --silent check
 step compat node npm --prefix tests/compat run --silent test
 step python pytest .cache/venv/bin/python -m pytest -q tests/python --junitxml=tests/python/out/junit.xml
+step net pytest net
 
 if [ ${#failures[@]} -gt 0 ]; then echo "failed: ${failures[*]}"; fi
 echo "$passed passed, $failed failed, $skipped skipped"

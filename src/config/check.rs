@@ -6,9 +6,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use sfu_node::AdvertisedAddress;
 use signaling_server::IpPrefix;
 use tracing_subscriber::EnvFilter;
 
+use super::advertise::Advertise;
 use super::keys::ApiKey;
 use super::model::Config;
 
@@ -80,7 +82,11 @@ fn public_addresses(config: &Config) -> Vec<(&'static str, String)> {
     if is_public(config.server.listen.ip()) {
         public.push(("server.listen", config.server.listen.ip().to_string()));
     }
-    public.extend(config.media.advertise.iter().filter(|ip| is_public(**ip)).map(|ip| ("media.advertise", ip.to_string())));
+    let advertised = config.media.advertise.iter().map(|Advertise(address)| address.public);
+    public.extend(advertised.filter(|ip| is_public(*ip)).map(|ip| ("media.advertise", ip.to_string())));
+    if !config.media.detect_address_with.is_empty() {
+        public.push(("media.detect_address_with", config.media.detect_address_with.clone()));
+    }
     public.extend(config.server.trusted_proxies.iter().map(|proxy| ("server.trusted_proxies", proxy.clone())));
     public
 }
@@ -105,16 +111,21 @@ fn check_addresses(config: &Config, findings: &mut Vec<Finding>) {
                 .push(error(format!("`server.regions`: {region:?} is not a name and an address such as \"eu=wss://call.example.org\"")));
         }
     }
-    for ip in &config.media.advertise {
-        if ip.is_unspecified() || ip.is_multicast() {
-            findings.push(error(format!("`media.advertise`: clients can't send to {ip}")));
-        }
+    for Advertise(address) in &config.media.advertise {
+        check_advertised(*address, &config.media.listen, findings);
+    }
+    let server = &config.media.detect_address_with;
+    if !server.is_empty() && !server.starts_with("stun:") {
+        findings.push(error(format!("`media.detect_address_with` = {server:?}: write it as \"stun:host:port\"")));
+    }
+    if !server.is_empty() && !config.media.advertise.is_empty() {
+        findings.push(error("`media.detect_address_with` asks for what `media.advertise` says already: leave one of them out".to_owned()));
     }
     for ip in &config.media.listen {
         if ip.is_unspecified() && config.media.listen.len() > 1 {
             findings.push(error(format!("`media.listen`: {ip} already stands for all addresses, leave it empty")));
         }
-        if ip.is_loopback() && config.media.advertise.iter().any(|advertised| !advertised.is_loopback()) {
+        if ip.is_loopback() && config.media.advertise.iter().any(|Advertise(address)| !address.public.is_loopback()) {
             findings.push(error(format!("`media.listen` = {ip} can't be reached under the addresses of `media.advertise`")));
         }
     }
@@ -126,6 +137,20 @@ pub(crate) fn region_of(entry: &str) -> Option<(&str, &str)> {
     let host = ["wss://", "ws://", "https://", "http://"].into_iter().find_map(|scheme| url.strip_prefix(scheme))?;
     let is_host = !host.is_empty() && !host.contains(|letter: char| letter.is_whitespace() || matches!(letter, '@' | '?' | '#'));
     (!name.is_empty() && is_host).then_some((name, url))
+}
+
+fn check_advertised(address: AdvertisedAddress, listen: &[IpAddr], findings: &mut Vec<Finding>) {
+    let AdvertisedAddress { public, local } = address;
+    if public.is_unspecified() || public.is_multicast() {
+        findings.push(error(format!("`media.advertise`: clients can't send to {public}")));
+    }
+    let Some(local) = local else { return };
+    if local.is_ipv4() != public.is_ipv4() {
+        findings.push(error(format!("`media.advertise` = {address}: both addresses have to be of one family")));
+    }
+    if !listen.is_empty() && listen.iter().all(|bound| *bound != local && !(bound.is_unspecified() && bound.is_ipv4() == local.is_ipv4())) {
+        findings.push(error(format!("`media.advertise` = {address}: `media.listen` does not have {local}")));
+    }
 }
 
 fn check_ports(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
@@ -180,7 +205,7 @@ mod tests {
     fn development_keys_are_refused_when_a_public_address_is_advertised() {
         let mut config = Config::development();
         config.demo.tokens = false;
-        config.media.advertise = vec!["203.0.113.9".parse().unwrap()];
+        config.media.advertise = vec!["203.0.113.9".to_owned().try_into().unwrap()];
         let findings = check(&config, &[ApiKey::development()], 1);
         assert!(findings[0].message.contains("`media.advertise` = 203.0.113.9"), "{findings:?}");
     }
@@ -259,11 +284,11 @@ mod tests {
         config.server.trusted_proxies = vec!["10.0.0.0/40".to_owned()];
         assert!(messages(&config, 1)[0].starts_with("`server.trusted_proxies`: "));
         let mut config = public();
-        config.media.advertise = vec!["0.0.0.0".parse().unwrap()];
+        config.media.advertise = vec!["0.0.0.0".to_owned().try_into().unwrap()];
         assert!(messages(&config, 1)[0].starts_with("`media.advertise`: "));
         let mut config = public();
         config.media.listen = vec!["127.0.0.1".parse().unwrap()];
-        config.media.advertise = vec!["203.0.113.9".parse().unwrap()];
+        config.media.advertise = vec!["203.0.113.9".to_owned().try_into().unwrap()];
         assert!(messages(&config, 1)[0].contains("`media.listen`") && messages(&config, 1)[0].contains("`media.advertise`"));
     }
 
@@ -276,6 +301,33 @@ mod tests {
             config.server.regions = vec![nonsense.to_owned()];
             assert!(messages(&config, 1)[0].starts_with("`server.regions`: "), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn the_local_end_of_an_advertised_address_must_be_bound_and_of_its_family() {
+        let check = |advertise: &str, listen: &[&str]| {
+            let mut config = public();
+            config.media.advertise = vec![advertise.to_owned().try_into().unwrap()];
+            config.media.listen = listen.iter().map(|ip| ip.parse().unwrap()).collect();
+            messages(&config, 1)
+        };
+        assert_eq!(check("203.0.113.9=>10.0.0.4", &["10.0.0.4"]), [""; 0]);
+        assert_eq!(check("203.0.113.9=>10.0.0.4", &["0.0.0.0"]), [""; 0]);
+        assert_eq!(check("203.0.113.9=>10.0.0.4", &[]), [""; 0]);
+        assert!(check("203.0.113.9=>10.0.0.4", &["10.0.0.5"])[0].contains("`media.listen` does not have 10.0.0.4"));
+        assert!(check("203.0.113.9=>fd00::4", &[])[0].contains("one family"));
+    }
+
+    #[test]
+    fn a_public_address_is_either_told_or_asked_for() {
+        let mut config = public();
+        config.media.detect_address_with = "stun:stun.example.org".to_owned();
+        assert_eq!(messages(&config, 1), [""; 0]);
+        config.media.advertise = vec!["203.0.113.9".to_owned().try_into().unwrap()];
+        assert!(messages(&config, 1)[0].contains("`media.detect_address_with`") && messages(&config, 1)[0].contains("`media.advertise`"));
+        config.media.advertise.clear();
+        config.media.detect_address_with = "stun.example.org".to_owned();
+        assert!(messages(&config, 1)[0].contains("stun:host:port"));
     }
 
     #[test]

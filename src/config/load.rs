@@ -382,8 +382,18 @@ mod tests {
     fn a_list_in_the_environment_is_separated_by_commas_or_toml() {
         for text in ["192.0.2.1, 2001:db8::1", "[\"192.0.2.1\", \"2001:db8::1\"]"] {
             let loaded = Loader::new().environment(pairs(&[("SLUICE_MEDIA__ADVERTISE", text)])).finish().unwrap();
-            assert_eq!(loaded.config.media.advertise, ["192.0.2.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
+            let advertised: Vec<String> = loaded.config.media.advertise.iter().map(|each| each.0.to_string()).collect();
+            assert_eq!(advertised, ["192.0.2.1", "2001:db8::1"]);
         }
+    }
+
+    #[test]
+    fn an_advertised_address_can_have_a_local_end() {
+        let loaded = from_text("[media]\nadvertise = [\"203.0.113.9=>10.0.0.4\", \"2001:db8::9\"]\n").unwrap();
+        let locals: Vec<Option<std::net::IpAddr>> = loaded.config.media.advertise.iter().map(|each| each.0.local).collect();
+        assert_eq!(locals, [Some(std::net::IpAddr::from([10, 0, 0, 4])), None]);
+        let mistakes = from_text("[media]\nadvertise = [\"203.0.113.9->10.0.0.4\"]\n").unwrap_err();
+        assert!(mistakes.to_string().contains("is not an IP address"), "{mistakes}");
     }
 
     #[test]

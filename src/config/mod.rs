@@ -1,5 +1,6 @@
 //! Configuration of the `sluice` binary: one typed tree, filled from defaults, a TOML file, the environment and `--set`.
 
+pub(crate) mod advertise;
 pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod keys;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use signaling_api::Secret;
 use signaling_server::{ServerLimits, SignalingConfig};
 
+use super::advertise::Advertise;
 use super::section::section;
 use super::units::{ByteSize, Span};
 
@@ -138,8 +139,12 @@ section! {
         shards: u16 = 0,
         /// Addresses to bind. None: all of the machine's.
         listen: Vec<IpAddr> = Vec::new(),
-        /// Addresses that clients are told to send to, for example the public one of a NAT. None: those that are bound.
-        advertise: Vec<IpAddr> = Vec::new(),
+        /// Addresses that clients are told to send to, best first, for example the public one of a NAT; "203.0.113.9=>10.0.0.4"
+        /// also says to which of this machine's addresses the NAT translates it. None: those that are bound.
+        advertise: Vec<Advertise> = Vec::new(),
+        /// STUN server ("stun:host:port") to ask at the start for this machine's public address, which clients are then told
+        /// beside those that are bound. For one-to-one NATs whose address changes. Empty: none is asked.
+        detect_address_with: String = String::new(),
         /// Tell clients the loopback address too: for development.
         loopback: bool = false,
     }

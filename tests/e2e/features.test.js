@@ -16,7 +16,10 @@ const NUMBERS = 120;
 async function people(t, ...identities) {
   const name = room();
   const all = await Promise.all(identities.map((identity) => participant(t, name, identity)));
-  await Promise.all(all.map((one) => one.join()));
+  await Promise.all(all.map(async (one) => {
+    await one.join();
+    await one.features('listen');
+  }));
   for (const one of all) {
     for (const other of all) if (other !== one) await one.remote(`${other.identity} is there`, other.identity, (p) => p !== null);
   }

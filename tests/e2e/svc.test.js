@@ -11,7 +11,7 @@ const { room, participant } = lab('svc');
 /** @typedef {import('./lib/participant.js').Participant} Participant */
 /** @typedef {'LOW' | 'MEDIUM' | 'HIGH'} Quality */
 
-const SIZES = /** @type {const} */ ({ LOW: '160x90', MEDIUM: '320x180', HIGH: '640x360' });
+const SIZES = /** @type {const} */ ({ LOW: '240x135', MEDIUM: '480x270', HIGH: '960x540' });
 const FPS = 20;
 /** The encoder starts its upper layers as its bandwidth estimate grows, and AV1 is slow in software. */
 const LAYERS_WITHIN_MS = 40_000;
@@ -25,7 +25,7 @@ async function publisher(t, name, codec, scalabilityMode) {
   await alice.join();
   const videoEncoding = { maxBitrate: 1_200_000, maxFramerate: FPS };
   const options = { simulcast: true, videoCodec: codec, scalabilityMode, backupCodec: false, videoEncoding };
-  await alice.lab('publishPicture', { id: 77, width: 640, height: 360, fps: FPS, options });
+  await alice.lab('publishPicture', { id: 77, width: 960, height: 540, fps: FPS, options });
   return alice;
 }
 

@@ -26,10 +26,21 @@ pub enum MediaKind {
     Video,
 }
 
-/// Which of a participant's two transports (dual peer connection mode).
+/// How many peer connections a participant has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum PeerMode {
+    /// Two: one per direction.
+    #[default]
+    Dual,
+    /// One for both directions. Its role is [`TransportRole::Publisher`], and the client makes every offer: what it is to
+    /// receive goes into m-lines that it adds for that when [`Event::MediaSections`] asks for them.
+    Single,
+}
+
+/// Which of a participant's transports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum TransportRole {
-    /// Client to server; the client offers.
+    /// Client to server, or both ways in [`PeerMode::Single`]; the client offers.
     Publisher,
     /// Server to client; the server offers.
     Subscriber,
@@ -143,6 +154,8 @@ pub enum Command {
         participant: ParticipantId,
         /// False: no subscriber transport is offered until a subscription needs one.
         can_subscribe: bool,
+        /// One peer connection or two.
+        mode: PeerMode,
     },
     /// Removes a participant with all its tracks, subscriptions and transports. The last one closes the room.
     Leave {
@@ -170,7 +183,7 @@ pub enum Command {
         /// New state.
         muted: bool,
     },
-    /// The client's offer for its publisher transport. Answered by [`Event::Answer`] or [`Event::NegotiationFailed`].
+    /// The client's offer for its publisher (or only) transport. Answered by [`Event::Answer`] or [`Event::NegotiationFailed`].
     Offer {
         /// From whom.
         participant: ParticipantId,
@@ -188,7 +201,8 @@ pub enum Command {
         /// SDP.
         sdp: String,
     },
-    /// Asks for a subscriber offer with new ICE credentials.
+    /// Asks for a subscriber offer with new ICE credentials. Nothing happens in [`PeerMode::Single`], where it is the
+    /// client's offer that restarts ICE.
     RestartIce {
         /// For whom.
         participant: ParticipantId,
@@ -355,6 +369,8 @@ pub enum Event {
         id: u32,
         /// SDP.
         sdp: String,
+        /// [`PeerMode::Single`]: which m-line (`a=mid`) carries which subscribed track.
+        subscribed: Vec<(String, TrackId)>,
     },
     /// A subscriber offer; the client must answer it. At most one is outstanding.
     Offer {
@@ -427,6 +443,16 @@ pub enum Event {
         room: RoomId,
         /// Loudest (dominant) first.
         speakers: Vec<Speaker>,
+    },
+    /// [`PeerMode::Single`]: subscriptions have changed, so the client shall make an offer with so many further m-lines to
+    /// receive on; none if those that it has suffice.
+    MediaSections {
+        /// Whose.
+        participant: ParticipantId,
+        /// For audio.
+        audio: u32,
+        /// For video.
+        video: u32,
     },
     /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
     MoveRefused {

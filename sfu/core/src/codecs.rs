@@ -53,8 +53,8 @@ impl Shard {
             }
             // Not what was assumed when the subscriber was asked: it has to be asked again.
             let Some(owner) = self.peers.get(down.peer).map(|peer| peer.participant) else { continue };
-            if let Some(side) = self.participants.get_mut(owner).and_then(|participant| participant.subscriber.as_mut()) {
-                side.session.set_codecs(key.data().as_ffi(), choices.clone());
+            if let Some(participant) = self.participants.get_mut(owner) {
+                participant.set_down_codecs(key.data().as_ffi(), choices.clone());
                 self.unnegotiated.insert(owner);
             }
             if let Some(down) = self.downs.get_mut(key) {

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 use sfu_api::{
-    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PlayoutDelay, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PlayoutDelay, PublishRequest, RoomId, SubscriptionError,
+    TrackId, VideoWish,
 };
 use slotmap::Key;
 
@@ -17,7 +18,7 @@ use crate::codecs::configurations;
 use crate::error::Discard;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey};
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
-use crate::negotiate::DownMedia;
+use crate::negotiate::{DownMedia, PublisherSession};
 use crate::quality::Monitor;
 use crate::room::{Participant, Room};
 use crate::shard::Shard;
@@ -30,8 +31,8 @@ impl Shard {
     /// Carries out a command. Answers are events.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let result = match command {
-            Command::Join { room, participant, can_subscribe } => {
-                self.join(now, room, participant, can_subscribe);
+            Command::Join { room, participant, can_subscribe, mode } => {
+                self.join(now, room, participant, can_subscribe, mode);
                 Ok(())
             }
             Command::Leave { participant } => self.participant(participant).map(|key| self.leave(key, now)),
@@ -63,7 +64,7 @@ impl Shard {
         }
     }
 
-    fn join(&mut self, now: Instant, room: RoomId, id: ParticipantId, can_subscribe: bool) {
+    fn join(&mut self, now: Instant, room: RoomId, id: ParticipantId, can_subscribe: bool, mode: PeerMode) {
         if let Some(&known) = self.directory.participants.get(&id) {
             self.leave(known, now);
         }
@@ -80,8 +81,12 @@ impl Shard {
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);
-        if can_subscribe {
-            self.open_subscriber(key, now);
+        match mode {
+            PeerMode::Single => self.open_publisher(key, PublisherSession::both_ways(), now),
+            PeerMode::Dual if can_subscribe => {
+                self.open_subscriber(key, now);
+            }
+            PeerMode::Dual => {}
         }
     }
 
@@ -107,9 +112,7 @@ impl Shard {
         let Some(participant) = self.participants.get(key).filter(|participant| participant.room != room_key) else { return };
         let from = participant.room;
         let mut ended: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).flat_map(|up| up.downs.clone()).collect();
-        ended.extend(
-            participant.subscriber.as_ref().and_then(|side| self.peers.get(side.peer)).into_iter().flat_map(|peer| peer.downs.clone()),
-        );
+        ended.extend(participant.downlink().and_then(|peer| self.peers.get(peer)).into_iter().flat_map(|peer| peer.downs.clone()));
         let tracks: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).map(|up| up.id).collect();
         for down in ended {
             self.remove_down(down);
@@ -216,8 +219,8 @@ impl Shard {
             self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::TrackUnknown) });
             return Ok(());
         };
-        let peer_key = match &self.participants[key].subscriber {
-            Some(side) => side.peer,
+        let peer_key = match self.participants[key].downlink() {
+            Some(peer) => peer,
             None => self.open_subscriber(key, now),
         };
         if self.down_of(peer_key, track).is_some() {
@@ -243,9 +246,7 @@ impl Shard {
             rtx_ssrc: has_rtx.then_some(rtx_ssrc),
             label,
         };
-        if let Some(side) = &mut self.participants[key].subscriber
-            && let Err(error) = side.session.add(media)
-        {
+        if let Err(error) = self.participants[key].add_down(media) {
             tracing::debug!(%error, "subscription refused");
             self.remove_down(down_key);
             self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::Limit) });
@@ -257,7 +258,7 @@ impl Shard {
 
     fn unsubscribe(&mut self, id: ParticipantId, track: TrackId) -> Found {
         let key = self.participant(id)?;
-        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
         self.remove_down(down);
         Ok(())
@@ -265,7 +266,7 @@ impl Shard {
 
     fn set_wish(&mut self, now: Instant, id: ParticipantId, track: TrackId, wish: VideoWish) -> Found {
         let key = self.participant(id)?;
-        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
         self.downs[down].wish = wish;
         self.retarget(down, now);

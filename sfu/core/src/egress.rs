@@ -197,6 +197,9 @@ impl Egress {
                 target.keyframe.want();
                 return true;
             };
+            if down.hold_until.is_some_and(|until| now < until) {
+                return true;
+            }
             // What is missing of the old encoding can still come late, but has no place after the switch.
             let old_encoding = down.flow.live.and_then(|index| encodings.get(index));
             let is_whole = old_encoding.is_none_or(|old| down.flow.is_frame_complete && old.nack.missing() == 0);
@@ -363,6 +366,9 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
         }
         stamp(down.reads.stamp, &mut peer.next_transport_sequence, with.send_time, packet);
         patch_numbers(meta, &placed, own.is_none(), is_filler, down, header_len, packet);
+        if let Some(renumbering) = &down.renumbering {
+            renumbering.apply(&mut packet[FIXED_LEN..header_len]);
+        }
         srtp.sender.seal_rtp(down.ssrc, placed.sequence, packet, header_len);
         let len = packet.len();
         if start == train_start {

@@ -20,7 +20,7 @@ use crate::rtp::header::{RtpHeader, is_rtcp};
 use crate::rtp::payload;
 use crate::rtp::sequence::nearest;
 use crate::shard::Shard;
-use crate::transport::username_ufrag;
+use crate::transport::{answered_transaction, username_ufrag};
 
 /// A decrypted packet on its way into a ring.
 struct Arrival<'a> {
@@ -56,13 +56,16 @@ impl Shard {
                 result
             }
             Kind::Srtp => {
-                let key = self.demux.by_flow(&flow).ok_or(Discard::UnknownSource)?;
+                let Some(key) = self.demux.by_flow(&flow) else { return Err(self.receive_stray(now, flow, datagram)) };
                 if is_rtcp(datagram) { self.receive_rtcp(now, key, datagram) } else { self.receive_rtp(now, key, datagram) }
             }
         }
     }
 
     fn receive_stun(&mut self, now: Instant, flow: Flow, datagram: &[u8]) -> Result<(), Discard> {
+        if let Some(transaction) = answered_transaction(datagram) {
+            return self.receive_answer(now, flow, transaction, datagram);
+        }
         let ufrag = username_ufrag(datagram).ok_or(Discard::StunMalformed)?;
         let key = self.demux.by_ufrag(ufrag).ok_or(Discard::StunUnknownUser)?;
         let owner = self.demux.by_flow(&flow).filter(|&owner| owner != key);
@@ -73,13 +76,7 @@ impl Shard {
         let peer = self.peers.get_mut(key).ok_or(Discard::StunUnknownUser)?;
         let outcome = peer.transport.handle_stun(now, flow, datagram, &mut self.egress.outbox)?;
         peer.heard_at = Some(now);
-        if let Some(evicted) = outcome.evicted {
-            self.demux.remove_flow(&evicted, key);
-        }
-        if outcome.newly_valid || self.demux.by_flow(&flow) != Some(key) {
-            self.demux.add_flow(flow, key);
-        }
-        self.peer_changed(key, now);
+        self.path_checked(now, key, flow, outcome);
         Ok(())
     }
 

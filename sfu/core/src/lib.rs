@@ -28,6 +28,7 @@ mod route;
 pub mod rtp;
 pub mod shard;
 pub mod snapshot;
+mod stray;
 pub mod subscribe;
 pub mod timers;
 pub mod transport;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Largest datagram that is handled (bytes); larger ones are dropped as `too-large`.
 pub const MAX_DATAGRAM: usize = 1500;
+/// Largest UDP payload that every network carries: the smallest MTU of IPv6 (RFC 8200 section 5, 1280 bytes) less IPv6 and UDP
+/// headers. Larger datagrams are sent and counted.
+pub const MAX_UNFRAGMENTED: usize = 1280 - 40 - 8;
 /// Addresses that one transport may have validated at once; the oldest unused one makes room.
 pub const MAX_PATHS_PER_TRANSPORT: usize = 8;
 /// m-lines in one session description; a longer one is refused.

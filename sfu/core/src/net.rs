@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::limits::MAX_UNFRAGMENTED;
+
 /// Protocol under ICE.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Protocol {
@@ -41,6 +43,7 @@ pub struct Train {
 pub struct Outbox {
     arena: Vec<u8>,
     trains: Vec<Train>,
+    oversized: u64,
 }
 
 impl Outbox {
@@ -58,6 +61,9 @@ impl Outbox {
             return;
         };
         if self.arena.len() > start && segment_len > 0 {
+            if usize::from(segment_len) > MAX_UNFRAGMENTED {
+                self.oversized += (self.arena.len() - start).div_ceil(usize::from(segment_len)) as u64;
+            }
             self.trains.push(Train { flow, segment_len, range: start..self.arena.len() });
         }
     }
@@ -82,6 +88,12 @@ impl Outbox {
     /// Datagrams in order, each with its flow (simulation and tests).
     pub fn datagrams(&self) -> impl Iterator<Item = (Flow, &[u8])> {
         self.trains.iter().flat_map(|t| self.bytes(t).chunks(usize::from(t.segment_len)).map(move |d| (t.flow, d)))
+    }
+
+    /// Datagrams so far that a network with the smallest MTU of IPv6 can't carry.
+    #[must_use]
+    pub fn oversized(&self) -> u64 {
+        self.oversized
     }
 
     /// Forgets everything, keeps the memory.

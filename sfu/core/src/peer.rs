@@ -116,13 +116,15 @@ impl Peer {
         }
     }
 
-    /// An SSRC that was never used on this transport.
+    /// An SSRC that was never used on this transport, by us or, as far as known, by the client.
     pub fn allocate_ssrc(&mut self) -> u32 {
-        // An odd step visits all 2^32 values before one returns.
-        self.next_ssrc = self.next_ssrc.wrapping_add(0x9e37_79b1);
-        if self.next_ssrc == self.feedback_ssrc || self.next_ssrc == 0 {
+        loop {
+            // An odd step visits all 2^32 values before one returns.
             self.next_ssrc = self.next_ssrc.wrapping_add(0x9e37_79b1);
+            let is_taken = self.inbound.streams.contains_key(&self.next_ssrc);
+            if !is_taken && self.next_ssrc != self.feedback_ssrc && self.next_ssrc != 0 {
+                return self.next_ssrc;
+            }
         }
-        self.next_ssrc
     }
 }

@@ -6,6 +6,7 @@ use sfu_api::{Event, MediaKind, Speaker, TrackId, TransportRole};
 
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
+use crate::room::Participant;
 use crate::rtp::rtcp::{
     FirEntry, Pli, SenderInfo, write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report,
 };
@@ -84,9 +85,9 @@ impl Shard {
 
     fn send_nacks(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get_mut(key).filter(|up| up.codec.has_nack) else { return };
-        // A publisher sends us no reports about our reports; its subscriber side goes the same way.
-        let subscriber = self.participants.get(up.participant).and_then(|participant| participant.subscriber.as_ref());
-        let rtt = subscriber.and_then(|side| self.peers.get(side.peer)).and_then(|peer| peer.rtt);
+        // A publisher sends us no reports about our reports; what it receives goes the same way.
+        let downlink = self.participants.get(up.participant).and_then(Participant::downlink);
+        let rtt = downlink.and_then(|peer| self.peers.get(peer)).and_then(|peer| peer.rtt);
         let Some(peer) = self.peers.get_mut(up.peer) else { return };
         for encoding in &mut up.encodings {
             let Some(ssrc) = encoding.ssrc else { continue };
@@ -119,7 +120,11 @@ impl Shard {
 
     fn send_reports(&mut self, key: PeerKey, now: Instant) {
         match self.peers.get(key).map(|peer| peer.role) {
-            Some(TransportRole::Publisher) => self.send_receiver_report(key, now),
+            Some(TransportRole::Publisher) => {
+                self.send_receiver_report(key, now);
+                // There are down tracks if it is the client's only transport.
+                self.send_sender_reports(key, now);
+            }
             Some(TransportRole::Subscriber) => self.send_sender_reports(key, now),
             None => {}
         }

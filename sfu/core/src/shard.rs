@@ -22,11 +22,12 @@ use crate::demux::Demux;
 use crate::egress::{Egress, Progress};
 use crate::error::DiscardCounters;
 use crate::ids::{DownKey, ParticipantKey, PeerKey, RoomKey, UpKey};
-use crate::net::Outbox;
+use crate::net::{Flow, Outbox};
 use crate::peer::Peer;
 use crate::publish::UpTrack;
 use crate::room::{Participant, Room};
 use crate::snapshot::{Received, Snapshot};
+use crate::stray::Strays;
 use crate::subscribe::DownTrack;
 use crate::timers::Timers;
 use crate::transport::params::Candidate;
@@ -75,6 +76,10 @@ pub struct Shard {
     pub(crate) received: Received,
     /// Packets resent on NACK.
     pub(crate) retransmitted: u64,
+    /// Connected transports that went on by another path.
+    pub(crate) path_changes: u64,
+    /// Media from addresses that nobody has, and what is done about it.
+    pub(crate) strays: Strays,
     /// Command number of the last full intra request (RFC 5104 section 4.3.1.2).
     pub(crate) fir_sequence: u8,
     /// Buffer for RTCP that is being written.
@@ -106,10 +111,30 @@ impl Shard {
             discards: DiscardCounters::default(),
             received: Received::default(),
             retransmitted: 0,
+            path_changes: 0,
+            strays: Strays::default(),
             fir_sequence: 0,
             scratch: Vec::new(),
             flushed_at: None,
         }
+    }
+
+    /// True if datagrams of this flow are taken: an authentic check came by it, and its consent has not ended.
+    #[must_use]
+    pub fn is_path(&self, flow: &Flow) -> bool {
+        let peer = self.demux.by_flow(flow).and_then(|key| self.peers.get(key));
+        peer.is_some_and(|peer| peer.transport.accepts_from(*flow))
+    }
+
+    /// The TCP connection of a flow has ended. Whoever used it goes on by another path, or is reported as disconnected.
+    pub fn flow_closed(&mut self, now: Instant, flow: Flow) {
+        let Some(key) = self.demux.by_flow(&flow) else { return };
+        self.demux.remove_flow(&flow, key);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let before = peer.transport.selected();
+        peer.transport.close_path(flow);
+        self.path_changes += u64::from(peer.transport.selected().is_some_and(|now| before.is_some_and(|before| before != now)));
+        self.peer_changed(key, now);
     }
 
     /// End of a batch: offers that became necessary, and all packets that are to be forwarded.

@@ -4,8 +4,10 @@ use sfu_api::MediaKind;
 
 use crate::egress::Forwarded;
 use crate::error::DiscardCounters;
+use crate::net::{Flow, Protocol};
 use crate::rtp::payload::dependency_descriptor::Layer;
 use crate::shard::Shard;
+use crate::transport::DtlsVersion;
 use crate::transport::srtp::SrtpProfile;
 
 /// Datagrams that were received.
@@ -58,6 +60,14 @@ pub struct Snapshot {
     pub layers_wanted: LayerUsage,
     /// Transports that are up, by SRTP profile in the order of [`SrtpProfile::ALL`].
     pub transports: [usize; SrtpProfile::ALL.len()],
+    /// Transports that are up, by DTLS version in the order of [`DtlsVersion::ALL`].
+    pub dtls: [usize; DtlsVersion::ALL.len()],
+    /// Transports that are up and have a path, in the order of [`PathKind::ALL`].
+    pub paths: [usize; PathKind::ALL.len()],
+    /// How often a transport that was up went on by another path.
+    pub path_changes: u64,
+    /// Datagrams made that are larger than [`MAX_UNFRAGMENTED`](crate::limits::MAX_UNFRAGMENTED).
+    pub oversized: u64,
     /// Entries of the timer queue.
     pub deadlines: usize,
     /// What came in.
@@ -70,12 +80,44 @@ pub struct Snapshot {
     pub discards: DiscardCounters,
 }
 
+/// What a path is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathKind {
+    /// UDP or TCP.
+    pub protocol: Protocol,
+    /// IPv6, not IPv4.
+    pub is_ipv6: bool,
+}
+
+impl PathKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [
+        Self { protocol: Protocol::Udp, is_ipv6: false },
+        Self { protocol: Protocol::Udp, is_ipv6: true },
+        Self { protocol: Protocol::Tcp, is_ipv6: false },
+        Self { protocol: Protocol::Tcp, is_ipv6: true },
+    ];
+
+    fn of(flow: Flow) -> Self {
+        Self { protocol: flow.protocol, is_ipv6: flow.remote.is_ipv6() }
+    }
+}
+
 impl Snapshot {
     pub(crate) fn take(shard: &Shard) -> Self {
         let tracks = |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind && up.primary.is_none()).count();
         let mut transports = [0; SrtpProfile::ALL.len()];
-        for profile in shard.peers.values().filter_map(|peer| peer.profile) {
+        let mut dtls = [0; DtlsVersion::ALL.len()];
+        let mut paths = [0; PathKind::ALL.len()];
+        for (profile, peer) in shard.peers.values().filter_map(|peer| Some((peer.profile?, peer))) {
             transports[profile as usize] += 1;
+            if let Some(version) = peer.transport.dtls_version() {
+                dtls[version as usize] += 1;
+            }
+            let kind = peer.transport.selected().map(PathKind::of);
+            if let Some(index) = PathKind::ALL.iter().position(|&known| Some(known) == kind) {
+                paths[index] += 1;
+            }
         }
         let (mut layers_current, mut layers_wanted) = (LayerUsage::default(), LayerUsage::default());
         for down in shard.downs.values() {
@@ -96,6 +138,10 @@ impl Snapshot {
             subscriptions: shard.downs.len(),
             live_subscriptions: shard.downs.values().filter(|down| down.flow.live.is_some()).count(),
             transports,
+            dtls,
+            paths,
+            path_changes: shard.path_changes,
+            oversized: shard.egress.outbox.oversized(),
             deadlines: shard.timers.len(),
             received: shard.received,
             forwarded: shard.egress.forwarded,

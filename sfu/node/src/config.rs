@@ -31,7 +31,7 @@ impl Default for NodeConfig {
             udp_port: 7882,
             tcp_port: Some(7881),
             bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-            advertised: Advertised::Detected { include_loopback: false },
+            advertised: Advertised::Detected { include_loopback: false, stun_server: None },
             pin_threads: true,
             event_queue: 4_096,
         }

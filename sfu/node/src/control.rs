@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn join(room: u64, participant: u64) -> Command {
-        Command::Join { room: RoomId(room), participant: ParticipantId(participant), can_subscribe: true }
+        Command::Join { room: RoomId(room), participant: ParticipantId(participant), can_subscribe: true, mode: sfu_api::PeerMode::Dual }
     }
 
     fn move_to(participant: u64, room: u64) -> Command {

@@ -15,10 +15,11 @@ pub mod fuzzing;
 pub mod metrics;
 mod net;
 mod node;
+mod reflexive;
 mod stats;
 mod worker;
 
-pub use addresses::Advertised;
+pub use addresses::{Advertised, AdvertisedAddress};
 pub use config::NodeConfig;
 pub use control::CommandError;
 pub use node::{Node, NodeError, NodeHandle};

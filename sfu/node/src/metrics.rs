@@ -8,6 +8,9 @@ use std::fs;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType};
 use sfu_core::error::Discard;
+use sfu_core::net::Protocol;
+use sfu_core::snapshot::PathKind;
+use sfu_core::transport::DtlsVersion;
 use sfu_core::transport::srtp::SrtpProfile;
 
 use crate::node::NodeHandle;
@@ -48,12 +51,9 @@ impl Collector for NodeCollector {
 fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
     let sum = |value: fn(&ShardReport) -> u64| reports.iter().map(value).sum::<u64>();
     let count = |value: fn(&ShardReport) -> usize| reports.iter().map(value).sum::<usize>() as u64;
-    let mut transports = [0; SrtpProfile::ALL.len()];
-    for report in reports {
-        for (total, up) in transports.iter_mut().zip(report.engine.transports) {
-            *total += up as u64;
-        }
-    }
+    let transports: [u64; SrtpProfile::ALL.len()] = per_kind(reports, |r| r.engine.transports);
+    let dtls: [u64; DtlsVersion::ALL.len()] = per_kind(reports, |r| r.engine.dtls);
+    let paths: [u64; PathKind::ALL.len()] = per_kind(reports, |r| r.engine.paths);
     let dropped = Discard::ALL
         .iter()
         .map(|&reason| (reason.label(), reports.iter().map(|r| r.engine.discards.get(reason)).sum()))
@@ -61,6 +61,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
             ("unanswerable", sum(|r| r.udp.refused_messages)),
             ("send-buffer-full", sum(|r| r.udp.dropped_full)),
             ("unreachable", sum(|r| r.udp.dropped_unreachable)),
+            ("tcp-media-behind", sum(|r| r.tcp.dropped_media)),
             ("tcp-buffer-full", sum(|r| r.tcp.dropped_full)),
             ("tcp-connection-gone", sum(|r| r.tcp.dropped_gone)),
         ])
@@ -89,6 +90,26 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
             "sfu_srtp_transports",
             "Transports that are up, by SRTP protection profile.",
             SrtpProfile::ALL.iter().zip(transports).map(|(profile, up)| (vec![("profile", profile.label())], up)).collect(),
+        ),
+        gauge(
+            "sfu_dtls_transports",
+            "Transports that are up, by DTLS version.",
+            DtlsVersion::ALL.iter().zip(dtls).map(|(version, up)| (vec![("version", version.label())], up)).collect(),
+        ),
+        gauge(
+            "sfu_transport_paths",
+            "Transports that are up, by the path that media takes.",
+            PathKind::ALL.iter().zip(paths).map(|(kind, up)| (path_labels(*kind), up)).collect(),
+        ),
+        counter(
+            "sfu_transport_path_changes_total",
+            "How often a transport that was up went on by another path.",
+            plain(sum(|r| r.engine.path_changes)),
+        ),
+        counter(
+            "sfu_oversized_packets_total",
+            "Packets made that are too large for the smallest MTU of IPv6.",
+            plain(sum(|r| r.engine.oversized)),
         ),
         counter("sfu_rtp_packets_total", "RTP packets forwarded.", labelled("direction", "out", sum(|r| r.engine.forwarded.packets))),
         counter("sfu_rtp_bytes_total", "Bytes of forwarded RTP packets.", labelled("direction", "out", sum(|r| r.engine.forwarded.bytes))),
@@ -135,6 +156,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
                 (vec![("result", "refused")], sum(|r| r.accept.refused)),
                 (vec![("result", "unroutable")], sum(|r| r.accept.unroutable)),
                 (vec![("result", "silent")], sum(|r| r.accept.silent)),
+                (vec![("result", "unproven")], sum(|r| r.tcp.unproven)),
             ],
         ),
         counter("sfu_commands_total", "Commands from signaling.", plain(sum(|r| r.turns.commands))),
@@ -148,6 +170,25 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         histogram("sfu_loop_lag_seconds", "How late timers ran.", reports.iter().map(|r| &r.turns.lag)),
         histogram("sfu_loop_turn_seconds", "Time that a turn of the loop took.", reports.iter().map(|r| &r.turns.turn)),
     ]
+}
+
+/// Sums of what is counted by kind.
+fn per_kind<const N: usize>(reports: &[ShardReport], counts: impl Fn(&ShardReport) -> [usize; N]) -> [u64; N] {
+    let mut totals = [0; N];
+    for report in reports {
+        for (total, count) in totals.iter_mut().zip(counts(report)) {
+            *total += count as u64;
+        }
+    }
+    totals
+}
+
+fn path_labels(kind: PathKind) -> Vec<(&'static str, &'static str)> {
+    let transport = match kind.protocol {
+        Protocol::Udp => "udp",
+        Protocol::Tcp => "tcp",
+    };
+    vec![("transport", transport), ("family", if kind.is_ipv6 { "ipv6" } else { "ipv4" })]
 }
 
 type Samples = Vec<(Vec<(&'static str, &'static str)>, u64)>;

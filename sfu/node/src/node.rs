@@ -50,6 +50,12 @@ pub enum NodeError {
     /// The addresses of the network interfaces could not be read.
     #[error("cannot read the interface addresses: {0}")]
     Interfaces(io::Error),
+    /// An advertised address is translated to one that no interface has.
+    #[error("{0} is not an address of this machine")]
+    NotLocal(IpAddr),
+    /// The STUN server that was to tell the public address did not.
+    #[error("the public address can't be found: {0}")]
+    Reflexive(io::Error),
     /// No address that clients could be told was found or configured.
     #[error("there is no address to tell clients; configure the advertised addresses")]
     NothingAdvertised,
@@ -88,7 +94,15 @@ impl Node {
     /// Nothing is left running after an error.
     pub fn start(config: &NodeConfig) -> Result<(NodeHandle, mpsc::Receiver<Event>), NodeError> {
         let shards = shard_count(config)?;
-        let advertised = config.advertised.addresses().map_err(NodeError::Interfaces)?;
+        if let Some(address) = config.advertised.missing_local().map_err(NodeError::Interfaces)? {
+            return Err(NodeError::NotLocal(address));
+        }
+        let mut advertised = config.advertised.seen_from_outside().map_err(NodeError::Reflexive)?;
+        for address in config.advertised.addresses().map_err(NodeError::Interfaces)? {
+            if advertised.iter().all(|seen| seen.public != address.public) {
+                advertised.push(address);
+            }
+        }
         let certificate = Certificate::generate().map_err(NodeError::Certificate)?;
         let (parts, mailboxes) = open_shards(config, shards)?;
         let mut acceptor = None;

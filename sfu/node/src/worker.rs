@@ -224,12 +224,16 @@ impl Worker {
     /// One turn. False: the shard is to stop.
     fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
         self.take_readiness(ready, batch.now);
+        // Before anything is read: a client may have a new connection on the port of the old one.
+        self.report_closed(batch.now);
         self.receive(batch, previous);
+        self.report_closed(batch.now);
         let is_running = self.take_orders(batch.now);
         if self.engine.next_timeout().is_some_and(|at| at <= batch.now) {
             self.engine.handle_timeout(batch.now);
         }
         let trains = self.flush(batch.now);
+        self.report_closed(batch.now);
         self.hand_out_events();
 
         let finished = Instant::now();
@@ -277,7 +281,7 @@ impl Worker {
         let Self { sockets, engine, poll, arrivals, .. } = self;
         arrivals.clear();
         let clock = Arrivals::new(batch, previous);
-        sockets.receive(batch.now, poll.registry(), |flow, received_at, datagram| {
+        sockets.receive(poll.registry(), |flow, received_at, datagram| {
             let arrival = clock.time_of(received_at);
             match arrivals.last_mut() {
                 Some((at, datagrams)) if *at == arrival => *datagrams += 1,
@@ -285,6 +289,13 @@ impl Worker {
             }
             engine.handle_datagram(arrival, flow, datagram);
         });
+    }
+
+    /// Tells the engine of TCP connections that have ended.
+    fn report_closed(&mut self, now: Instant) {
+        while let Some(flow) = self.sockets.tcp.poll_closed() {
+            self.engine.flow_closed(now, flow);
+        }
     }
 
     /// Takes commands and connections until there are none or the slice is used up. False: the shard is to stop.
@@ -332,7 +343,7 @@ impl Worker {
 
     fn once_a_second(&mut self, now: Instant) {
         self.next_report = now + REPORT_INTERVAL;
-        self.sockets.tcp.close_idle(now, self.poll.registry());
+        self.sockets.tcp.close_unproven(now, self.poll.registry(), |flow| self.engine.is_path(flow));
         if let Some(reception) = &mut self.reception {
             reception.acceptor.retry();
         }

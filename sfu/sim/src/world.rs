@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use sfu_api::{
-    BackupPolicy, Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, TrackId, TransportRole, VideoWish,
+    BackupPolicy, Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, TrackId, TransportRole,
+    VideoWish,
 };
 use sfu_core::egress::Progress;
 use sfu_core::error::Discard;
@@ -42,6 +43,8 @@ const CODEC_SENDERS: u64 = 1_000_000;
 pub const ROOM: RoomId = RoomId(1);
 /// One way, between a client and signaling.
 const SIGNALING_DELAY: Duration = Duration::from_millis(5);
+/// M-lines per kind that livekit-client has from the start, with one peer connection.
+const LINES_TO_RECEIVE: usize = 3;
 /// Grid of time.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -62,6 +65,7 @@ pub struct World {
     /// When each participant has something to do.
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
+    nat: Nat,
     by_id: HashMap<ParticipantId, usize>,
     owners: HashMap<TrackId, usize>,
     /// Subscriptions to tracks that are not ready yet.
@@ -73,6 +77,34 @@ pub struct World {
     next_track: u64,
 }
 
+/// What clients call their address and the engine sees as another.
+#[derive(Default)]
+struct Nat {
+    outside: HashMap<SocketAddr, SocketAddr>,
+    inside: HashMap<SocketAddr, SocketAddr>,
+}
+
+impl Nat {
+    /// From now on the client with this address is seen at another; what is sent to where it was seen before is lost.
+    fn rebind(&mut self, inside: SocketAddr) {
+        let old = self.outside_of(inside);
+        let new = SocketAddr::new(old.ip(), old.port() + 10_000);
+        self.inside.remove(&old);
+        self.outside.insert(inside, new);
+        self.inside.insert(new, inside);
+    }
+
+    fn outside_of(&self, inside: SocketAddr) -> SocketAddr {
+        self.outside.get(&inside).copied().unwrap_or(inside)
+    }
+
+    /// `None`: nobody is there any more.
+    fn inside_of(&self, outside: SocketAddr) -> Option<SocketAddr> {
+        let is_moved = self.outside.get(&outside).is_some_and(|&now_at| now_at != outside);
+        self.inside.get(&outside).copied().or(Some(outside).filter(|_| !is_moved))
+    }
+}
+
 /// A message on its way between a client and the engine.
 enum Signal {
     ToEngine(Command),
@@ -82,6 +114,7 @@ enum Signal {
 enum ToClient {
     Answer(String),
     Offer(u32, String),
+    MediaSections(usize, usize),
 }
 
 impl World {
@@ -109,6 +142,7 @@ impl World {
             participants: Vec::new(),
             wakes: Vec::new(),
             by_address: HashMap::new(),
+            nat: Nat::default(),
             by_id: HashMap::new(),
             owners: HashMap::new(),
             wanted: Vec::new(),
@@ -180,19 +214,40 @@ impl World {
         self.join_over(room, link, link)
     }
 
+    /// Somebody joins with one peer connection and offers it at once, with three m-lines per kind to receive on.
+    pub fn join_single(&mut self, room: RoomId) -> Who {
+        let who = self.enter_single(room);
+        self.open_publisher(who);
+        who
+    }
+
+    /// Like [`Self::join_single`], but offers only after [`Self::open_publisher`].
+    pub fn enter_single(&mut self, room: RoomId) -> Who {
+        let link = LinkConfig::delayed(Duration::from_millis(10));
+        self.enter(room, link, link, PeerMode::Single)
+    }
+
     /// Somebody joins.
     pub fn join_over(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig) -> Who {
+        self.enter(room, up, down, PeerMode::Dual)
+    }
+
+    fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
         let addresses = [address(index, 0), address(index, 1)];
         let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
         let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
         let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
+        let participant = match mode {
+            PeerMode::Dual => participant,
+            PeerMode::Single => participant.with_one_connection(LINES_TO_RECEIVE),
+        };
         self.wakes.push(participant.next_timeout());
         self.participants.push(participant);
         self.by_address.extend(addresses.map(|address| (address, index)));
         self.by_id.insert(id, index);
-        self.command(Command::Join { room, participant: id, can_subscribe: true });
+        self.command(Command::Join { room, participant: id, can_subscribe: true, mode });
         Who(index)
     }
 
@@ -346,6 +401,22 @@ impl World {
             self.by_address.insert(moved, who.0);
         }
         self.wakes[who.0] = now;
+    }
+
+    /// A NAT between the client and the engine gives both sides other addresses; the client does not notice.
+    pub fn rebind_nat(&mut self, who: Who) {
+        for role in [TransportRole::Publisher, TransportRole::Subscriber] {
+            let inside = self.participants[who.0].side(role).address();
+            self.nat.rebind(inside);
+        }
+    }
+
+    /// The address at which the engine sees one side of a client.
+    #[must_use]
+    pub fn seen_at(&self, who: Who, role: TransportRole) -> SocketAddr {
+        let participant = &self.participants[who.0];
+        let side = if role == TransportRole::Publisher { &participant.publisher } else { &participant.subscriber };
+        self.nat.outside_of(side.address())
     }
 
     /// Sends a message to everybody else in the room. False if the sender's channel is not open.
@@ -546,7 +617,8 @@ impl World {
                 participant.poll(now);
                 self.wakes[index] = participant.next_timeout();
             }
-            while let Some(Datagram { flow, mut bytes }) = participant.up.receive(now) {
+            while let Some(Datagram { mut flow, mut bytes }) = participant.up.receive(now) {
+                flow.local = self.nat.outside_of(flow.local);
                 if self.tap_left > 0 {
                     self.tap_left -= 1;
                     self.tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
@@ -579,9 +651,10 @@ impl World {
     fn send(&mut self, now: Instant) {
         let outbox = self.shard.outbox();
         for (flow, bytes) in outbox.datagrams() {
-            match self.by_address.get(&flow.remote) {
-                Some(&index) => {
-                    let datagram = Datagram { flow: reversed(flow), bytes: bytes.to_vec() };
+            let inside = self.nat.inside_of(flow.remote);
+            match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
+                Some((inside, index)) => {
+                    let datagram = Datagram { flow: Flow { local: inside, ..reversed(flow) }, bytes: bytes.to_vec() };
                     self.participants[index].down.send(now, bytes.len() + 28, datagram);
                 }
                 None => self.to_strangers += 1,
@@ -596,6 +669,11 @@ impl World {
             Signal::ToClient(index, _) if self.participants[index].is_gone => {}
             Signal::ToClient(index, ToClient::Answer(sdp)) => {
                 self.participants[index].take_answer(now, &sdp);
+                self.wakes[index] = now;
+                self.send_offer(index);
+            }
+            Signal::ToClient(index, ToClient::MediaSections(audio, video)) => {
+                self.participants[index].add_lines(audio, video);
                 self.wakes[index] = now;
                 self.send_offer(index);
             }
@@ -620,6 +698,12 @@ impl World {
             Event::Offer { participant, id, sdp } => {
                 if let Some(&index) = self.by_id.get(participant) {
                     self.signaling.push_back((at, Signal::ToClient(index, ToClient::Offer(*id, sdp.clone()))));
+                }
+            }
+            Event::MediaSections { participant, audio, video } => {
+                if let Some(&index) = self.by_id.get(participant) {
+                    let ask = ToClient::MediaSections(*audio as usize, *video as usize);
+                    self.signaling.push_back((at, Signal::ToClient(index, ask)));
                 }
             }
             Event::TrackReady { track, .. } => {

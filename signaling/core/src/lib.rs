@@ -50,7 +50,7 @@ use std::{
 use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response};
 use rand::Rng;
-use sfu_api::{Event, ParticipantId, RoomId};
+use sfu_api::{Event, ParticipantId, PeerMode, RoomId};
 use signaling_api::{ErrorCode, Grants, RoomConfig};
 
 use crate::{
@@ -246,6 +246,10 @@ pub struct JoinParams {
     pub reconnect_reason: proto::ReconnectReason,
     /// SDK, version, protocol, browser and so on.
     pub client: proto::ClientInfo,
+    /// One peer connection or two. A resume goes on with what its session has.
+    pub mode: PeerMode,
+    /// What came together with the request, to be done as if it were sent on the connection as soon as the answer is there.
+    pub messages: Vec<proto::signal_request::Message>,
 }
 
 impl Default for JoinParams {
@@ -257,6 +261,8 @@ impl Default for JoinParams {
             participant_sid: None,
             reconnect_reason: proto::ReconnectReason::RrUnknown,
             client: proto::ClientInfo { protocol: PROTOCOL_VERSION, ..Default::default() },
+            mode: PeerMode::Dual,
+            messages: Vec::new(),
         }
     }
 }
@@ -526,6 +532,7 @@ impl Signaling {
             | Event::Data { participant, .. }
             | Event::StreamState { participant, .. }
             | Event::ConnectionQuality { participant, .. }
+            | Event::MediaSections { participant, .. }
             | Event::MoveRefused { participant } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
         };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::participant_info::State;
-use sfu_api::{ParticipantId, TransportRole};
+use sfu_api::{ParticipantId, PeerMode, TransportRole};
 use signaling_api::Grants;
 
 use crate::{
@@ -29,6 +29,8 @@ pub(crate) struct Participant {
     pub(crate) has_published: bool,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
+    /// One peer connection or two.
+    pub(crate) mode: PeerMode,
     /// Which transport must be connected for it to be active.
     pub(crate) primary: TransportRole,
     pub(crate) session: Session,
@@ -64,7 +66,8 @@ impl Participant {
         now: Instant,
     ) -> Self {
         // Clients since protocol 3 take the server's offer first, if they are to receive at all.
-        let subscriber_first = request.client.protocol > PROTOCOL_BEFORE_SUBSCRIBER_PRIMARY && grants.can_subscribe;
+        let subscriber_first =
+            request.mode == PeerMode::Dual && request.client.protocol > PROTOCOL_BEFORE_SUBSCRIBER_PRIMARY && grants.can_subscribe;
         Self {
             id,
             sid: ids::participant_sid(id),
@@ -76,6 +79,7 @@ impl Participant {
             has_published: false,
             auto_subscribe: request.auto_subscribe,
             adaptive_stream: request.adaptive_stream,
+            mode: request.mode,
             primary: if subscriber_first { TransportRole::Subscriber } else { TransportRole::Publisher },
             session,
             subscriptions: Subscriptions::default(),

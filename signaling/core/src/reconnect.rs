@@ -140,7 +140,9 @@ impl Room {
         }
         if self.members.get_mut(id).is_some_and(|participant| participant.session.takes_simulated_drop(false, turn.now)) {
             self.drop_link(id, CloseReason::Resume, turn);
+            return;
         }
+        self.receive_all(id, &request.messages, turn);
     }
 
     /// Departures that the client may not know of and whose identity is not here again.
@@ -198,8 +200,8 @@ impl Room {
             }
         }
         self.tell_gates(id, conn, turn);
-        if let Some((id, sdp)) = untold.answer {
-            turn.out.send(conn, Message::Answer(proto::SessionDescription { r#type: "answer".to_owned(), sdp, id, ..Default::default() }));
+        if let Some(answer) = untold.answer {
+            turn.out.send(conn, Message::Answer(answer));
         }
     }
 

@@ -386,7 +386,7 @@ impl Room {
     /// An event of the media node about this room or somebody in it.
     pub(crate) fn media_event(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
-            Event::Answer { participant, id, sdp } => self.node_answer(participant, id, sdp, turn),
+            Event::Answer { participant, id, sdp, subscribed } => self.node_answer(participant, id, sdp, subscribed, turn),
             Event::Offer { participant, id, sdp } => self.node_offer(participant, id, sdp, turn),
             Event::NegotiationFailed { participant, role, message } => {
                 tracing::debug!(participant = ids::participant_sid(participant), ?role, message, "negotiation failed");
@@ -406,6 +406,7 @@ impl Room {
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
             Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
             Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),
+            Event::MediaSections { participant, audio, video } => self.media_sections(participant, (audio, video), turn),
             Event::MoveRefused { participant } => self.move_refused(participant, turn),
         }
     }

@@ -30,10 +30,10 @@ enum Link {
 }
 
 /// What a resume has to tell beyond the snapshot.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Untold {
-    /// The newest answer to an offer of the client, with the offer's id.
-    pub(crate) answer: Option<(u32, String)>,
+    /// The newest answer to an offer of the client.
+    pub(crate) answer: Option<proto::SessionDescription>,
     /// Ids of own tracks that the server ended.
     pub(crate) track_ends: Vec<String>,
 }
@@ -118,8 +118,8 @@ impl Session {
     }
 
     /// Keeps an answer that can't be sent now. A newer one replaces it: the client waits for no other.
-    pub(crate) fn keep_answer(&mut self, id: u32, sdp: String) {
-        self.untold.answer = Some((id, sdp));
+    pub(crate) fn keep_answer(&mut self, answer: proto::SessionDescription) {
+        self.untold.answer = Some(answer);
     }
 
     pub(crate) fn keep_track_end(&mut self, sid: String) {

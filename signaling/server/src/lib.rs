@@ -11,6 +11,7 @@ pub mod config;
 pub mod fuzzing;
 mod gate;
 mod http;
+mod join_request;
 mod media;
 mod metrics;
 mod net;

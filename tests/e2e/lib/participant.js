@@ -60,7 +60,6 @@ export class Participant {
     const jwt = token ?? mintToken({ room: this.room, identity: this.identity, ...claims });
     const result = await this.lab('join', { url: this.server.wsUrl, token: jwt, options, autoSubscribe });
     assert.ok(result.ok, `${this.identity} joins: ${JSON.stringify(result)}`);
-    await this.features('listen');
     return result;
   }
 

@@ -145,7 +145,7 @@ export class Lab {
   }
 
   /** For what other parts of the page do in the room. */
-  room(): Room {
+  currentRoom(): Room {
     return this.#room;
   }
 
@@ -247,6 +247,18 @@ export class Lab {
     sendWrongFingerprints();
   }
 
+  /** Peer connections that are up, and how many m-lines each has. */
+  peerConnections(): number[] {
+    return connections
+      .filter((connection) => connection.connectionState === 'connected')
+      .map((connection) => (connection.localDescription?.sdp.match(/^m=/gm) ?? []).length);
+  }
+
+  /** Paths of the signaling sockets that the page opened. */
+  socketPaths(): string[] {
+    return sockets.map((socket) => new URL(socket.url).pathname);
+  }
+
   /** The server's ICE credentials and addresses, as any eavesdropper of the signaling would know them. */
   serverIce(): { ufrag: string; localUfrag: string; candidates: string[]; ssrcs: number[] }[] {
     return connections
@@ -334,4 +346,4 @@ declare global {
 }
 
 window.lab = new Lab();
-window.features = new Features(() => window.lab.room());
+window.features = new Features(() => window.lab.currentRoom());

@@ -64,7 +64,7 @@ pub fn configuration(codec: Codec, publisher_fmtp: &str) -> u8 {
 }
 
 impl DownMedia {
-    fn kind(&self) -> MediaKind {
+    pub(super) fn kind(&self) -> MediaKind {
         if self.codecs.iter().any(|choice| choice.codec.is_video()) { MediaKind::Video } else { MediaKind::Audio }
     }
 }
@@ -102,6 +102,14 @@ pub struct DownMediaState {
     pub extensions: ExtensionMap,
     /// The client reads one-byte and two-byte extension blocks of one stream (RFC 8285 section 6).
     pub allows_mixed_extensions: bool,
+}
+
+impl DownMediaState {
+    /// The client does not take it.
+    pub(super) fn refused(key: u64) -> Self {
+        let (mid, extensions) = (Mid::new(), ExtensionMap::default());
+        Self { key, accepted: false, mid, formats: Vec::new(), extensions, allows_mixed_extensions: false }
+    }
 }
 
 /// A subscriber's side of offer and answer.
@@ -382,6 +390,11 @@ fn write_media(section: &mut SectionWriter, media_kind: MediaKind, occupant: Opt
     for choice in &media.codecs {
         write_codec(section, choice, media.rtx_ssrc.is_some());
     }
+    write_streams(section, media);
+}
+
+/// What we send on an m-line, under which names.
+pub(super) fn write_streams(section: &mut SectionWriter, media: &DownMedia) {
     let (stream_id, track_id) = (label(&media.label.stream_id), label(&media.label.track_id));
     section.value("msid", format_args!("{stream_id} {track_id}"));
     if let Some(rtx) = media.rtx_ssrc {

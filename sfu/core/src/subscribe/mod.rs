@@ -20,7 +20,7 @@ use crate::media::Codec;
 use crate::negotiate::DownFormat;
 use crate::publish::UpTrack;
 use crate::quality::traffic::DownlinkMeter;
-use crate::rtp::extension::SendStamp;
+use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
 use filter::LayerFilter;
@@ -60,6 +60,10 @@ pub struct DownTrack {
     pub redundancy: Redundancy,
     /// Which header extensions it agreed to.
     pub reads: Reads,
+    /// Header extension ids, where the subscriber's are not ours.
+    pub renumbering: Option<Renumbering>,
+    /// Nothing starts before this time: the client does not know the stream yet.
+    pub hold_until: Option<Instant>,
     /// What the subscriber wants.
     pub wish: VideoWish,
     /// What it should get by that.
@@ -174,6 +178,8 @@ impl DownTrack {
             reads: Reads::default(),
             target: None,
             filter: None,
+            renumbering: None,
+            hold_until: None,
             wish: VideoWish::default(),
             flow: FlowState::default(),
             // The upper half of the space is left out, so that an early reordering never goes below zero.

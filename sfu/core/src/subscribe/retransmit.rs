@@ -105,6 +105,9 @@ pub fn resend(wire: u16, up: &UpTrack, down: &mut DownTrack, peer: &mut Peer, ou
     if own.is_none() {
         patch_descriptor(meta.descriptor, meta.frame.number, &epoch, packet);
     }
+    if let Some(renumbering) = &down.renumbering {
+        renumbering.apply(&mut packet[FIXED_LEN..header_len]);
+    }
     if let Some(fields) = meta.payload.picture.filter(|_| !is_filler) {
         let offsets = Vp8Offsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
         fields.rewrite(&mut packet[header_len + 2..], offsets);

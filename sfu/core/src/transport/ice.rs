@@ -31,6 +31,8 @@ pub struct StunOutcome {
     pub evicted: Option<Flow>,
     /// The client nominated another path than the selected one.
     pub selected_changed: bool,
+    /// That took the place of a path that was in use.
+    pub has_moved: bool,
 }
 
 /// The lite side of one ICE session.
@@ -130,14 +132,26 @@ impl IceAgent {
         Ok(outcome)
     }
 
+    /// The client has answered a check of ours on this path, by which its media comes: that is where it is.
+    pub(crate) fn prove(&mut self, now: Instant, flow: Flow) -> StunOutcome {
+        let mut outcome = StunOutcome::default();
+        self.validate(now, flow, self.current.number, &mut outcome);
+        outcome.selected_changed = self.selected != Some(flow);
+        outcome.has_moved = outcome.selected_changed && self.selected.is_some();
+        self.selected = Some(flow);
+        outcome
+    }
+
     /// Drops paths without consent (RFC 7675 section 5.1). Returns one at a time, until there is none.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Flow> {
         let index = self.paths.iter().position(|path| now >= path.last_check + CONSENT_TIMEOUT)?;
-        let flow = self.paths.swap_remove(index).flow;
-        if self.selected == Some(flow) {
-            self.selected = None;
-        }
-        Some(flow)
+        Some(self.remove(index))
+    }
+
+    /// Drops a path whose TCP connection has ended. False if it is none of ours.
+    pub(crate) fn close(&mut self, flow: Flow) -> bool {
+        let index = self.paths.iter().position(|path| path.flow == flow);
+        index.map(|index| self.remove(index)).is_some()
     }
 
     /// When [`Self::expire`] has something to do.
@@ -161,6 +175,16 @@ impl IceAgent {
         self.selected
     }
 
+    /// Removes a path. Until the client nominates another one, media goes where it was heard last: it keeps that path because
+    /// it can receive there.
+    fn remove(&mut self, index: usize) -> Flow {
+        let flow = self.paths.swap_remove(index).flow;
+        if self.selected == Some(flow) {
+            self.selected = self.paths.iter().max_by_key(|path| path.last_check).map(|path| path.flow);
+        }
+        flow
+    }
+
     fn validate(&mut self, now: Instant, flow: Flow, generation: u32, outcome: &mut StunOutcome) {
         if let Some(path) = self.paths.iter_mut().find(|path| path.flow == flow) {
             path.last_check = now;
@@ -179,6 +203,7 @@ impl IceAgent {
 
     fn select(&mut self, flow: Flow, generation: u32, outcome: &mut StunOutcome) {
         outcome.selected_changed = self.selected != Some(flow);
+        outcome.has_moved = outcome.selected_changed && self.selected.is_some();
         self.selected = Some(flow);
         if generation == self.current.number {
             self.previous = None;
@@ -225,10 +250,10 @@ mod tests {
     fn a_first_check_validates_and_a_nomination_selects() {
         let mut w = World::new();
         let outcome = w.check(1, |c| c).unwrap();
-        assert_eq!(outcome, StunOutcome { newly_valid: true, evicted: None, selected_changed: false });
+        assert_eq!(outcome, StunOutcome { newly_valid: true, ..StunOutcome::default() });
         assert!(w.agent.accepts_from(flow(1)) && w.agent.selected().is_none());
         let outcome = w.check(1, Check::nominating).unwrap();
-        assert_eq!(outcome, StunOutcome { newly_valid: false, evicted: None, selected_changed: true });
+        assert_eq!(outcome, StunOutcome { selected_changed: true, ..StunOutcome::default() });
         assert_eq!(w.agent.selected(), Some(flow(1)));
         assert!(!w.check(1, Check::nominating).unwrap().selected_changed);
     }
@@ -237,7 +262,8 @@ mod tests {
     fn the_latest_nomination_wins_whatever_the_priority() {
         let mut w = World::new();
         w.check(1, |c| c.nominating().priority(u32::MAX)).unwrap();
-        assert!(w.check(2, |c| c.nominating().priority(1)).unwrap().selected_changed);
+        let outcome = w.check(2, |c| c.nominating().priority(1)).unwrap();
+        assert!(outcome.selected_changed && outcome.has_moved);
         assert_eq!(w.agent.selected(), Some(flow(2)));
         assert!(w.agent.accepts_from(flow(1)));
     }
@@ -310,6 +336,28 @@ mod tests {
         assert_eq!(w.agent.expire(w.now), Some(flow(1)));
         assert_eq!((w.agent.expire(w.now), w.agent.selected(), w.agent.next_timeout()), (None, None, None));
         assert!(w.check(1, Check::nominating).unwrap().selected_changed);
+    }
+
+    #[test]
+    fn a_lost_path_hands_over_to_the_one_that_was_heard_last() {
+        let mut w = World::new();
+        w.check(1, Check::nominating).unwrap();
+        for n in [2, 3] {
+            w.now += Duration::from_secs(1);
+            w.check(n, |c| c).unwrap();
+        }
+        assert!(!w.agent.close(flow(4)) && w.agent.close(flow(2)));
+        assert_eq!(w.agent.selected(), Some(flow(1)), "another path than the selected one is gone");
+        w.now += Duration::from_secs(1);
+        w.check(2, |c| c).unwrap();
+        assert!(w.agent.close(flow(1)) && !w.agent.close(flow(1)));
+        assert_eq!((w.agent.selected(), w.agent.accepts_from(flow(1))), (Some(flow(2)), false));
+        assert!(w.check(3, Check::nominating).unwrap().selected_changed);
+        w.now += CONSENT_TIMEOUT - Duration::from_secs(1);
+        w.check(2, |c| c).unwrap();
+        w.now += Duration::from_secs(1);
+        assert_eq!((w.agent.expire(w.now), w.agent.selected()), (Some(flow(3)), Some(flow(2))));
+        assert!(w.agent.close(flow(2)) && w.agent.selected().is_none());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod dtls;
 pub mod fuzzing;
 mod ice;
 pub mod params;
+mod probe;
 mod sctp;
 pub mod srtp;
 mod stun;
@@ -32,16 +33,17 @@ use sfu_api::{Delivery, FailReason};
 use self::dtls::{DimplServer, Dtls, DtlsError, DtlsOutput, DtlsPeer};
 use self::ice::IceAgent;
 use self::params::{IceCredentials, RemoteParams};
+use self::probe::Probes;
 use self::sctp::{DataChannels, DataEvent};
 use self::srtp::{SrtpProfile, SrtpSession};
 use crate::error::Discard;
 use crate::limits::{CONNECT_TIMEOUT, MAX_EARLY_DATA};
 use crate::net::{Flow, Outbox};
 
-pub use self::dtls::{Certificate, CertificateError};
+pub use self::dtls::{Certificate, CertificateError, DtlsVersion};
 pub use self::ice::StunOutcome;
 pub use self::sctp::DataError;
-pub use self::stun::username_ufrag;
+pub use self::stun::{TransactionId, answered_transaction, username_ufrag};
 
 /// What happened to a transport.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,6 +88,7 @@ pub enum RemoteError {
 pub struct Transport {
     state: State,
     ice: IceAgent,
+    probes: Probes,
     dtls: Box<dyn Dtls>,
     /// Waits for the client's description.
     peer: Option<DtlsPeer>,
@@ -118,6 +121,7 @@ impl Transport {
         Self {
             state: State::Connecting,
             ice: IceAgent::new(ufrag_prefix, rng),
+            probes: Probes::default(),
             dtls: Box::new(DimplServer::new(now, certificate)),
             peer: None,
             remote: None,
@@ -171,6 +175,11 @@ impl Transport {
         self.data.open_when_ready();
     }
 
+    /// The client will open its channels (single peer connection): reliable messages to it wait for that.
+    pub fn expect_data_channels(&mut self) {
+        self.data.expect_channels();
+    }
+
     /// Takes a STUN datagram whose user name is ours and answers it.
     ///
     /// # Errors
@@ -205,6 +214,34 @@ impl Transport {
         self.flush_data(now, out);
         self.settle();
         Ok(())
+    }
+
+    /// Asks the client to prove that it receives on a flow from which something authentic came. Returns what ties its answer to
+    /// the request; `None` if it was asked a moment ago, or can't be.
+    pub fn probe(&mut self, now: Instant, flow: Flow, rng: &mut impl Rng, out: &mut Outbox) -> Option<TransactionId> {
+        let remote = self.remote.as_ref().filter(|_| self.state != State::Ended)?;
+        self.probes.send(now, flow, (self.ice.local(), &remote.ice), rng, out)
+    }
+
+    /// Takes the answer to [`Self::probe`]: the flow is a valid path from here on, and media goes there.
+    ///
+    /// # Errors
+    /// Why it was dropped without any change.
+    pub fn handle_answer(&mut self, now: Instant, flow: Flow, datagram: &[u8]) -> Result<StunOutcome, Discard> {
+        let remote = self.remote.as_ref().filter(|_| self.state != State::Ended).ok_or(Discard::UnknownEntity)?;
+        self.probes.take(now, flow, datagram, &remote.ice)?;
+        let outcome = self.ice.prove(now, flow);
+        self.settle();
+        Ok(outcome)
+    }
+
+    /// The connection under a path (ICE-TCP) has ended. Media goes on by the path on which the client was heard last, if there
+    /// is one; otherwise the transport is [`TransportEvent::Disconnected`] until the client nominates a path again. False: the
+    /// path was none of this transport's.
+    pub fn close_path(&mut self, flow: Flow) -> bool {
+        let is_closed = self.state != State::Ended && self.ice.close(flow);
+        self.settle();
+        is_closed
     }
 
     /// Does what is due.
@@ -268,6 +305,12 @@ impl Transport {
     #[must_use]
     pub fn srtp_profile(&self) -> Option<SrtpProfile> {
         self.srtp.as_ref().map(SrtpSession::profile)
+    }
+
+    /// Which DTLS was agreed on, once the handshake has got so far.
+    #[must_use]
+    pub fn dtls_version(&self) -> Option<DtlsVersion> {
+        self.dtls.version()
     }
 
     /// Sends a data message.

@@ -13,7 +13,7 @@ use aws_lc_rs::{constant_time, hmac};
 use crate::error::Discard;
 
 /// The 96 bits that tie an answer to its request.
-pub(crate) type TransactionId = [u8; 12];
+pub type TransactionId = [u8; 12];
 
 /// What the sender of a request believes its role to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +52,7 @@ impl<'a> BindingRequest<'a> {
     /// [`Discard::StunMalformed`] if it is not a Binding request, [`Discard::StunIntegrity`] if MESSAGE-INTEGRITY or
     /// FINGERPRINT is absent or FINGERPRINT is wrong, [`Discard::StunUnknownUser`] without a usable USERNAME.
     pub(crate) fn parse(datagram: &'a [u8]) -> Result<Self, Discard> {
-        let (header, body) = split_binding_request(datagram).ok_or(Discard::StunMalformed)?;
+        let (header, body) = split_message(datagram, BINDING_REQUEST).ok_or(Discard::StunMalformed)?;
         let transaction = header.last_chunk::<12>().copied().ok_or(Discard::StunMalformed)?;
         let mut username = None;
         let mut integrity = None;
@@ -95,26 +95,82 @@ impl<'a> BindingRequest<'a> {
 
     /// MESSAGE-INTEGRITY was made with this key.
     pub(crate) fn is_authentic(&self, key: &hmac::Key) -> bool {
-        // RFC 8489 section 14.5: the length field counts up to and including MESSAGE-INTEGRITY.
-        let Ok(length) = u16::try_from(self.signed.len() - HEADER_LEN + ATTRIBUTE_HEADER_LEN + INTEGRITY_LEN) else {
-            return false;
-        };
-        let (Some(before), Some(after)) = (self.signed.get(..2), self.signed.get(4..)) else {
-            return false;
-        };
-        let mut context = hmac::Context::with_key(key);
-        context.update(before);
-        context.update(&length.to_be_bytes());
-        context.update(after);
-        constant_time::verify_slices_are_equal(context.sign().as_ref(), self.integrity).is_ok()
+        has_integrity(self.signed, self.integrity, key)
     }
+}
+
+/// The answer to a Binding request of ours, well formed and with a right FINGERPRINT. Nothing in it counts before
+/// [`Self::is_authentic`] has said so.
+#[derive(Debug)]
+pub(crate) struct BindingSuccess<'a> {
+    /// Of the request that it answers.
+    pub(crate) transaction: TransactionId,
+    /// Everything in front of MESSAGE-INTEGRITY.
+    signed: &'a [u8],
+    integrity: &'a [u8],
+}
+
+impl<'a> BindingSuccess<'a> {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// [`Discard::StunMalformed`] if it is not a Binding success response, [`Discard::StunIntegrity`] if MESSAGE-INTEGRITY or
+    /// FINGERPRINT is absent or FINGERPRINT is wrong.
+    pub(crate) fn parse(datagram: &'a [u8]) -> Result<Self, Discard> {
+        let (header, body) = split_message(datagram, BINDING_SUCCESS).ok_or(Discard::StunMalformed)?;
+        let transaction = header.last_chunk::<12>().copied().ok_or(Discard::StunMalformed)?;
+        let (mut integrity, mut fingerprint) = (None, None);
+        for attribute in Attributes::new(body) {
+            let Attribute { kind, value, offset } = attribute?;
+            match kind {
+                MESSAGE_INTEGRITY if integrity.is_none() => integrity = Some((offset, value)),
+                FINGERPRINT => {
+                    fingerprint = Some((offset, value));
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let (integrity_at, integrity) = integrity.ok_or(Discard::StunIntegrity)?;
+        let (fingerprint_at, fingerprint) = fingerprint.ok_or(Discard::StunIntegrity)?;
+        let checked = datagram.get(..HEADER_LEN + fingerprint_at).ok_or(Discard::StunMalformed)?;
+        if fingerprint != fingerprint_of(checked).to_be_bytes() || integrity.len() != INTEGRITY_LEN {
+            return Err(Discard::StunIntegrity);
+        }
+        let signed = datagram.get(..HEADER_LEN + integrity_at).ok_or(Discard::StunMalformed)?;
+        Ok(Self { transaction, signed, integrity })
+    }
+
+    /// MESSAGE-INTEGRITY was made with this key.
+    pub(crate) fn is_authentic(&self, key: &hmac::Key) -> bool {
+        has_integrity(self.signed, self.integrity, key)
+    }
+}
+
+fn has_integrity(signed: &[u8], integrity: &[u8], key: &hmac::Key) -> bool {
+    // RFC 8489 section 14.5: the length field counts up to and including MESSAGE-INTEGRITY.
+    let length = signed.len().checked_sub(HEADER_LEN).map(|len| len + ATTRIBUTE_HEADER_LEN + INTEGRITY_LEN);
+    let Some(length) = length.and_then(|length| u16::try_from(length).ok()) else { return false };
+    let (Some(before), Some(after)) = (signed.get(..2), signed.get(4..)) else { return false };
+    let mut context = hmac::Context::with_key(key);
+    context.update(before);
+    context.update(&length.to_be_bytes());
+    context.update(after);
+    constant_time::verify_slices_are_equal(context.sign().as_ref(), integrity).is_ok()
+}
+
+/// The request that a Binding success response says it answers, found without checking anything else.
+#[must_use]
+pub fn answered_transaction(datagram: &[u8]) -> Option<TransactionId> {
+    let (header, _) = split_message(datagram, BINDING_SUCCESS)?;
+    header.last_chunk().copied()
 }
 
 /// Our ICE fragment in the USERNAME of a Binding request, found without checking anything else: enough to choose the
 /// transport that will check it.
 #[must_use]
 pub fn username_ufrag(datagram: &[u8]) -> Option<&str> {
-    let (_, body) = split_binding_request(datagram)?;
+    let (_, body) = split_message(datagram, BINDING_REQUEST)?;
     for attribute in Attributes::new(body) {
         let attribute = attribute.ok()?;
         if attribute.kind == USERNAME {
@@ -128,6 +184,15 @@ pub fn username_ufrag(datagram: &[u8]) -> Option<&str> {
 /// The key of short-term credentials (RFC 8489 section 9.1.1).
 pub(crate) fn key(pwd: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd.as_bytes())
+}
+
+/// Writes a check of the controlled side (RFC 8445 section 7.2.2); `key` is of the other side's password.
+pub(crate) fn write_request(out: &mut Vec<u8>, transaction: &TransactionId, username: &str, tie_breaker: u64, key: &hmac::Key) {
+    let mut message = Writer::begin(out, BINDING_REQUEST, transaction);
+    message.attribute(USERNAME, username.as_bytes());
+    message.attribute(ICE_CONTROLLED, &tie_breaker.to_be_bytes());
+    message.attribute(PRIORITY, &PEER_REFLEXIVE_PRIORITY.to_be_bytes());
+    message.finish(key);
 }
 
 /// Writes the success response that tells the client its address.
@@ -165,12 +230,13 @@ pub(crate) fn write_unknown_attributes(out: &mut Vec<u8>, transaction: &Transact
     message.finish(key);
 }
 
-fn split_binding_request(datagram: &[u8]) -> Option<(&[u8; HEADER_LEN], &[u8])> {
+/// Header and attributes of a message of this kind.
+fn split_message(datagram: &[u8], kind: u16) -> Option<(&[u8; HEADER_LEN], &[u8])> {
     let (header, body) = datagram.split_first_chunk::<HEADER_LEN>()?;
     let [t0, t1, l0, l1, c0, c1, c2, c3, ..] = *header;
-    let is_request = u16::from_be_bytes([t0, t1]) == BINDING_REQUEST && u32::from_be_bytes([c0, c1, c2, c3]) == MAGIC_COOKIE;
+    let is_of_kind = u16::from_be_bytes([t0, t1]) == kind && u32::from_be_bytes([c0, c1, c2, c3]) == MAGIC_COOKIE;
     let length = usize::from(u16::from_be_bytes([l0, l1]));
-    (is_request && length == body.len() && length.is_multiple_of(4)).then_some((header, body))
+    (is_of_kind && length == body.len() && length.is_multiple_of(4)).then_some((header, body))
 }
 
 struct Attribute<'a> {
@@ -231,7 +297,7 @@ impl<'a> Writer<'a> {
     }
 
     fn attribute(&mut self, kind: u16, value: &[u8]) {
-        let length = u16::try_from(value.len()).expect("our attributes are a few bytes long");
+        let length = u16::try_from(value.len()).expect("our attributes are short, and a user name has 513 bytes at most");
         self.out.extend(kind.to_be_bytes());
         self.out.extend(length.to_be_bytes());
         self.out.extend(value);
@@ -284,6 +350,8 @@ const ATTRIBUTE_HEADER_LEN: usize = 4;
 const INTEGRITY_LEN: usize = 20;
 const FINGERPRINT_LEN: usize = 4;
 const MAX_UNKNOWN: usize = 8;
+/// RFC 8445 section 5.1.2.1 with type preference 110, for the candidate that a check would reveal.
+const PEER_REFLEXIVE_PRIORITY: u32 = (110 << 24) | (0xffff << 8) | 255;
 
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;

@@ -29,8 +29,11 @@ const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPTS_PER_TURN: usize = 16;
 /// Reads in a row that may pass without a whole packet; more of them carry empty packets only.
 const READS_FOR_FIRST_PACKET: usize = 16;
-/// Kernel buffer for sending: more would be delay, not throughput.
+/// Kernel buffer for sending: what the network may have in flight, 10 Mbit/s over 200 ms.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// Part of it that may wait for the network's window. A slow network then shows in our own queue, which tells media from the
+/// rest, and not as a delay of seconds in the kernel's, which does not.
+const UNSENT_BYTES: u32 = 16 * 1024;
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 256;
 /// Shards that two digits can name.
@@ -241,8 +244,9 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    // Inherited by accepted connections.
+    // Both are inherited by accepted connections.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
@@ -64,7 +64,7 @@ impl Sockets {
     }
 
     /// Reads one batch from everything that is ready and visits each datagram with the kernel's receive time, if it has one.
-    pub(crate) fn receive(&mut self, now: Instant, registry: &Registry, mut visit: impl FnMut(Flow, Option<Duration>, &mut [u8])) {
+    pub(crate) fn receive(&mut self, registry: &Registry, mut visit: impl FnMut(Flow, Option<Duration>, &mut [u8])) {
         for endpoint in self.endpoints.iter_mut().filter(|e| e.is_readable) {
             endpoint.is_readable = endpoint.socket.fill(&mut self.buffer);
             for message in endpoint.socket.messages(&mut self.buffer) {
@@ -80,7 +80,7 @@ impl Sockets {
                 }
             }
         }
-        self.tcp.read(now, registry, |flow, packet| visit(flow, None, packet));
+        self.tcp.read(registry, |flow, packet| visit(flow, None, packet));
     }
 
     /// Sends everything; what can't be sent is dropped and counted. Returns the number of trains.

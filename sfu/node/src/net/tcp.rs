@@ -1,8 +1,11 @@
 //! Established ICE-TCP connections of one shard (RFC 6544, framing by RFC 4571).
 //!
-//! In: connections from `accept`, whose first packet is still unread. Out: packets with their flow, like datagrams of UDP.
-//! Bounds: a connection holds back [`MAX_WAITING`] bytes, packets beyond that are dropped and counted; one that is silent for
-//! [`IDLE_TIMEOUT`] is closed. Not here: how many connections there may be (`accept`).
+//! In: connections from `accept`, whose first packet is still unread. Out: packets with their flow, like datagrams of UDP, and the
+//! flows of connections that have ended.
+//! Bounds: a connection that is none of the engine's paths for [`PROOF_TIMEOUT`] is closed, whatever it sends; only an
+//! authentic check makes it one, and the end of consent (RFC 7675) takes it back. A slow reader costs [`MAX_WAITING`] bytes: media
+//! is dropped from [`MAX_MEDIA_WAITING`] on, so that checks, handshakes, data and RTCP still get through.
+//! Not here: how many connections there may be (`accept`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,15 +13,20 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use sfu_core::demux::Kind;
 use sfu_core::net::Flow;
+use sfu_core::rtp::header::is_rtcp;
 
 use super::accept::{Handover, Permit};
 use super::framing::{Fill, FrameReader, FrameTooLong, FrameWriter};
 
-/// Bytes that wait for a slow connection, beside the kernel's buffer: about half a second of video.
-const MAX_WAITING: usize = 128 * 1024;
-/// Twice the consent timeout of RFC 7675: a client that still uses the connection checks it every few seconds.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of which some are media that wait for a slow connection, beside the kernel's buffer: a quarter of a second of video. More
+/// would arrive too late to be shown.
+const MAX_MEDIA_WAITING: usize = 64 * 1024;
+/// Bytes of any kind that wait for a slow connection.
+const MAX_WAITING: usize = 256 * 1024;
+/// From the handover to the first authentic check, and from the end of consent to the end of the connection.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tokens below belong to other sockets of the loop.
 const FIRST_TOKEN: usize = 1 << 32;
 /// Connections that are read in one turn of the loop.
@@ -39,10 +47,14 @@ pub struct TcpCounters {
     pub sent_packets: u64,
     /// Their bytes without framing.
     pub sent_bytes: u64,
-    /// Packets dropped because too much was waiting already.
+    /// Media dropped because the client reads too slowly for it.
+    pub dropped_media: u64,
+    /// Other packets dropped because too much was waiting already.
     pub dropped_full: u64,
     /// Packets for connections that are gone.
     pub dropped_gone: u64,
+    /// Connections closed because no authentic check came by them in time.
+    pub unproven: u64,
 }
 
 /// The connections, by token and by flow.
@@ -52,6 +64,8 @@ pub(crate) struct TcpConnections {
     next_token: usize,
     /// Connections that may have something to read, in turn.
     readable: VecDeque<Token>,
+    /// Flows of connections that have ended, until somebody asks. At most as many as there may be connections.
+    closed: Vec<Flow>,
     counters: TcpCounters,
 }
 
@@ -60,7 +74,8 @@ struct Connection {
     flow: Flow,
     reader: FrameReader,
     writer: FrameWriter,
-    last_heard: Instant,
+    /// Since when it is no path of the engine.
+    unproven_since: Option<Instant>,
     /// It is in the queue of those that may have something to read.
     is_queued: bool,
     _permit: Permit,
@@ -73,6 +88,7 @@ impl TcpConnections {
             by_flow: HashMap::new(),
             next_token: FIRST_TOKEN,
             readable: VecDeque::new(),
+            closed: Vec::new(),
             counters: TcpCounters::default(),
         }
     }
@@ -97,8 +113,12 @@ impl TcpConnections {
         }
         let Handover { stream, flow, reader, permit } = handover;
         let writer = FrameWriter::default();
-        let connection = Connection { stream, flow, reader, writer, last_heard: now, is_queued: true, _permit: permit };
-        self.by_flow.insert(flow, token);
+        let connection = Connection { stream, flow, reader, writer, unproven_since: Some(now), is_queued: true, _permit: permit };
+        if let Some(old) = self.by_flow.insert(flow, token) {
+            // The client uses its port again; what ended the old connection has not been read yet.
+            self.close(old, registry);
+            self.by_flow.insert(flow, token);
+        }
         self.by_token.insert(token, connection);
         self.readable.push_back(token);
         self.counters.opened += 1;
@@ -123,11 +143,11 @@ impl TcpConnections {
     }
 
     /// Reads once from each connection that is ready, at most [`READS_PER_TURN`] of them, and visits every whole packet.
-    pub(crate) fn read(&mut self, now: Instant, registry: &Registry, mut visit: impl FnMut(Flow, &mut [u8])) {
+    pub(crate) fn read(&mut self, registry: &Registry, mut visit: impl FnMut(Flow, &mut [u8])) {
         for _ in 0..self.readable.len().min(READS_PER_TURN) {
             let Some(token) = self.readable.pop_front() else { return };
             let Some(connection) = self.by_token.get_mut(&token) else { continue };
-            match connection.read(now, &mut self.counters, &mut visit) {
+            match connection.read(&mut self.counters, &mut visit) {
                 Fill::Some(_) => self.readable.push_back(token),
                 Fill::Empty => connection.is_queued = false,
                 Fill::Closed => self.close(token, registry),
@@ -144,9 +164,12 @@ impl TcpConnections {
         };
         let connection = self.by_token.get_mut(&token).expect("both maps have the same connections");
         for packet in packets {
-            if connection.writer.push(packet, MAX_WAITING) {
+            let is_media = Kind::of(packet) == Some(Kind::Srtp) && !is_rtcp(packet);
+            if connection.writer.push(packet, if is_media { MAX_MEDIA_WAITING } else { MAX_WAITING }) {
                 self.counters.sent_packets += 1;
                 self.counters.sent_bytes += packet.len() as u64;
+            } else if is_media {
+                self.counters.dropped_media += 1;
             } else {
                 self.counters.dropped_full += 1;
             }
@@ -156,13 +179,25 @@ impl TcpConnections {
         }
     }
 
-    /// Closes what has been silent for too long. Precise to the second at which it is called.
-    pub(crate) fn close_idle(&mut self, now: Instant, registry: &Registry) {
-        let is_idle = |c: &Connection| now.saturating_duration_since(c.last_heard) >= IDLE_TIMEOUT;
-        let idle: Vec<Token> = self.by_token.iter().filter(|(_, c)| is_idle(c)).map(|(&token, _)| token).collect();
-        for token in idle {
+    /// Closes what has been no path of the engine for too long. Precise to the second at which it is called.
+    pub(crate) fn close_unproven(&mut self, now: Instant, registry: &Registry, is_path: impl Fn(&Flow) -> bool) {
+        let mut overdue = Vec::new();
+        for (&token, connection) in &mut self.by_token {
+            if is_path(&connection.flow) {
+                connection.unproven_since = None;
+            } else if now.saturating_duration_since(*connection.unproven_since.get_or_insert(now)) >= PROOF_TIMEOUT {
+                overdue.push(token);
+            }
+        }
+        for token in overdue {
+            self.counters.unproven += 1;
             self.close(token, registry);
         }
+    }
+
+    /// The flow of a connection that has ended.
+    pub(crate) fn poll_closed(&mut self) -> Option<Flow> {
+        self.closed.pop()
     }
 
     fn close(&mut self, token: Token, registry: &Registry) {
@@ -170,21 +205,19 @@ impl TcpConnections {
         // Closing the socket would end the registration too; an error says the same.
         let _ = registry.deregister(&mut connection.stream);
         self.by_flow.remove(&connection.flow);
+        self.closed.push(connection.flow);
     }
 }
 
 impl Connection {
     /// Visits the packets that are there, then reads once, so that a packet that came before the handover is not left waiting.
-    fn read(&mut self, now: Instant, counters: &mut TcpCounters, visit: &mut impl FnMut(Flow, &mut [u8])) -> Fill {
+    fn read(&mut self, counters: &mut TcpCounters, visit: &mut impl FnMut(Flow, &mut [u8])) -> Fill {
         if self.visit_frames(counters, visit).is_err() {
             return Fill::Closed;
         }
         let fill = self.reader.fill(&mut self.stream);
-        if matches!(fill, Fill::Some(_)) {
-            self.last_heard = now;
-            if self.visit_frames(counters, visit).is_err() {
-                return Fill::Closed;
-            }
+        if matches!(fill, Fill::Some(_)) && self.visit_frames(counters, visit).is_err() {
+            return Fill::Closed;
         }
         fill
     }
@@ -285,16 +318,53 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_connection_is_closed_after_a_minute() {
+    fn a_connection_that_proves_nothing_is_closed_after_ten_seconds_whatever_it_sends() {
         let mut rig = Rig::new();
         let mut client = rig.joined();
-        rig.now += Duration::from_secs(59);
-        rig.tcp.close_idle(rig.now, rig.poll.registry());
-        assert_eq!(rig.tcp.counters().connections, 1);
-        rig.now += Duration::from_secs(1);
-        rig.tcp.close_idle(rig.now, rig.poll.registry());
+        for second in 0..10_u8 {
+            client.write_all(&framed(&[200, second])).unwrap();
+            rig.until(|rig| rig.heard.len() == usize::from(second) + 2);
+            rig.tcp.close_unproven(rig.now, rig.poll.registry(), |_| false);
+            assert_eq!(rig.tcp.counters().connections, 1, "after {second} s");
+            rig.now += Duration::from_secs(1);
+        }
+        rig.tcp.close_unproven(rig.now, rig.poll.registry(), |_| false);
+        assert_eq!((rig.tcp.counters().connections, rig.tcp.counters().unproven), (0, 1));
+        assert_eq!(rig.tcp.poll_closed(), Some(rig.heard[0].0));
+        assert_closed(&mut client);
+    }
+
+    #[test]
+    fn a_path_stays_however_silent_and_ends_ten_seconds_after_its_consent() {
+        let mut rig = Rig::new();
+        let mut client = rig.joined();
+        for is_path in [true, false] {
+            for _ in 0..(if is_path { 100 } else { 11 }) {
+                assert_eq!(rig.tcp.counters().connections, 1);
+                rig.tcp.close_unproven(rig.now, rig.poll.registry(), |_| is_path);
+                rig.now += Duration::from_secs(1);
+            }
+        }
         assert_eq!(rig.tcp.counters().connections, 0);
         assert_closed(&mut client);
+    }
+
+    #[test]
+    fn what_is_not_media_still_gets_to_a_slow_client() {
+        let mut rig = Rig::new();
+        let _client = rig.joined();
+        let flow = rig.heard[0].0;
+        let (media, report, data) = ([150; 1_200], [200; 100], [23; 1_000]);
+        while rig.tcp.counters().dropped_media < 10 {
+            rig.tcp.send(&flow, 1_200, &media, rig.poll.registry());
+        }
+        let before = rig.tcp.counters();
+        for _ in 0..100 {
+            rig.tcp.send(&flow, 1_000, &data, rig.poll.registry());
+            rig.tcp.send(&flow, 100, &report, rig.poll.registry());
+        }
+        let after = rig.tcp.counters();
+        assert_eq!((after.sent_packets - before.sent_packets, after.dropped_full), (200, 0));
     }
 
     #[test]
@@ -307,6 +377,7 @@ mod tests {
         rig.tcp.send(&flow, 3, b"onetwo", rig.poll.registry());
         assert_eq!(rig.tcp.counters().dropped_gone, 2);
         assert!(rig.tcp.by_flow.is_empty());
+        assert_eq!((rig.tcp.poll_closed(), rig.tcp.poll_closed()), (Some(flow), None));
     }
 
     #[test]
@@ -314,12 +385,14 @@ mod tests {
         let mut rig = Rig::new();
         let _client = rig.joined();
         let flow = rig.heard[0].0;
-        for _ in 0..20_000 {
-            rig.tcp.send(&flow, 1_200, &[7; 1_200], rig.poll.registry());
+        for kind in [150, 23] {
+            for _ in 0..20_000 {
+                rig.tcp.send(&flow, 1_200, &[kind; 1_200], rig.poll.registry());
+            }
         }
         let counters = rig.tcp.counters();
-        assert!(counters.dropped_full > 0, "{counters:?}");
-        assert_eq!(counters.sent_packets + counters.dropped_full, 20_000);
+        assert!(counters.dropped_media > 10_000 && counters.dropped_full > 10_000, "{counters:?}");
+        assert_eq!(counters.sent_packets + counters.dropped_media + counters.dropped_full, 40_000);
         let waiting: usize = rig.tcp.by_token.values().map(|c| c.writer.waiting()).sum();
         assert!(waiting <= MAX_WAITING);
     }
@@ -395,7 +468,7 @@ mod tests {
             }
             self.acceptor.accept(self.now, registry);
             self.acceptor.expire(self.now, registry);
-            self.tcp.read(self.now, registry, |flow, packet| self.heard.push((flow, packet.to_vec())));
+            self.tcp.read(registry, |flow, packet| self.heard.push((flow, packet.to_vec())));
         }
 
         fn until(&mut self, is_done: impl Fn(&Self) -> bool) {

@@ -49,7 +49,7 @@ pub enum DtlsClientOutput {
     Failed(String),
 }
 
-/// DTLS 1.2 by `dimpl`. Offers AEAD_AES_256_GCM, AEAD_AES_128_GCM and AES128_CM_SHA1_80.
+/// DTLS by `dimpl`, 1.2 unless [`Self::dtls13`] is asked for. Offers AEAD_AES_256_GCM, AEAD_AES_128_GCM and AES128_CM_SHA1_80.
 pub struct DimplClient {
     dtls: Dtls,
     fingerprint: Fingerprint,
@@ -72,6 +72,22 @@ impl DimplClient {
     /// If the crypto library can't make a certificate.
     #[must_use]
     pub fn with_mtu(now: Instant, seed: u64, mtu_bytes: usize) -> Self {
+        Self::with_library(seed, mtu_bytes, |config, certificate| Dtls::new_12(config, certificate, now))
+    }
+
+    /// Like [`Self::with_mtu`], with DTLS 1.3 alone.
+    #[must_use]
+    pub fn dtls13(now: Instant, seed: u64, mtu_bytes: usize) -> Self {
+        Self::with_library(seed, mtu_bytes, |config, certificate| Dtls::new_13(config, certificate, now))
+    }
+
+    /// Like [`Self::with_mtu`], with a ClientHello that offers both versions, as browsers do.
+    #[must_use]
+    pub fn either(now: Instant, seed: u64, mtu_bytes: usize) -> Self {
+        Self::with_library(seed, mtu_bytes, |config, certificate| Dtls::new_auto(config, certificate, now))
+    }
+
+    fn with_library(seed: u64, mtu_bytes: usize, library: impl FnOnce(Arc<Config>, dimpl::DtlsCertificate) -> Dtls) -> Self {
         let config = Config::builder()
             .mtu(mtu_bytes)
             .max_queue_tx(100)
@@ -82,7 +98,7 @@ impl DimplClient {
             .expect("fixed settings");
         let certificate = dimpl::certificate::generate_self_signed_certificate().expect("a certificate can be made");
         let fingerprint = fingerprint_from(&certificate.fingerprint());
-        let mut dtls = Dtls::new_12(Arc::new(config), certificate, now);
+        let mut dtls = library(Arc::new(config), certificate);
         dtls.set_active(true);
         Self { dtls, fingerprint, server: None, is_started: false, next_timeout: None, outputs: VecDeque::new() }
     }

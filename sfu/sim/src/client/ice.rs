@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use rand::{Rng, RngExt};
 use rtc_stun::attributes::{
-    ATTR_ICE_CONTROLLING, ATTR_MESSAGE_INTEGRITY, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME, ATTR_XORMAPPED_ADDRESS,
+    ATTR_ICE_CONTROLLED, ATTR_ICE_CONTROLLING, ATTR_MESSAGE_INTEGRITY, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME,
+    ATTR_XORMAPPED_ADDRESS,
 };
 use rtc_stun::error_code::ErrorCodeAttribute;
 use rtc_stun::fingerprint::FingerprintAttr;
 use rtc_stun::message::{BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, Getter, Message, Setter, TransactionId};
+use rtc_stun::xoraddr::XorMappedAddress;
 use sfu_core::net::{Flow, Outbox};
 use sfu_core::transport::params::IceCredentials;
 
@@ -90,12 +92,16 @@ impl IceClient {
         }
     }
 
-    pub(super) fn handle(&mut self, now: Instant, flow: Flow, datagram: &[u8]) -> Option<ClientEvent> {
+    pub(super) fn handle(&mut self, now: Instant, flow: Flow, datagram: &[u8], out: &mut Outbox) -> Option<ClientEvent> {
         let remote = self.remote.as_ref()?;
         let mut message = Message::new();
         message.raw = datagram.to_vec();
         message.decode().ok()?;
         FingerprintAttr.check(&message).ok()?;
+        if message.typ == BINDING_REQUEST {
+            self.answer(flow, &message, out);
+            return None;
+        }
         let path = self.paths.iter_mut().find(|path| path.flow == flow)?;
         let index = path.pending.iter().position(|&transaction| transaction == message.transaction_id)?;
         if !is_authentic(&message, &remote.pwd) {
@@ -115,6 +121,33 @@ impl IceClient {
             self.nominate(now, flow);
         }
         is_new.then_some(ClientEvent::PathValid(flow))
+    }
+}
+
+impl IceClient {
+    /// Answers a check of the server (RFC 8445 section 7.3), as every full agent does.
+    fn answer(&self, flow: Flow, request: &Message, out: &mut Outbox) {
+        let Some(remote) = &self.remote else { return };
+        let expected = format!("{}:{}", self.local.ufrag, remote.ufrag);
+        let is_for_us = request.get(ATTR_USERNAME).is_ok_and(|username| username == expected.as_bytes());
+        if !is_for_us
+            || !request.contains(ATTR_ICE_CONTROLLED)
+            || !request.contains(ATTR_PRIORITY)
+            || !is_authentic(request, &self.local.pwd)
+        {
+            return;
+        }
+        let mut message = Message::new();
+        message.transaction_id = request.transaction_id;
+        message.set_type(BINDING_SUCCESS);
+        message.write_header();
+        let mapped = XorMappedAddress { ip: flow.remote.ip(), port: flow.remote.port() };
+        let _ = mapped.add_to(&mut message);
+        let tag = integrity(&message.raw, &self.local.pwd);
+        message.add(ATTR_MESSAGE_INTEGRITY, tag.as_ref());
+        let _ = FingerprintAttr.add_to(&mut message);
+        message.write_header();
+        out.push(flow, &message.raw);
     }
 }
 

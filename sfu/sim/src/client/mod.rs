@@ -167,7 +167,7 @@ impl ClientTransport {
     pub fn handle(&mut self, now: Instant, flow: Flow, datagram: &[u8], out: &mut Outbox) -> Received {
         // RFC 7983 section 7
         match datagram.first() {
-            Some(0..=3) => self.events.extend(self.ice.handle(now, flow, datagram)),
+            Some(0..=3) => self.events.extend(self.ice.handle(now, flow, datagram, out)),
             Some(20..=63) => self.dtls.handle(now, datagram),
             _ => return Received::Media,
         }

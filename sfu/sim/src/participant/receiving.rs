@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use sfu_api::TrackId;
-use sfu_core::media::{Codec, Extension};
+use sfu_core::media::{Codec, Extension, ExtensionMap};
+use sfu_core::rtp::extension::Extensions;
 use sfu_core::rtp::header::RtpHeader;
 use sfu_core::rtp::ntp::{CompactNtp, NtpTime};
 use sfu_core::rtp::rtcp::{Pli, ReportBlock, write_nack, write_pli, write_receiver_report};
@@ -56,6 +57,9 @@ pub struct ReceivingTrack {
     pub elements: BTreeMap<u8, Vec<u8>>,
     /// Packets whose extension block had two-byte headers.
     pub long_blocks: u64,
+    /// Packets with another payload type than agreed, or without a transport-wide sequence number.
+    pub misnumbered: u64,
+    extensions: ExtensionMap,
     rtx_ssrc: Option<u32>,
     sender_report_at: Option<Instant>,
     first: Option<u64>,
@@ -75,6 +79,8 @@ pub(super) struct Receiving {
     pub(super) unopened: u64,
     /// Packets of streams that no offer announced.
     pub(super) unannounced: u64,
+    /// Transport-wide sequence numbers in the order of arrival.
+    pub(super) transport_sequences: Vec<u16>,
 }
 
 impl Receiving {
@@ -86,7 +92,10 @@ impl Receiving {
             self.by_ssrc.insert(media.ssrc, (track, false));
             self.by_ssrc.extend(media.rtx_ssrc.map(|ssrc| (ssrc, (track, true))));
             match self.tracks.get_mut(&track).filter(|known| known.ssrc == media.ssrc) {
-                Some(known) => known.formats.clone_from(&media.formats),
+                Some(known) => {
+                    known.formats.clone_from(&media.formats);
+                    known.extensions = extension_map(media);
+                }
                 None => {
                     self.tracks.insert(track, ReceivingTrack::new(media));
                 }
@@ -118,6 +127,11 @@ impl Receiving {
             self.unopened += 1;
             return;
         };
+        let transport_sequence = Extensions::parse(header, plain, &track.extensions).transport_cc;
+        let is_agreed =
+            |(payload_type, format): &(u8, Format)| *payload_type == header.payload_type && matches!(format, Format::Rtx(_)) == is_rtx;
+        track.misnumbered += u64::from(!track.formats.iter().any(is_agreed) || transport_sequence.is_none());
+        self.transport_sequences.extend(transport_sequence);
         let block = plain.get(header.extension.clone()).unwrap_or_default();
         let elements = read_elements(header.extension_profile, block);
         track.take(now, header, is_rtx, payload, elements);
@@ -168,6 +182,8 @@ impl ReceivingTrack {
             reported: (0, 0),
             elements: BTreeMap::new(),
             long_blocks: 0,
+            misnumbered: 0,
+            extensions: extension_map(media),
             rtx_ssrc: media.rtx_ssrc,
             sender_report_at: None,
             first: None,
@@ -291,4 +307,10 @@ fn read_elements(profile: u16, mut block: &[u8]) -> BTreeMap<u8, Vec<u8>> {
         block = tail;
     }
     elements
+}
+
+fn extension_map(media: &OfferedMedia) -> ExtensionMap {
+    let mut map = ExtensionMap::default();
+    map.set(Extension::TransportCc, media.transport_cc.unwrap_or(0));
+    map
 }

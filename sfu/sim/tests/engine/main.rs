@@ -14,6 +14,7 @@ mod paths;
 mod publishing;
 mod quality;
 mod reports;
+mod single;
 mod subscribing;
 mod switching;
 

@@ -96,6 +96,73 @@ fn a_client_with_more_paths_than_the_bound_keeps_the_nominated_one() {
 }
 
 #[test]
+fn a_transport_goes_on_by_its_other_path_when_a_connection_ends_and_is_disconnected_without_one() {
+    let mut world = World::with_client(1, Network::GOOD, |now, rng| ClientTransport::new(now, rng).opening_channels()).connected();
+    world.run(Duration::from_secs(1));
+    world.client.add_path(world.now, path(2));
+    world.run(Duration::from_millis(300));
+    assert!(!world.server.close_path(server_path(3)));
+    assert!(world.server.close_path(server_path(1)));
+    assert_eq!((world.server.selected(), world.server.accepts_from(server_path(1))), (Some(server_path(2)), false));
+    world.server_sends(Delivery::Reliable, b"still here");
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.client_data().last(), Some(&(Delivery::Reliable, &b"still here"[..])));
+    assert!(world.server.close_path(server_path(2)));
+    assert_eq!(world.server.poll_event(), Some(TransportEvent::Disconnected));
+    world.client.remove_path(path(1));
+    world.client.add_path(world.now, path(4));
+    world.run(Duration::from_millis(300));
+    assert_eq!((world.server_events.last(), world.server.selected()), (Some(&TransportEvent::Recovered), Some(server_path(4))));
+}
+
+#[test]
+fn an_answer_to_a_check_of_the_server_makes_its_flow_the_path() {
+    let mut world = World::new(1, Network::GOOD).connected();
+    world.client.add_path(world.now, path(2));
+    // The client knows the path, but has not got round to checking it.
+    let request = probe(&mut world, server_path(2)).unwrap();
+    assert!(probe(&mut world, server_path(2)).is_none(), "one at a time");
+    let answer = client_answer(&mut world, path(2), &request);
+    assert_eq!(world.server.handle_answer(world.now, server_path(3), &answer), Err(Discard::StunUnknownUser), "from elsewhere");
+    let mut forged = answer.clone();
+    forged[25] ^= 1;
+    assert!(world.server.handle_answer(world.now, server_path(2), &forged).is_err());
+    assert_eq!(world.server.selected(), Some(server_path(1)));
+    let outcome = world.server.handle_answer(world.now, server_path(2), &answer).unwrap();
+    assert!(outcome.newly_valid && outcome.has_moved);
+    assert_eq!(world.server.selected(), Some(server_path(2)));
+    assert_eq!(world.server.handle_answer(world.now, server_path(2), &answer), Err(Discard::StunUnknownUser), "it counts once");
+}
+
+#[test]
+fn an_answer_that_comes_late_or_with_another_password_proves_nothing() {
+    let mut world = World::new(1, Network::GOOD).connected();
+    let request = probe(&mut world, server_path(2)).unwrap();
+    let answer = client_answer(&mut world, path(2), &request);
+    world.client.restart_ice();
+    let other = client_answer(&mut world, path(2), &request);
+    assert!(other.is_empty(), "the client's user name is another one");
+    world.now += Duration::from_secs(3);
+    assert_eq!(world.server.handle_answer(world.now, server_path(2), &answer), Err(Discard::StunUnknownUser));
+    assert!(!world.server.accepts_from(server_path(2)));
+}
+
+fn probe(world: &mut World, flow: Flow) -> Option<Vec<u8>> {
+    let mut out = sfu_core::net::Outbox::default();
+    let (now, rng) = (world.now, &mut world.rng);
+    world.server.probe(now, flow, rng, &mut out)?;
+    let requests: Vec<_> = out.datagrams().map(|(to, bytes)| (to, bytes.to_vec())).collect();
+    assert_eq!((requests.len(), requests[0].0), (1, flow));
+    Some(requests[0].1.clone())
+}
+
+fn client_answer(world: &mut World, flow: Flow, request: &[u8]) -> Vec<u8> {
+    let mut out = sfu_core::net::Outbox::default();
+    world.client.handle(world.now, flow, request, &mut out);
+    out.datagrams().map(|(_, bytes)| bytes.to_vec()).next().unwrap_or_default()
+}
+
+#[test]
 fn dtls_from_a_path_without_a_check_is_dropped() {
     let mut world = World::new(1, Network::GOOD).connected();
     let elsewhere = Flow { remote: ([203, 0, 113, 9], 1).into(), ..server_path(1) };

@@ -102,7 +102,7 @@ fn a_hidden_speaker_is_not_shown() {
 fn events_about_what_is_gone_are_counted_and_do_nothing() {
     let mut world = World::new();
     let nobody = ParticipantId(99);
-    world.media(Event::Answer { participant: nobody, id: 1, sdp: String::new() });
+    world.media(Event::Answer { participant: nobody, id: 1, sdp: String::new(), subscribed: Vec::new() });
     world.media(Event::Speakers { room: RoomId(99), speakers: vec![] });
     world.media(Event::Data { participant: nobody, delivery: Delivery::Lossy, payload: text(&[]) });
     assert_eq!(world.signaling.counters().stale_events, 3);

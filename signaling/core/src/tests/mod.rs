@@ -14,6 +14,7 @@ mod publishing;
 mod qualities;
 mod requesting;
 mod resuming;
+mod single;
 mod subscribing;
 
 use std::{

@@ -1,4 +1,4 @@
-//! [`Dtls`] by the `dimpl` crate, DTLS 1.2.
+//! [`Dtls`] by the `dimpl` crate: DTLS 1.3 with clients that offer it, 1.2 with the others.
 //!
 //! An error of the library is the end of its association. Before our first flight is out, that is only the end of an
 //! attempt: a broken or forged ClientHello must not cost an honest client its connection.
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dimpl::{Config, Output};
 
 use super::offer::{HelloAssembler, HelloInput};
-use super::{Certificate, Dtls, DtlsError, DtlsOutput, DtlsPeer, fingerprint_of, transcript};
+use super::{Certificate, Dtls, DtlsError, DtlsOutput, DtlsPeer, DtlsVersion, fingerprint_of, transcript};
 use crate::limits::{CONNECT_TIMEOUT, MAX_DATAGRAM};
 use crate::transport::params::Fingerprint;
 use crate::transport::srtp::{KeyingMaterial, SrtpProfile};
@@ -120,6 +120,8 @@ impl DimplServer {
 impl Dtls for DimplServer {
     fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         match self.hello.handle(datagram) {
+            // Before a ClientHello nothing else means anything, and the library counts what it has to keep until then.
+            HelloInput::Other if self.version().is_none() => Ok(()),
             HelloInput::Other => self.feed(now, datagram),
             HelloInput::Incomplete => Ok(()),
             HelloInput::Complete(hello) => self.feed(now, &hello),
@@ -155,6 +157,14 @@ impl Dtls for DimplServer {
         let _ = self.dtls.close();
         self.drain(now);
     }
+
+    fn version(&self) -> Option<DtlsVersion> {
+        match self.dtls.protocol_version()? {
+            dimpl::ProtocolVersion::DTLS1_3 => Some(DtlsVersion::Dtls13),
+            dimpl::ProtocolVersion::DTLS1_2 => Some(DtlsVersion::Dtls12),
+            _ => None,
+        }
+    }
 }
 
 /// Settings of every association; made once per certificate because the library tests its crypto when it is made.
@@ -172,7 +182,7 @@ pub(super) fn config() -> Result<Arc<Config>, dimpl::Error> {
 }
 
 fn library(now: Instant, certificate: &Certificate) -> dimpl::Dtls {
-    let mut dtls = dimpl::Dtls::new_12(certificate.0.config.clone(), certificate.0.pair.clone(), now);
+    let mut dtls = dimpl::Dtls::new_auto(certificate.0.config.clone(), certificate.0.pair.clone(), now);
     // The library makes its random in its first timeout. It can't fail while no timer runs.
     let _ = dtls.handle_timeout(now);
     dtls

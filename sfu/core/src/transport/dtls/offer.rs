@@ -1,11 +1,11 @@
-//! Makes AEAD_AES_128_GCM win although the DTLS library prefers AEAD_AES_256_GCM.
+//! Makes AEAD_AES_128_GCM win although the DTLS library prefers others.
 //!
-//! The library takes the first of a fixed order (AES-256-GCM, AES-128-GCM, AES-CM-80) that the client offers. AES-128
-//! has fewer rounds and is as good for media, and every browser offers both. So the library must not see the client's
-//! AES-256-GCM when AES-128-GCM is there too: its number is exchanged for an unassigned one in the ClientHello that the
-//! library is fed, and exchanged back wherever the library hashes or verifies the handshake ([`super::transcript`]). What
-//! both sides sign and authenticate is therefore exactly what the client sent; the library merely acts as if it did not
-//! know AES-256-GCM.
+//! In DTLS 1.2 the library takes the first of a fixed order (AES-256-GCM, AES-128-GCM, AES-CM-80) that the client offers, in
+//! DTLS 1.3 the first of the client's, which in browsers is AES-CM-80. AES-128-GCM costs a fifth of AES-CM, has fewer rounds than
+//! AES-256 and is as good for media, and every browser offers all three. So the library must not see what is dearer than the best
+//! offer: the numbers of those are exchanged for unassigned ones in the ClientHello that the library is fed, and exchanged back
+//! wherever the library hashes or verifies the handshake ([`super::transcript`]). What both sides sign and authenticate is
+//! therefore exactly what the client sent; the library merely acts as if it did not know the other profiles.
 //!
 //! Invariants: [`exchange_profiles`] is its own inverse for every input, so a strange offer can only spoil its own
 //! sender's handshake; a ClientHello reaches the library whole, in one record, however it was fragmented (RFC 6347
@@ -94,25 +94,40 @@ impl HelloAssembler {
 /// False for a ClientHello that parses and offers nothing of use. One that does not parse is for the library to judge.
 fn has_profile(message: &[u8]) -> bool {
     let mut copy = message.to_vec();
-    let Some(profiles) = profiles_mut(&mut copy) else { return true };
+    let Some(profiles) = dtls12_hello_mut(&mut copy).and_then(profiles_mut) else { return true };
     let (profiles, _) = profiles.as_chunks::<2>();
     [AEAD_AES_128_GCM, AEAD_AES_256_GCM, AES_CM_80].iter().any(|known| profiles.contains(known))
 }
 
-/// Exchanges AEAD_AES_256_GCM and [`HIDDEN`] in the `use_srtp` offer of a ClientHello (with its handshake header, not
-/// fragmented) that offers AEAD_AES_128_GCM. Bytes behind the ClientHello stay; anything else stays as it is. Returns
-/// whether there was something to exchange.
-pub(super) fn exchange_profiles(message: &mut [u8]) -> bool {
-    let Some(profiles) = profiles_mut(message) else { return false };
-    let (profiles, _) = profiles.as_chunks_mut::<2>();
-    if !profiles.contains(&AEAD_AES_128_GCM) {
-        return false;
+/// Exchanges the profiles that are to lose for their [hidden](HIDDEN_AES_256_GCM) numbers, and those for them, in the `use_srtp`
+/// offer of each ClientHello of a transcript: AEAD_AES_256_GCM where AEAD_AES_128_GCM is offered, AES-CM-80 where either of them
+/// is. Anything else stays as it is. Returns whether there was something to exchange.
+pub(super) fn exchange_profiles(transcript: &mut [u8]) -> bool {
+    if let Some(body) = dtls12_hello_mut(transcript) {
+        return exchange_in_hello(body);
     }
     let mut has_changed = false;
+    let mut rest = transcript;
+    while let Some((kind, body, tail)) = split_tls_message(rest) {
+        has_changed |= kind == CLIENT_HELLO && exchange_in_hello(body);
+        rest = tail;
+    }
+    has_changed
+}
+
+fn exchange_in_hello(body: &mut [u8]) -> bool {
+    let Some(profiles) = profiles_mut(body) else { return false };
+    let (profiles, _) = profiles.as_chunks_mut::<2>();
+    let has_128 = profiles.contains(&AEAD_AES_128_GCM);
+    let has_256 = profiles.contains(&AEAD_AES_256_GCM);
+    let mut has_changed = false;
+    // What the conditions ask for is not exchanged under them, so a second exchange undoes the first.
     for profile in profiles {
         let other = match *profile {
-            AEAD_AES_256_GCM => HIDDEN,
-            HIDDEN => AEAD_AES_256_GCM,
+            AEAD_AES_256_GCM if has_128 => HIDDEN_AES_256_GCM,
+            HIDDEN_AES_256_GCM if has_128 => AEAD_AES_256_GCM,
+            AES_CM_80 if has_128 || has_256 => HIDDEN_AES_CM_80,
+            HIDDEN_AES_CM_80 if has_128 || has_256 => AES_CM_80,
             _ => continue,
         };
         *profile = other;
@@ -121,15 +136,31 @@ pub(super) fn exchange_profiles(message: &mut [u8]) -> bool {
     has_changed
 }
 
-/// The list of SRTP protection profiles in a ClientHello (RFC 5246 section 7.4.1.2, RFC 6347 section 4.2.1, RFC 5764
-/// section 4.1.1).
-fn profiles_mut(message: &mut [u8]) -> Option<&mut [u8]> {
-    let (header, rest) = message.split_at_mut_checked(HANDSHAKE_HEADER_LEN)?;
+/// Body of the ClientHello, not fragmented, that a transcript of DTLS 1.2 begins with (RFC 6347 section 4.2.6: with the DTLS
+/// header).
+fn dtls12_hello_mut(transcript: &mut [u8]) -> Option<&mut [u8]> {
+    let (header, rest) = transcript.split_at_mut_checked(HANDSHAKE_HEADER_LEN)?;
     let &[CLIENT_HELLO, a, b, c, _, _, 0, 0, 0, d, e, f] = &*header else { return None };
     if [a, b, c] != [d, e, f] {
         return None;
     }
-    let body = rest.get_mut(..usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?)?;
+    rest.get_mut(..length_of([a, b, c])?)
+}
+
+/// Splits the first message off a transcript of DTLS 1.3, whose messages have TLS headers (RFC 9147 section 5.2).
+fn split_tls_message(transcript: &mut [u8]) -> Option<(u8, &mut [u8], &mut [u8])> {
+    let (&mut [kind, a, b, c], rest) = transcript.split_first_chunk_mut()?;
+    let (body, tail) = rest.split_at_mut_checked(length_of([a, b, c])?)?;
+    Some((kind, body, tail))
+}
+
+fn length_of([a, b, c]: [u8; 3]) -> Option<usize> {
+    usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()
+}
+
+/// The list of SRTP protection profiles in the body of a ClientHello (RFC 5246 section 7.4.1.2, RFC 6347 section 4.2.1, RFC 5764
+/// section 4.1.1).
+fn profiles_mut(body: &mut [u8]) -> Option<&mut [u8]> {
     let (_version_and_random, rest) = body.split_at_mut_checked(2 + 32)?;
     let (_session_id, rest) = split_vector::<1>(rest)?;
     let (_cookie, rest) = split_vector::<1>(rest)?;
@@ -179,8 +210,7 @@ impl<'a> Iterator for Records<'a> {
 fn parse_fragment(body: &[u8]) -> Option<Fragment> {
     let (header, bytes) = body.split_first_chunk::<HANDSHAKE_HEADER_LEN>()?;
     let &[CLIENT_HELLO, l0, l1, l2, s0, s1, o0, o1, o2, n0, n1, n2] = header else { return None };
-    let number = |bytes: [u8; 3]| usize::try_from(u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]])).ok();
-    let (length, offset, count) = (number([l0, l1, l2])?, number([o0, o1, o2])?, number([n0, n1, n2])?);
+    let (length, offset, count) = (length_of([l0, l1, l2])?, length_of([o0, o1, o2])?, length_of([n0, n1, n2])?);
     let fits = count == bytes.len() && offset + count <= length && length <= MAX_HELLO;
     fits.then(|| Fragment { message: MessageHeader { length, sequence: [s0, s1] }, offset, bytes: bytes.to_vec() })
 }
@@ -203,8 +233,9 @@ const USE_SRTP: [u8; 2] = [0, 14];
 const AES_CM_80: [u8; 2] = [0, 1];
 const AEAD_AES_128_GCM: [u8; 2] = [0, 7];
 const AEAD_AES_256_GCM: [u8; 2] = [0, 8];
-/// Not assigned in the IANA registry "DTLS-SRTP Protection Profiles".
-const HIDDEN: [u8; 2] = [0xFF, 0x08];
+/// Both are not assigned in the IANA registry "DTLS-SRTP Protection Profiles".
+const HIDDEN_AES_256_GCM: [u8; 2] = [0xFF, 0x08];
+const HIDDEN_AES_CM_80: [u8; 2] = [0xFF, 0x01];
 
 #[cfg(test)]
 mod tests {
@@ -214,27 +245,34 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn aes_256_is_hidden_only_next_to_aes_128() {
+    fn what_is_dearer_than_the_best_offer_is_hidden() {
         for (offered, seen) in [
-            (&[1, 8, 7][..], &[1, 0xFF08, 7][..]),
+            (&[1, 8, 7][..], &[0xFF01, 0xFF08, 7][..]),
             (&[7, 8], &[7, 0xFF08]),
-            (&[8, 1], &[8, 1]),
+            (&[1, 8], &[0xFF01, 8]),
+            (&[1, 2], &[1, 2]),
             (&[1], &[1]),
             (&[7, 0xFF08, 8], &[7, 8, 0xFF08]),
+            (&[7, 0xFF01, 1], &[7, 1, 0xFF01]),
         ] {
-            let mut hello = hello(offered);
-            let original = hello.clone();
-            exchange_profiles(&mut hello);
-            assert_eq!(hello, self::hello(seen));
-            exchange_profiles(&mut hello);
-            assert_eq!(hello, original);
+            for is_dtls13 in [false, true] {
+                let transcript = |profiles: &[u16]| match is_dtls13 {
+                    false => hello(profiles),
+                    true => dtls13_transcript(profiles),
+                };
+                let mut changed = transcript(offered);
+                exchange_profiles(&mut changed);
+                assert_eq!(changed, transcript(seen));
+                exchange_profiles(&mut changed);
+                assert_eq!(changed, transcript(offered));
+            }
         }
     }
 
     #[test]
     fn a_hello_is_put_together_from_fragments_in_any_order() {
         let whole = hello(&[1, 8, 7]);
-        let expected = hello(&[1, 0xFF08, 7]);
+        let expected = hello(&[0xFF01, 0xFF08, 7]);
         let body = &whole[HANDSHAKE_HEADER_LEN..];
         for cut in 0..=body.len() {
             for is_reversed in [false, true] {
@@ -293,7 +331,7 @@ mod tests {
     proptest! {
         #[test]
         fn exchanging_twice_changes_nothing(bytes in prop::collection::vec(any::<u8>(), 0..200), profiles in prop::collection::vec(prop_oneof![Just(7_u16), Just(8), Just(0xFF08), any::<u16>()], 0..6)) {
-            for message in [bytes, hello(&profiles)] {
+            for message in [bytes, hello(&profiles), dtls13_transcript(&profiles)] {
                 let mut changed = message.clone();
                 exchange_profiles(&mut changed);
                 exchange_profiles(&mut changed);
@@ -330,6 +368,14 @@ mod tests {
         let body = [&random[..], &[0, 0], &vector(2, &[0xC0, 0x2B]), &[1, 0], &vector(2, &extensions)].concat();
         let length = u32::try_from(body.len()).unwrap().to_be_bytes();
         [&[CLIENT_HELLO][..], &length[1..], &[0, 0], &[0, 0, 0], &length[1..], &body].concat()
+    }
+
+    /// What DTLS 1.3 hashes after a HelloRetryRequest: the first ClientHello's hash, the retry, the second ClientHello, the
+    /// ServerHello.
+    fn dtls13_transcript(profiles: &[u16]) -> Vec<u8> {
+        let hello = hello(profiles);
+        let message = |kind: u8, body: &[u8]| [&[kind][..], &u32::try_from(body.len()).unwrap().to_be_bytes()[1..], body].concat();
+        [message(254, &[9; 32]), message(2, &[7; 60]), message(CLIENT_HELLO, &hello[HANDSHAKE_HEADER_LEN..]), message(2, &[8; 90])].concat()
     }
 
     fn vector(width: usize, bytes: &[u8]) -> Vec<u8> {

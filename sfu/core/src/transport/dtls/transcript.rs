@@ -1,7 +1,7 @@
 //! Shows the DTLS library's crypto the handshake as the client sent it.
 //!
-//! The library keeps every handshake message and gives them, in order and from the ClientHello on, to a hash (for
-//! Finished and the extended master secret) and to the verifier of the client's CertificateVerify. Where the
+//! The library keeps every handshake message and gives them, in order and from the ClientHello on, to a hash (for Finished, the
+//! extended master secret and all keys of DTLS 1.3) and, in DTLS 1.2, to the verifier of the client's CertificateVerify. Where a
 //! ClientHello had a profile exchanged ([`super::offer`]), it is exchanged back here.
 
 use std::borrow::Cow;

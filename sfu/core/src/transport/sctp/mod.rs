@@ -121,6 +121,11 @@ impl DataChannels {
     /// Opens the channels from this side when the association is established.
     pub(crate) fn open_when_ready(&mut self) {
         self.has_to_open = true;
+        self.expect_channels();
+    }
+
+    /// The channels will be opened by one side: reliable messages wait for that.
+    pub(crate) fn expect_channels(&mut self) {
         self.unopened = Some(Unopened::default());
     }
 

@@ -1,0 +1,123 @@
+"""A participant that lives in a namespace: takes orders as lines of JSON on standard input, answers on standard output.
+
+Order: {"id": 1, "method": "sees", "args": {...}}; answer: {"id": 1, "result": ...} or {"id": 1, "error": "..."}. Orders run
+side by side. The participant is `peer.Peer` (native SDK) or `chromium.Page`; `remote.py` is the other end of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+import chromium  # noqa: E402
+from peer import Peer, access_token  # noqa: E402
+from server import Server  # noqa: E402
+
+from node import KEY, SECRET  # noqa: E402
+
+
+class NativeAgent:
+    """Orders for the native SDK."""
+
+    def __init__(self, room: str, identity: str) -> None:
+        self._token = access_token(room, identity, KEY, SECRET)
+        self._room, self._identity = room, identity
+
+    async def join(self, url: str) -> None:
+        self.peer = Peer(Server(url), self._room, self._identity)
+        self.states: list[str] = []
+        for name in ("reconnecting", "reconnected", "disconnected"):
+            self.peer.room.on(name, lambda *_, name=name: self.states.append(name))
+        await self.peer.join(self._token)
+
+    async def publish_picture(self, **options: Any) -> None:
+        self._camera = await self.peer.publish_picture(**options)
+
+    async def publish_tone(self, frequency_hz: int) -> None:
+        self._microphone = await self.peer.publish_tone(frequency_hz)
+
+    async def mute(self, muted: bool) -> None:
+        for publication in (self._camera, self._microphone):
+            publication.track.mute() if muted else publication.track.unmute()
+
+    async def sees(self, identity: str, picture_id: int, frames: int = 15) -> dict[str, Any]:
+        return _plain(await self.peer.sees(identity, picture_id, frames))
+
+    async def hears(self, identity: str, frequency_hz: int) -> None:
+        await self.peer.hears(identity, frequency_hz)
+
+    async def report(self, identity: str) -> dict[str, Any]:
+        return _plain(self.peer.picture(identity))
+
+    async def reset(self, identity: str) -> None:
+        self.peer.picture(identity).reset()
+
+    async def room_states(self) -> list[str]:
+        return self.states
+
+    async def leave(self) -> None:
+        await self.peer.leave()
+
+
+class ChromiumAgent:
+    """Orders for a page in Chromium. It asks no resolver: the network has none."""
+
+    def __init__(self, room: str, identity: str) -> None:
+        self._room, self._identity = room, identity
+        chromium.FLAGS[:] = [flag for flag in chromium.FLAGS if not flag.startswith("--host-resolver-rules")]
+
+    async def join(self, url: str) -> None:
+        self._browser = await chromium.Browser().__aenter__()
+        self._page = await self._browser.page(Server(url), self._room, self._identity)
+        result = await self._page.lab("join", {"url": self._page.server.ws_url, "token": access_token(self._room, self._identity, KEY, SECRET)})
+        assert result["ok"], result
+
+    async def publish_picture(self, picture_id: int, **options: Any) -> None:
+        await self._page.lab("publishPicture", {"id": picture_id, **options})
+
+    async def publish_tone(self, frequency_hz: int) -> None:
+        await self._page.lab("publishTone", frequency_hz)
+
+    async def sees(self, identity: str, picture_id: int, frames: int = 15) -> dict[str, Any]:
+        return await self._page.sees(identity, picture_id, frames)
+
+    async def hears(self, identity: str, frequency_hz: int) -> None:
+        await self._page.hears(identity, frequency_hz)
+
+    async def leave(self) -> None:
+        await self._browser.__aexit__()
+
+
+def _plain(report: Any) -> dict[str, Any]:
+    return {**asdict(report), "ids": sorted(report.ids)}
+
+
+async def _serve(agent: NativeAgent | ChromiumAgent) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    running: set[asyncio.Task[None]] = set()
+    while line := await reader.readline():
+        order = json.loads(line)
+        task = asyncio.create_task(_carry_out(agent, order))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+
+async def _carry_out(agent: NativeAgent | ChromiumAgent, order: dict[str, Any]) -> None:
+    try:
+        answer = {"result": await getattr(agent, order["method"])(**order["args"])}
+    except Exception as error:  # noqa: BLE001: every fault belongs to the test that gave the order
+        answer = {"error": f"{type(error).__name__}: {error}\n{traceback.format_exc()}"}
+    print(json.dumps({"id": order["id"], **answer}), flush=True)
+
+
+if __name__ == "__main__":
+    kind, room, identity = sys.argv[1:]
+    asyncio.run(_serve({"native": NativeAgent, "chromium": ChromiumAgent}[kind](room, identity)))

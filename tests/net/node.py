@@ -1,0 +1,70 @@
+"""A server in a namespace, and what its metrics say about the paths that media takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from namespaces import Namespace
+from server import OUT as PYTHON_OUT
+from server import ROOT, START_LIMIT_S, Server
+
+OUT = PYTHON_OUT.parents[1] / "net" / "out"
+HTTP_PORT, UDP_PORT, TCP_PORT = 7880, 7882, 7881
+KEY, SECRET = "netkey", "a secret for networks that end with their test"
+
+
+class Node(Server):
+    """`sluice serve` with its usual ports: a namespace has all ports for itself."""
+
+    def __init__(self, namespace: Namespace, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(f"http://localhost:{HTTP_PORT}", process)
+        self._namespace = namespace
+
+    @classmethod
+    def start_in(cls, namespace: Namespace, log_name: str, **options: str) -> Node:
+        """Starts with options such as `media__advertise="192.0.2.1"` and waits until it answers."""
+        binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
+        settings = {"server__listen": f"[::]:{HTTP_PORT}", "auth__keys": f"{KEY}: {SECRET}", "media__shards": "1", "log__level": "info,sfu_core=debug", **options}
+        OUT.mkdir(exist_ok=True)
+        with (OUT / f"{log_name}.log").open("wb") as log:
+            environment = {**os.environ, **{f"SLUICE_{name.upper()}": value for name, value in settings.items()}}
+            process = subprocess.Popen(namespace.command(binary, "serve"), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        node = cls(namespace, process)
+        deadline = time.monotonic() + START_LIMIT_S
+        while not node.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                node.stop()
+                raise RuntimeError(f"{binary} does not answer (exit code {process.returncode}); see {OUT / log_name}.log")
+            time.sleep(0.1)
+        return node
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+        """As from the server's own machine, whatever the network around it does."""
+        return self._namespace.call(lambda: super(Node, self).get(path, headers))
+
+    def packets(self, transport: str, direction: str = "in") -> float:
+        """Packets of all protocols that came or went by UDP or TCP."""
+        return self.metrics()[f'sfu_packets_total{{direction="{direction}",transport="{transport}"}}']
+
+    def paths(self) -> dict[tuple[str, str], float]:
+        """Connected transports by (protocol, family) of the path that media takes; those without any are left out."""
+        found = {}
+        for name, value in self.metrics().items():
+            if name.startswith("sfu_transport_paths{") and value:
+                labels = dict(each.split("=") for each in name[name.index("{") + 1 : -1].replace('"', "").split(","))
+                found[labels["transport"], labels["family"]] = value
+        return found
+
+    def path_changes(self) -> float:
+        """How often a connected transport went on by another path."""
+        return self.metrics()["sfu_transport_path_changes_total"]
+
+    def media_packets(self) -> float:
+        """RTP packets forwarded so far."""
+        return self.metrics()['sfu_rtp_packets_total{direction="out"}']
+
+    def tcp_connections(self) -> float:
+        """Open ICE-TCP connections."""
+        return self.metrics()["sfu_tcp_connections"]

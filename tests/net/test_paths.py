@@ -1,0 +1,71 @@
+"""Calls over networks of one family, without UDP, with loss and with small packets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from calls import call, publish, talk, url
+from topology import BOTH, IPV4, IPV6, IPV6_LEAST_MTU, Network, forwarding
+from waiting import until
+
+NO_UDP = forwarding("meta l4proto udp drop")
+NO_UDP_FROM_HOME = forwarding('iifname "home0" meta l4proto udp drop')
+LOSSY = forwarding("meta l4proto udp numgen random mod 100 < 25 counter drop")
+
+
+@pytest.mark.parametrize("family", BOTH)
+async def test_without_udp_a_call_goes_over_tcp(lab, serve, participant, family):
+    network = Network.make(lab, families=(family,))
+    home = network.client("home")
+    network.router.rules(NO_UDP)
+    node = serve(network.server)
+    alice, bob = await participant(home, "alice"), await participant(home, "bob")
+    await call(alice, bob, url(network.address(family)))
+    assert node.packets("udp") == 0, "the firewall lets no UDP through"
+    assert node.packets("tcp") > 100 and node.packets("tcp", "out") > 100
+    assert node.paths() == {("tcp", family): 4}, "both transports of both participants"
+
+
+async def test_chromium_without_udp_goes_over_tcp(lab, serve, participant):
+    network = Network.make(lab, families=(IPV4,))
+    home, elsewhere = network.client("home"), network.client("elsewhere")
+    network.router.rules(NO_UDP_FROM_HOME)
+    node = serve(network.server)
+    alice, bob = await participant(home, "alice", "chromium"), await participant(elsewhere, "bob")
+    await call(alice, bob, url(network.address()))
+    await until("media flows over TCP for one of them", lambda: node.paths() == {("tcp", IPV4): 2, ("udp", IPV4): 2}, poll_s=0.5)
+
+
+async def test_ipv6_alone_is_enough_at_its_smallest_mtu(lab, serve, participant):
+    network = Network.make(lab, families=(IPV6,), mtu=IPV6_LEAST_MTU)
+    home, elsewhere = network.client("home"), network.client("elsewhere")
+    node = serve(network.server)
+    alice, bob = await participant(home, "alice", "chromium"), await participant(elsewhere, "bob")
+    await call(alice, bob, url(network.address(IPV6)))
+    await until("media flows over IPv6", lambda: node.paths() == {("udp", IPV6): 4}, poll_s=0.5)
+
+
+async def test_clients_of_either_family_meet_on_a_dual_stack_server(lab, serve, participant):
+    network = Network.make(lab)
+    old, new = network.client("old", (IPV4,)), network.client("new", (IPV6,))
+    node = serve(network.server)
+    alice, bob = await participant(old, "alice"), await participant(new, "bob")
+    await call(alice, bob, url(network.address(IPV4)), url(network.address(IPV6)))
+    assert node.paths() == {("udp", IPV4): 2, ("udp", IPV6): 2}
+
+
+async def test_a_handshake_gets_through_a_network_that_loses_every_fourth_packet(lab, serve, participant):
+    network = Network.make(lab, families=(IPV4,))
+    home = network.client("home")
+    node = serve(network.server, media__tcp="false")
+    network.router.rules(LOSSY)
+    alice, bob = await participant(home, "alice"), await participant(home, "bob")
+    await asyncio.gather(alice.join(url=url(network.address())), bob.join(url=url(network.address())))
+    await publish(alice, bob)
+    await until("all transports are up", lambda: sum(node.paths().values()) == 4, within_s=20, poll_s=0.5)
+    lost = network.router.run("nft", "list", "ruleset")
+    assert "packets 0 " not in lost, f"the network loses packets: {lost}"
+    network.router.rules("")
+    await talk(alice, bob)
