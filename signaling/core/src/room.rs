@@ -402,6 +402,10 @@ impl Room {
             Event::TrackEnded { participant, track } => self.track_ended(participant, track, turn),
             Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
             Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
+            Event::CodecReady { participant, track, mid, mime, simulcast } => {
+                self.codec_ready(participant, track, MediaFound { mid, mime, simulcast }, turn);
+            }
+            Event::WantedLayers { participant, track, codecs } => self.wanted_layers(participant, track, codecs, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
             Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
             Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),
