@@ -54,7 +54,8 @@ fn a_subscriber_without_transport_wide_numbers_gets_send_times() {
     world.participant_mut(who).refused = vec!["transport-wide-cc"];
     world.subscribe(who, track);
     world.expect("video flows", 3 * SECOND, |world| world.frames(who, track) > 10);
-    let time = |world: &World| element(world, who, track, Extension::AbsSendTime).map(|v| u32::from_be_bytes([0, v[0], v[1], v[2]])).unwrap();
+    let time =
+        |world: &World| element(world, who, track, Extension::AbsSendTime).map(|v| u32::from_be_bytes([0, v[0], v[1], v[2]])).unwrap();
     let before = time(&world);
     world.run_for(SECOND);
     let passed = time(&world).wrapping_sub(before) & 0x00ff_ffff;
