@@ -28,7 +28,7 @@ fn neither_does_one_of_audio_in_either_form() {
         let track = world.publish(publisher, TrackSpec::Voice(VoiceConfig { copies, ..VoiceConfig::default() }));
         // Half of them get the form that is not sent: stripped, or with copies because their links lose packets.
         let joined: Vec<Who> = (0..SUBSCRIBERS).map(|_| world.join(ROOM)).collect();
-        let (half, others): (Vec<Who>, Vec<Who>) = joined.into_iter().partition(|who| world.id(*who).0 % 2 == 0);
+        let (half, others): (Vec<Who>, Vec<Who>) = joined.into_iter().partition(|who| world.id(*who).0.is_multiple_of(2));
         for &who in &half {
             world.participant_mut(who).refused_codecs = copies.map(|_| "red".to_owned()).into_iter().collect();
         }
