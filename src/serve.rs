@@ -11,12 +11,13 @@ use prometheus::Registry;
 use sfu_api::Command;
 use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
 use signaling_api::{AgentConfig, RoomConfig};
-use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::config::advertise::Advertise;
+use crate::config::check::region_of;
 use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
 use crate::logging;
@@ -138,7 +139,7 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         limits: server_limits(&config.limits),
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
         is_metrics_exposed: config.server.metrics,
-        signaling: signaling_config(&config.rooms, &config.limits, &config.server.region),
+        signaling: signaling_config(&config.rooms, &config.limits, &config.server),
     })
 }
 
@@ -154,10 +155,16 @@ fn server_limits(limits: &Limits) -> ServerLimits {
     }
 }
 
-fn signaling_config(rooms: &Rooms, limits: &Limits, region: &str) -> SignalingConfig {
+fn signaling_config(rooms: &Rooms, limits: &Limits, server: &crate::config::model::Server) -> SignalingConfig {
     SignalingConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        region: region.to_owned(),
+        region: server.region.clone(),
+        regions: server
+            .regions
+            .iter()
+            .filter_map(|entry| region_of(entry))
+            .map(|(name, url)| Region { name: name.to_owned(), url: url.to_owned() })
+            .collect(),
         resume_grace: rooms.resume_grace.0,
         join_timeout: rooms.join_timeout.0,
         empty_timeout: rooms.empty_timeout.0,
@@ -272,6 +279,23 @@ mod tests {
         let expected = SignalingConfig { version: server.signaling.version.clone(), ..SignalingConfig::default() };
         assert_eq!(server.signaling, expected);
         assert!(server.demo.is_none());
+    }
+
+    #[test]
+    fn a_preset_of_the_file_is_one_of_the_rooms() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sluice.toml");
+        let text = "[rooms]\nenable_remote_unmute = true\n[rooms.presets.small]\nmax_participants = 3\nempty_timeout = \"2m\"\n\
+                    min_playout_delay = \"200ms\"\n[[rooms.presets.small.agents]]\nagent_name = \"echo\"\nattributes = { k = \"v\" }\n";
+        std::fs::write(&path, text).unwrap();
+        let loaded = Loader::new().file(&path).finish().unwrap();
+        let signaling = signaling_config(&loaded.config.rooms, &loaded.config.limits, &loaded.config.server);
+        let small = &signaling.presets["small"];
+        assert_eq!((small.max_participants, small.empty_timeout, small.min_playout_delay), (3, 120, 200));
+        assert_eq!((small.agents[0].agent_name.as_str(), small.agents[0].attributes["k"].as_str()), ("echo", "v"));
+        assert!(signaling.remote_unmute);
+        std::fs::write(&path, "[rooms.presets.small]\nmax_guests = 3\n").unwrap();
+        assert!(Loader::new().file(&path).finish().unwrap_err().to_string().contains("max_guests"));
     }
 
     #[test]

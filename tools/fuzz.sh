@@ -2,8 +2,7 @@
 # Explores the parsers under libFuzzer: tools/fuzz.sh [-s SECONDS] [TARGET...]; by default every target for 60 seconds.
 # tools/fuzz.sh -m [TARGET...] adds to the committed corpus what earlier runs have found, as few and as small inputs as cover it.
 #
-# Panics are what it looks for, so it needs no sanitizer (no code of ours is unsafe), and LLVM's coverage pass is part of every
-# compiler, so it needs no nightly one. It needs a C++ compiler for libFuzzer itself.
+# Panics are what it looks for, so it needs no sanitizer: no code of ours is unsafe. It needs a C++ compiler for libFuzzer.
 # Finds: .cache/fuzz/found/TARGET (inputs that cover something new), .cache/fuzz/crashes/TARGET-*. Put a crash into
 # sfu/fuzz/corpus/TARGET with its fix, and a unit test where the bug was.
 set -euo pipefail
@@ -20,13 +19,10 @@ done
 shift $((OPTIND - 1))
 
 corpus=$PWD/sfu/fuzz/corpus work=$PWD/.cache/fuzz
-host=$(rustc -vV | sed -n 's/^host: //p')
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
-pass="-Cpasses=sancov-module"
-for argument in level=4 inline-8bit-counters pc-table trace-compares; do pass+=" -Cllvm-args=-sanitizer-coverage-$argument"; done
-# with --target the flags spare build scripts and macros, which could not be linked with them
-RUSTFLAGS="$pass" CARGO_TARGET_DIR=$target_dir cargo build --locked --release --manifest-path sfu/fuzz/libfuzzer/Cargo.toml --target "$host"
-binary=$target_dir/$host/release/fuzz-run
+RUSTC_WRAPPER=$PWD/sfu/fuzz/libfuzzer/rustc.sh CARGO_TARGET_DIR=$target_dir \
+    cargo build --manifest-path sfu/fuzz/libfuzzer/Cargo.toml
+binary=$target_dir/debug/fuzz-run
 
 targets=("$@")
 if [ ${#targets[@]} = 0 ]; then mapfile -t targets < <(ls "$corpus"); fi
@@ -37,7 +33,7 @@ for name in "${targets[@]}"; do
     export FUZZ_TARGET=$name
     if $merge; then
         # what is committed stays; of the rest only what adds coverage
-        "$binary" -merge=1 -max_len=2048 -timeout=10 "$corpus/$name" "$work/found/$name" 2>&1 | tail -n 1
+        "$binary" -set_cover_merge=1 -use_counters=0 -max_len=2048 -timeout=10 "$corpus/$name" "$work/found/$name" 2>&1 | tail -n 1
         continue
     fi
     seeds=("$corpus/$name")

@@ -105,6 +105,12 @@ fn check_addresses(config: &Config, findings: &mut Vec<Finding>) {
             findings.push(error(format!("`server.trusted_proxies`: {e}")));
         }
     }
+    for region in &config.server.regions {
+        if region_of(region).is_none() {
+            findings
+                .push(error(format!("`server.regions`: {region:?} is not a name and an address such as \"eu=wss://call.example.org\"")));
+        }
+    }
     for Advertise(address) in &config.media.advertise {
         check_advertised(*address, &config.media.listen, findings);
     }
@@ -123,6 +129,14 @@ fn check_addresses(config: &Config, findings: &mut Vec<Finding>) {
             findings.push(error(format!("`media.listen` = {ip} can't be reached under the addresses of `media.advertise`")));
         }
     }
+}
+
+/// Name and address of an entry of `server.regions`.
+pub(crate) fn region_of(entry: &str) -> Option<(&str, &str)> {
+    let (name, url) = entry.split_once('=')?;
+    let host = ["wss://", "ws://", "https://", "http://"].into_iter().find_map(|scheme| url.strip_prefix(scheme))?;
+    let is_host = !host.is_empty() && !host.contains(|letter: char| letter.is_whitespace() || matches!(letter, '@' | '?' | '#'));
+    (!name.is_empty() && is_host).then_some((name, url))
 }
 
 fn check_advertised(address: AdvertisedAddress, listen: &[IpAddr], findings: &mut Vec<Finding>) {
@@ -276,6 +290,17 @@ mod tests {
         config.media.listen = vec!["127.0.0.1".parse().unwrap()];
         config.media.advertise = vec!["203.0.113.9".to_owned().try_into().unwrap()];
         assert!(messages(&config, 1)[0].contains("`media.listen`") && messages(&config, 1)[0].contains("`media.advertise`"));
+    }
+
+    #[test]
+    fn a_region_is_a_name_and_an_address() {
+        let mut config = public();
+        config.server.regions = vec!["eu=wss://eu.example.org".to_owned(), "us=https://us.example.org:444".to_owned()];
+        assert_eq!(messages(&config, 1), [""; 0]);
+        for nonsense in ["", "eu", "=wss://a", "eu=ftp://a", "eu=wss://", "eu=wss://a@b", "wss://a?x=1"] {
+            config.server.regions = vec![nonsense.to_owned()];
+            assert!(messages(&config, 1)[0].starts_with("`server.regions`: "), "{nonsense}");
+        }
     }
 
     #[test]

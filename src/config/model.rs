@@ -26,6 +26,9 @@ section! {
         metrics: bool = true,
         /// Region of this node, shown to clients. May be empty.
         region: String = String::new(),
+        /// Where clients can go on, best first, as "name=wss://host". None: this server names itself, by the address that the
+        /// client used.
+        regions: Vec<String> = Vec::new(),
     }
 }
 

@@ -18,6 +18,51 @@ async def test_two_native_participants_see_and_hear_each_other(peer, codec):
     await asyncio.gather(bob.sees("alice", 11), alice.sees("bob", 12), bob.hears("alice", 440), alice.hears("bob", 660))
 
 
+MODES = pytest.mark.parametrize("single", [True, False], ids=["one-connection", "two-connections"])
+
+
+@MODES
+async def test_with_one_peer_connection_or_two_everything_goes_both_ways(peer, single):
+    people = alice, bob = peer("alice"), peer("bob")
+    await asyncio.gather(*(who.join(options=rtc.RoomOptions(single_peer_connection=single)) for who in people))
+    await asyncio.gather(alice.publish_picture(17), bob.publish_picture(18), alice.publish_tone(440), bob.publish_tone(660))
+    await asyncio.gather(bob.sees("alice", 17), alice.sees("bob", 18), bob.hears("alice", 440), alice.hears("bob", 660))
+    for sender, receiver in ((alice, bob), (bob, alice)):
+
+        async def arrives(sender=sender, receiver=receiver) -> bool:
+            await sender.room.local_participant.publish_data(b"hello", reliable=True)
+            return any(m.participant and m.participant.identity == sender.identity for m in receiver.messages)
+
+        await until(f"{receiver.identity} is greeted", arrives, poll_s=0.2)
+
+
+@MODES
+async def test_a_native_watcher_of_many_gets_every_track(peer, single):
+    watcher = peer("watcher")
+    await watcher.join(options=rtc.RoomOptions(single_peer_connection=single))
+    people = [peer(f"p{number}") for number in range(5)]
+    await asyncio.gather(*(who.join(options=rtc.RoomOptions(single_peer_connection=single, auto_subscribe=False)) for who in people))
+    await asyncio.gather(*(who.publish_picture(60 + number, fps=8) for number, who in enumerate(people)))
+    await asyncio.gather(*(who.publish_tone(400 + 100 * number) for number, who in enumerate(people)))
+    await asyncio.gather(*(watcher.sees(who.identity, 60 + number) for number, who in enumerate(people)))
+    await asyncio.gather(*(watcher.hears(who.identity, 400 + 100 * number) for number, who in enumerate(people)))
+
+
+@MODES
+async def test_a_native_subscription_can_be_left_and_taken_again(peer, single):
+    alice, bob = peer("alice"), peer("bob")
+    await asyncio.gather(*(who.join(options=rtc.RoomOptions(single_peer_connection=single)) for who in (alice, bob)))
+    publication = await alice.publish_picture(19)
+    await bob.sees("alice", 19)
+    for _ in range(2):
+        remote = bob.remote("alice").track_publications[publication.sid]
+        remote.set_subscribed(False)
+        await until("it is gone", lambda remote=remote: remote.track is None)
+        remote.set_subscribed(True)
+        await until("it is back", lambda remote=remote: remote.track is not None)
+        await bob.sees("alice", 19)
+
+
 async def test_a_late_native_joiner_sees_and_hears_who_is_there(peer):
     alice = peer("alice")
     await alice.join()

@@ -113,8 +113,6 @@ export class Session {
     const room = new Room({
       adaptiveStream: true,
       dynacast: true,
-      // The server speaks the protocol with one connection per direction; asking for the other first costs a round trip.
-      singlePeerConnection: false,
       publishDefaults: { simulcast: true, ...(codec ? { videoCodec: codec } : {}) },
     });
     const when = (act: () => void) => () => {

@@ -26,10 +26,21 @@ pub enum MediaKind {
     Video,
 }
 
-/// Which of a participant's two transports (dual peer connection mode).
+/// How many peer connections a participant has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum PeerMode {
+    /// Two: one per direction.
+    #[default]
+    Dual,
+    /// One for both directions. Its role is [`TransportRole::Publisher`], and the client makes every offer: what it is to
+    /// receive goes into m-lines that it adds for that when [`Event::MediaSections`] asks for them.
+    Single,
+}
+
+/// Which of a participant's transports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum TransportRole {
-    /// Client to server; the client offers.
+    /// Client to server, or both ways in [`PeerMode::Single`]; the client offers.
     Publisher,
     /// Server to client; the server offers.
     Subscriber,
@@ -42,6 +53,8 @@ pub enum Delivery {
     Reliable,
     /// Unordered, never retransmitted (channel `_lossy`).
     Lossy,
+    /// Packets of data tracks: as [`Self::Lossy`], on a channel of their own (`_data_track`). The node forwards them itself.
+    DataTrack,
 }
 
 /// What signaling knows of a track before its media is negotiated.
@@ -124,6 +137,8 @@ pub enum Command {
         participant: ParticipantId,
         /// False: no subscriber transport is offered until a subscription needs one.
         can_subscribe: bool,
+        /// One peer connection or two.
+        mode: PeerMode,
     },
     /// Removes a participant with all its tracks, subscriptions and transports. The last one closes the room.
     Leave {
@@ -151,7 +166,7 @@ pub enum Command {
         /// New state.
         muted: bool,
     },
-    /// The client's offer for its publisher transport. Answered by [`Event::Answer`] or [`Event::NegotiationFailed`].
+    /// The client's offer for its publisher (or only) transport. Answered by [`Event::Answer`] or [`Event::NegotiationFailed`].
     Offer {
         /// From whom.
         participant: ParticipantId,
@@ -169,7 +184,8 @@ pub enum Command {
         /// SDP.
         sdp: String,
     },
-    /// Asks for a subscriber offer with new ICE credentials.
+    /// Asks for a subscriber offer with new ICE credentials. Nothing happens in [`PeerMode::Single`], where it is the
+    /// client's offer that restarts ICE.
     RestartIce {
         /// For whom.
         participant: ParticipantId,
@@ -207,6 +223,38 @@ pub enum Command {
         delivery: Delivery,
         /// Bytes of one message.
         payload: Vec<u8>,
+    },
+    /// Announces a data track: its packets come on the data track channel, each with the publisher's handle.
+    PublishData {
+        /// Whose.
+        participant: ParticipantId,
+        /// Id under which the data track is known from here on; not that of a media track.
+        track: TrackId,
+        /// What the publisher puts into its packets; unique among its data tracks.
+        handle: u16,
+    },
+    /// Ends a data track and every subscription to it.
+    UnpublishData {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+    },
+    /// Subscribes a participant to a data track of its room.
+    SubscribeData {
+        /// Who.
+        participant: ParticipantId,
+        /// To what.
+        track: TrackId,
+        /// What the subscriber finds in the packets in place of the publisher's handle; unique among its subscriptions.
+        handle: u16,
+    },
+    /// Ends a subscription to a data track.
+    UnsubscribeData {
+        /// Who.
+        participant: ParticipantId,
+        /// From what.
+        track: TrackId,
     },
     /// Takes a participant with its transports and tracks to another room; subscriptions of it and to it end. The room is created
     /// if nobody is in it. Answered by [`Event::MoveRefused`] if it can't be done.
@@ -278,6 +326,8 @@ pub enum Event {
         id: u32,
         /// SDP.
         sdp: String,
+        /// [`PeerMode::Single`]: which m-line (`a=mid`) carries which subscribed track.
+        subscribed: Vec<(String, TrackId)>,
     },
     /// A subscriber offer; the client must answer it. At most one is outstanding.
     Offer {
@@ -351,11 +401,53 @@ pub enum Event {
         /// Loudest (dominant) first.
         speakers: Vec<Speaker>,
     },
+    /// [`PeerMode::Single`]: subscriptions have changed, so the client shall make an offer with so many further m-lines to
+    /// receive on; none if those that it has suffice.
+    MediaSections {
+        /// Whose.
+        participant: ParticipantId,
+        /// For audio.
+        audio: u32,
+        /// For video.
+        video: u32,
+    },
     /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
     MoveRefused {
         /// Who.
         participant: ParticipantId,
     },
+    /// A wanted video subscription ceased to flow or flows again. Not sent for what the subscriber or the publisher asked
+    /// for: a wish, a mute, an end. A new subscription counts as flowing.
+    StreamState {
+        /// Who.
+        participant: ParticipantId,
+        /// Of what.
+        track: TrackId,
+        /// New state.
+        is_paused: bool,
+    },
+    /// How well a participant's media gets through, both ways; sent when the class changes, and once at the beginning.
+    ConnectionQuality {
+        /// Whose.
+        participant: ParticipantId,
+        /// Class.
+        quality: Quality,
+        /// Mean opinion score, 1.0 to 4.5, of the worst of its audio and video in either direction.
+        score: f32,
+    },
+}
+
+/// Class of a participant's connection, worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Quality {
+    /// Nothing is heard of it.
+    Lost,
+    /// Disturbs the conversation.
+    Poor,
+    /// Noticeable.
+    Good,
+    /// Not noticeable.
+    Excellent,
 }
 
 /// Why a subscription can't be had.

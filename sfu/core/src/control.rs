@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 use sfu_api::{
-    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
 };
 use slotmap::Key;
 
 use crate::audio::speaker::Speakers;
 use crate::error::Discard;
-use crate::ids::{ParticipantKey, RoomKey};
+use crate::ids::{ParticipantKey, PeerKey, RoomKey};
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
-use crate::negotiate::DownMedia;
+use crate::negotiate::{DownMedia, PublisherSession};
+use crate::quality::Monitor;
 use crate::room::{Participant, Room};
 use crate::shard::Shard;
 use crate::subscribe::DownTrack;
@@ -28,8 +29,8 @@ impl Shard {
     /// Carries out a command. Answers are events.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let result = match command {
-            Command::Join { room, participant, can_subscribe } => {
-                self.join(now, room, participant, can_subscribe);
+            Command::Join { room, participant, can_subscribe, mode } => {
+                self.join(now, room, participant, can_subscribe, mode);
                 Ok(())
             }
             Command::Leave { participant } => self.participant(participant).map(|key| self.leave(key, now)),
@@ -46,6 +47,10 @@ impl Shard {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::PublishData { participant, track, handle } => self.publish_data(participant, track, handle),
+            Command::UnpublishData { track, .. } => self.unpublish_data(track),
+            Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
+            Command::UnsubscribeData { participant, track } => self.unsubscribe_data(participant, track),
             Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room)),
         };
         if let Err(reason) = result {
@@ -53,17 +58,29 @@ impl Shard {
         }
     }
 
-    fn join(&mut self, now: Instant, room: RoomId, id: ParticipantId, can_subscribe: bool) {
+    fn join(&mut self, now: Instant, room: RoomId, id: ParticipantId, can_subscribe: bool, mode: PeerMode) {
         if let Some(&known) = self.directory.participants.get(&id) {
             self.leave(known, now);
         }
         let room_key = self.open_room(room);
-        let participant = Participant { id, room: room_key, publisher: None, subscriber: None, pending: Vec::new(), ups: Vec::new() };
+        let participant = Participant {
+            id,
+            room: room_key,
+            publisher: None,
+            subscriber: None,
+            pending: Vec::new(),
+            ups: Vec::new(),
+            quality: Monitor::default(),
+        };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);
-        if can_subscribe {
-            self.open_subscriber(key, now);
+        match mode {
+            PeerMode::Single => self.open_publisher(key, PublisherSession::both_ways(), now),
+            PeerMode::Dual if can_subscribe => {
+                self.open_subscriber(key, now);
+            }
+            PeerMode::Dual => {}
         }
     }
 
@@ -74,6 +91,7 @@ impl Shard {
         }
         let Some(participant) = self.participants.remove(key) else { return };
         self.unnegotiated.remove(&key);
+        self.data_tracks.forget(key);
         self.directory.participants.remove(&participant.id);
         let peers = [participant.publisher.map(|side| side.peer), participant.subscriber.map(|side| side.peer)];
         for peer in peers.into_iter().flatten() {
@@ -88,9 +106,7 @@ impl Shard {
         let Some(participant) = self.participants.get(key).filter(|participant| participant.room != room_key) else { return };
         let from = participant.room;
         let mut ended: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).flat_map(|up| up.downs.clone()).collect();
-        ended.extend(
-            participant.subscriber.as_ref().and_then(|side| self.peers.get(side.peer)).into_iter().flat_map(|peer| peer.downs.clone()),
-        );
+        ended.extend(participant.downlink().and_then(|peer| self.peers.get(peer)).into_iter().flat_map(|peer| peer.downs.clone()));
         let tracks: Vec<_> = participant.ups.iter().filter_map(|up| self.ups.get(*up)).map(|up| up.id).collect();
         for down in ended {
             self.remove_down(down);
@@ -100,9 +116,13 @@ impl Shard {
                 room.speakers.remove(track.0);
             }
         }
+        self.data_tracks.forget(key);
         self.quit_room(from, key);
         self.rooms[room_key].participants.push(key);
-        self.participants[key].room = room_key;
+        let participant = &mut self.participants[key];
+        participant.room = room_key;
+        // The other room has to be told.
+        participant.quality = Monitor::default();
     }
 
     fn open_room(&mut self, room: RoomId) -> RoomKey {
@@ -187,8 +207,8 @@ impl Shard {
             self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::TrackUnknown) });
             return Ok(());
         };
-        let peer_key = match &self.participants[key].subscriber {
-            Some(side) => side.peer,
+        let peer_key = match self.participants[key].downlink() {
+            Some(peer) => peer,
             None => self.open_subscriber(key, now),
         };
         if self.down_of(peer_key, up_key).is_some() {
@@ -212,9 +232,7 @@ impl Shard {
             rtx_ssrc: has_rtx.then_some(rtx_ssrc),
             label,
         };
-        if let Some(side) = &mut self.participants[key].subscriber
-            && let Err(error) = side.session.add(media)
-        {
+        if let Err(error) = self.participants[key].add_down(media) {
             tracing::debug!(%error, "subscription refused");
             self.remove_down(down_key);
             self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::Limit) });
@@ -227,7 +245,7 @@ impl Shard {
     fn unsubscribe(&mut self, id: ParticipantId, track: TrackId) -> Found {
         let key = self.participant(id)?;
         let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
-        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
         self.remove_down(down);
         Ok(())
@@ -236,7 +254,7 @@ impl Shard {
     fn set_wish(&mut self, now: Instant, id: ParticipantId, track: TrackId, wish: VideoWish) -> Found {
         let key = self.participant(id)?;
         let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
-        let peer = self.participants[key].subscriber.as_ref().ok_or(Discard::UnknownEntity)?.peer;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
         self.downs[down].wish = wish;
         self.retarget(down, now);
@@ -245,13 +263,19 @@ impl Shard {
 
     fn send_data(&mut self, now: Instant, to: &[ParticipantId], delivery: Delivery, payload: &[u8]) {
         for id in to {
-            let side = self.participant(*id).ok().and_then(|key| self.participants[key].subscriber.as_ref());
-            let Some(key) = side.map(|side| side.peer) else { continue };
+            let Some(key) = self.participant(*id).ok().and_then(|key| self.data_peer(key)) else { continue };
             let transport = &mut self.peers[key].transport;
             if let Err(error) = transport.send_data(now, delivery, payload, &mut self.egress.outbox) {
                 tracing::trace!(?error, "data message dropped");
             }
             self.peer_changed(key, now);
         }
+    }
+
+    /// The transport on which a participant gets data. Who may not subscribe has none but the one it publishes on.
+    pub(crate) fn data_peer(&self, key: ParticipantKey) -> Option<PeerKey> {
+        let participant = self.participants.get(key)?;
+        let subscriber = participant.subscriber.as_ref().map(|side| side.peer);
+        subscriber.or_else(|| participant.publisher.as_ref().map(|side| side.peer))
     }
 }

@@ -2,29 +2,31 @@
 //!
 //! Invariant: a description that can't be used changes no track and no subscription.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_api::{Event, ParticipantId, PublishRequest, SubscriptionError, TrackId, TransportRole};
 
 use crate::control::Found;
 use crate::error::Discard;
 use crate::ids::{DownKey, ParticipantKey, PeerKey};
-use crate::negotiate::{AnnouncedTrack, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
+use crate::negotiate::{AnnouncedTrack, DownLines, DownMediaState, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
 use crate::peer::Carries;
 use crate::publish::{UpTrack, announced};
-use crate::room::PublisherSide;
+use crate::rtp::extension::Renumbering;
 use crate::shard::Shard;
 use crate::transport::params::LocalParams;
 
 /// Offers written in one flush; the others follow in the next, so that media does not wait for hundreds of them.
 const OFFERS_PER_FLUSH: usize = 8;
+/// What a client gets on a transport that is up begins so long after our answer, because a packet that comes before the
+/// client has applied the answer is lost, and with it a keyframe. A browser takes 10 to 50 ms.
+const ANSWER_TIME: Duration = Duration::from_millis(80);
 
 impl Shard {
     pub(crate) fn offer(&mut self, now: Instant, id: ParticipantId, offer_id: u32, sdp: &str) -> Found {
         let key = self.participant(id)?;
         if self.participants[key].publisher.is_none() {
-            let peer = self.open_peer(key, TransportRole::Publisher, now);
-            self.participants[key].publisher = Some(PublisherSide { peer, session: PublisherSession::new(), remote_ufrag: None });
+            self.open_publisher(key, PublisherSession::new(), now);
         }
         let Some(side) = &self.participants[key].publisher else { return Err(Discard::UnknownEntity) };
         let peer = side.peer;
@@ -44,8 +46,12 @@ impl Shard {
             return self.negotiation_failed(id, TransportRole::Publisher, error.to_string());
         }
         side.remote_ufrag = Some(answer.remote.ice.ufrag.clone());
-        self.events.push_back(Event::Answer { participant: id, id: offer_id, sdp: answer.sdp });
+        let subscribed = self.subscribed(&answer.downs);
+        self.events.push_back(Event::Answer { participant: id, id: offer_id, sdp: answer.sdp, subscribed });
         self.apply_media(key, peer, &answer.media);
+        self.apply_downs(id, peer, &answer.downs, now);
+        // What found no m-line has to be asked for.
+        self.unnegotiated.insert(key);
         self.peer_changed(peer, now);
         Ok(())
     }
@@ -64,28 +70,50 @@ impl Shard {
         if let Err(error) = self.peers[peer].transport.set_remote(now, &answer.remote) {
             return self.negotiation_failed(id, TransportRole::Subscriber, error.to_string());
         }
-        for media in answer.media {
-            let down_key = DownKey::from(slotmap::KeyData::from_ffi(media.key));
-            let Some(down) = self.downs.get_mut(down_key) else { continue };
-            let was_accepted = down.payload_type.is_some();
-            down.payload_type = Some(media.payload_type).filter(|_| media.accepted);
-            down.rtx_payload_type = media.rtx_payload_type.filter(|_| media.accepted);
-            let Some(track) = self.ups.get(down.up).map(|up| up.id) else { continue };
-            if !media.accepted {
-                // Forgotten on both sides, so that the client may ask again.
-                self.remove_down(down_key);
-                self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::CodecUnsupported) });
-            } else if !was_accepted {
-                self.events.push_back(Event::Subscription { participant: id, track, error: None });
-                self.retarget(down_key, now);
-            }
-        }
+        self.apply_downs(id, peer, &answer.media, now);
         self.peer_changed(peer, now);
         Ok(())
     }
 
+    /// Takes over what was agreed on a client's subscriptions.
+    fn apply_downs(&mut self, id: ParticipantId, peer: PeerKey, downs: &[DownMediaState], now: Instant) {
+        let Some(peer) = self.peers.get(peer) else { return };
+        let is_answerer = peer.role == TransportRole::Publisher;
+        // The client learns of new streams by our answer. On a transport that is up their packets would overtake it.
+        let hold_until = Some(now + ANSWER_TIME).filter(|_| is_answerer && peer.transport.selected().is_some());
+        for media in downs {
+            let key = down_key(media);
+            let Some(down) = self.downs.get_mut(key) else { continue };
+            let was_accepted = down.payload_type.is_some();
+            down.payload_type = Some(media.payload_type).filter(|_| media.accepted);
+            down.rtx_payload_type = media.rtx_payload_type.filter(|_| media.accepted);
+            if is_answerer {
+                down.renumbering = Renumbering::new(&media.extensions);
+            }
+            let Some(track) = self.ups.get(down.up).map(|up| up.id) else { continue };
+            if !media.accepted {
+                // Forgotten on both sides, so that the client may ask again.
+                self.remove_down(key);
+                self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::CodecUnsupported) });
+            } else if !was_accepted {
+                down.hold_until = hold_until;
+                self.events.push_back(Event::Subscription { participant: id, track, error: None });
+                self.retarget(key, now);
+            }
+        }
+    }
+
+    /// Which m-line carries which track.
+    fn subscribed(&self, downs: &[DownMediaState]) -> Vec<(String, TrackId)> {
+        let accepted = downs.iter().filter(|media| media.accepted);
+        accepted.filter_map(|media| Some((media.mid.to_string(), self.ups.get(self.downs.get(down_key(media))?.up)?.id))).collect()
+    }
+
     pub(crate) fn restart_ice(&mut self, id: ParticipantId) -> Found {
         let key = self.participant(id)?;
+        if self.participants[key].is_single() {
+            return Ok(());
+        }
         let side = self.participants[key].subscriber.as_mut().ok_or(Discard::UnknownEntity)?;
         // An offer whose answer was lost with the signaling connection would block the new one.
         side.session.abandon_offer();
@@ -96,7 +124,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Emits the offers that have become necessary; a session with an unanswered offer is skipped until the answer.
+    /// Emits the offers that have become necessary; a session with an unanswered offer is skipped until the answer. Clients
+    /// with one peer connection are asked for theirs.
     pub(crate) fn send_offers(&mut self, now: Instant) {
         if self.unnegotiated.is_empty() {
             return;
@@ -104,6 +133,13 @@ impl Shard {
         let keys: Vec<ParticipantKey> = self.unnegotiated.iter().copied().take(OFFERS_PER_FLUSH).collect();
         for key in keys {
             self.unnegotiated.remove(&key);
+            if let Some(participant) = self.participants.get_mut(key)
+                && let Some(more) = participant.publisher.as_mut().and_then(|side| side.session.downs()).and_then(DownLines::request)
+            {
+                let line_count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+                let (audio, video) = (line_count(more.audio), line_count(more.video));
+                self.events.push_back(Event::MediaSections { participant: participant.id, audio, video });
+            }
             let Some(peer) = self.participants.get(key).and_then(|p| p.subscriber.as_ref()).map(|side| side.peer) else { continue };
             let local = self.local_params(peer);
             let participant = &mut self.participants[key];
@@ -199,4 +235,8 @@ impl Shard {
         self.events.push_back(Event::NegotiationFailed { participant, role, message });
         Ok(())
     }
+}
+
+fn down_key(media: &DownMediaState) -> DownKey {
+    DownKey::from(slotmap::KeyData::from_ffi(media.key))
 }

@@ -168,6 +168,9 @@ impl Egress {
                 target.keyframe.want();
                 return true;
             };
+            if down.hold_until.is_some_and(|until| now < until) {
+                return true;
+            }
             // What is missing of the old encoding can still come late, but has no place after the switch.
             let old_encoding = down.flow.live.and_then(|index| encodings.get(index));
             let is_whole = old_encoding.is_none_or(|old| down.flow.is_frame_complete && old.nack.missing() == 0);
@@ -287,6 +290,9 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
         }
         packet[TRANSPORT_CC_OFFSET..TRANSPORT_CC_OFFSET + 2].copy_from_slice(&peer.next_transport_sequence.to_be_bytes());
         peer.next_transport_sequence = peer.next_transport_sequence.wrapping_add(1);
+        if let Some(renumbering) = &down.renumbering {
+            renumbering.apply(&mut packet[FIXED_LEN..header_len]);
+        }
         if let Some(fields) = meta.payload.vp8
             && let Some(epoch) = down.rewriter.epoch()
         {
@@ -301,9 +307,11 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
             down.history.record(placed.sequence, meta.sequence, down.rewriter.epoch_id());
         }
         // A late or repaired packet says nothing about the newest frame, and neither does padding.
-        if down.rewriter.highest() == Some(placed.sequence) && plain_len > header_len {
+        let is_newest = down.rewriter.highest() == Some(placed.sequence);
+        if is_newest && plain_len > header_len {
             down.flow.is_frame_complete = meta.marker;
         }
+        down.sent.late += u64::from(!is_newest);
         down.sent.packets += 1;
         down.sent.octets += (plain_len - header_len) as u64;
         forwarded.packets += 1;

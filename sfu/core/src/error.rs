@@ -61,6 +61,10 @@ discards! {
     TooLarge => "too-large",
     /// SCTP packet that does not parse, or data beyond a bound.
     SctpMalformed => "sctp-malformed",
+    /// Packet of a data track without a whole header or with a version that nobody knows.
+    DataTrackMalformed => "data-track-malformed",
+    /// Packet with a handle that its sender did not announce.
+    UnknownDataTrack => "unknown-data-track",
     /// A control command for something that no longer exists.
     UnknownEntity => "unknown-entity",
 }

@@ -49,6 +49,8 @@ impl Shard {
         for block in blocks {
             let Some(down_key) = self.down_by_ssrc(key, block.ssrc) else { continue };
             let Some(down) = self.downs.get_mut(down_key) else { continue };
+            down.reported.reports += 1;
+            down.reported.never_sent = down.rewriter.span().saturating_sub(down.sent.packets);
             down.reported.fraction_lost = block.fraction_lost;
             down.reported.cumulative_lost = block.cumulative_lost;
             down.reported.jitter_ticks = block.jitter_ticks;

@@ -72,6 +72,7 @@ impl Shard {
         }
         let peer = self.peers.get_mut(key).ok_or(Discard::StunUnknownUser)?;
         let outcome = peer.transport.handle_stun(now, flow, datagram, &mut self.egress.outbox)?;
+        peer.heard_at = Some(now);
         self.path_checked(now, key, flow, outcome);
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 pub mod audio;
 mod control;
+mod data_tracks;
 pub mod demux;
 mod descriptions;
 pub mod egress;
@@ -19,6 +20,7 @@ pub mod negotiate;
 pub mod net;
 pub mod peer;
 pub mod publish;
+pub mod quality;
 mod reports;
 pub mod room;
 mod route;

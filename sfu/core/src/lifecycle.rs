@@ -10,9 +10,9 @@ use slotmap::Key;
 
 use crate::error::Discard;
 use crate::ids::{DownKey, ParticipantKey, PeerKey, RoomKey, UpKey};
-use crate::negotiate::SubscriberSession;
+use crate::negotiate::{PublisherSession, SubscriberSession};
 use crate::peer::Peer;
-use crate::room::SubscriberSide;
+use crate::room::{PublisherSide, SubscriberSide};
 use crate::shard::Shard;
 use crate::transport::Transport;
 
@@ -62,8 +62,8 @@ impl Shard {
         peer.downs.retain(|&other| other != key);
         peer.down_by_ssrc.remove(&down.ssrc);
         let owner = peer.participant;
-        if let Some(side) = self.participants.get_mut(owner).and_then(|p| p.subscriber.as_mut()) {
-            side.session.remove(key.data().as_ffi());
+        if let Some(participant) = self.participants.get_mut(owner) {
+            participant.remove_down(key.data().as_ffi());
             self.unnegotiated.insert(owner);
         }
     }
@@ -76,6 +76,15 @@ impl Shard {
         self.participants[key].subscriber = Some(SubscriberSide { peer, session });
         self.unnegotiated.insert(key);
         peer
+    }
+
+    /// The publisher side; with `session` the client's only one, if that is for both ways.
+    pub(crate) fn open_publisher(&mut self, key: ParticipantKey, session: PublisherSession, now: Instant) {
+        let peer = self.open_peer(key, TransportRole::Publisher, now);
+        if session.is_both_ways() {
+            self.peers[peer].transport.expect_data_channels();
+        }
+        self.participants[key].publisher = Some(PublisherSide { peer, session, remote_ufrag: None });
     }
 
     pub(crate) fn open_peer(&mut self, participant: ParticipantKey, role: TransportRole, now: Instant) -> PeerKey {

@@ -35,3 +35,7 @@ pub const MAX_NACKS: usize = 256;
 pub const MAX_LOSSY_BUFFER: usize = 64 * 1024;
 /// SCTP packets kept until the client's certificate can be checked; the client repeats further ones.
 pub const MAX_EARLY_DATA: usize = 8;
+/// Bytes of reliable data kept for a client whose data channel is about to open; further messages are dropped.
+pub const MAX_UNOPENED_DATA: usize = 1024 * 1024;
+/// Data tracks that one participant may publish; more are refused in signaling and not forwarded here.
+pub const MAX_DATA_TRACKS_PER_PARTICIPANT: usize = 64;

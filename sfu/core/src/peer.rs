@@ -36,10 +36,10 @@ pub struct Peer {
     pub profile: Option<SrtpProfile>,
     /// Round trip time by the client's receiver reports.
     pub rtt: Option<Duration>,
+    /// When anything authentic last came from the client.
+    pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
     pub scheduled: Option<Instant>,
-    /// When authentic RTP or RTCP came last.
-    pub heard_at: Option<Instant>,
 }
 
 /// The streams that a client sends on one transport.
@@ -111,18 +111,20 @@ impl Peer {
             feedback_ssrc: seed | 1,
             profile: None,
             rtt: None,
-            scheduled: None,
             heard_at: None,
+            scheduled: None,
         }
     }
 
-    /// An SSRC that was never used on this transport.
+    /// An SSRC that was never used on this transport, by us or, as far as known, by the client.
     pub fn allocate_ssrc(&mut self) -> u32 {
-        // An odd step visits all 2^32 values before one returns.
-        self.next_ssrc = self.next_ssrc.wrapping_add(0x9e37_79b1);
-        if self.next_ssrc == self.feedback_ssrc || self.next_ssrc == 0 {
+        loop {
+            // An odd step visits all 2^32 values before one returns.
             self.next_ssrc = self.next_ssrc.wrapping_add(0x9e37_79b1);
+            let is_taken = self.inbound.streams.contains_key(&self.next_ssrc);
+            if !is_taken && self.next_ssrc != self.feedback_ssrc && self.next_ssrc != 0 {
+                return self.next_ssrc;
+            }
         }
-        self.next_ssrc
     }
 }

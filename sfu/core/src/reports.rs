@@ -6,11 +6,13 @@ use sfu_api::{Event, Speaker, TrackId, TransportRole};
 
 use crate::ids::{PeerKey, UpKey};
 use crate::peer::Peer;
+use crate::room::Participant;
 use crate::rtp::rtcp::{
     FirEntry, Pli, SenderInfo, write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report,
 };
 use crate::rtp::sequence::low16;
 use crate::shard::Shard;
+use crate::subscribe::stream_state::PauseCause;
 use crate::timers::TICKS_PER_SECOND;
 
 /// Media ticks between two looks at speakers and at which encodings flow (100 ms).
@@ -32,6 +34,7 @@ impl Shard {
             }
             if tick.is_multiple_of(REVIEW_TICKS) {
                 self.review(up, now);
+                self.review_streams(up, now);
             }
             if tick.is_multiple_of(TICKS_PER_SECOND)
                 && let Some(track) = self.ups.get_mut(up)
@@ -46,6 +49,7 @@ impl Shard {
                 self.send_reports(key, now);
             }
         }
+        self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);
         }
@@ -82,9 +86,9 @@ impl Shard {
 
     fn send_nacks(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get_mut(key).filter(|up| up.codec.has_nack) else { return };
-        // A publisher sends us no reports about our reports; its subscriber side goes the same way.
-        let subscriber = self.participants.get(up.participant).and_then(|participant| participant.subscriber.as_ref());
-        let rtt = subscriber.and_then(|side| self.peers.get(side.peer)).and_then(|peer| peer.rtt);
+        // A publisher sends us no reports about our reports; what it receives goes the same way.
+        let downlink = self.participants.get(up.participant).and_then(Participant::downlink);
+        let rtt = downlink.and_then(|peer| self.peers.get(peer)).and_then(|peer| peer.rtt);
         let Some(peer) = self.peers.get_mut(up.peer) else { return };
         for encoding in &mut up.encodings {
             let Some(ssrc) = encoding.ssrc else { continue };
@@ -117,7 +121,11 @@ impl Shard {
 
     fn send_reports(&mut self, key: PeerKey, now: Instant) {
         match self.peers.get(key).map(|peer| peer.role) {
-            Some(TransportRole::Publisher) => self.send_receiver_report(key, now),
+            Some(TransportRole::Publisher) => {
+                self.send_receiver_report(key, now);
+                // There are down tracks if it is the client's only transport.
+                self.send_sender_reports(key, now);
+            }
             Some(TransportRole::Subscriber) => self.send_sender_reports(key, now),
             None => {}
         }
@@ -175,6 +183,31 @@ impl Shard {
         if active != up.active_before {
             up.active_before = active;
             self.retarget_all(key, now);
+        }
+    }
+
+    /// A video track of which nothing comes is paused for those who want it, until it comes again.
+    fn review_streams(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get_mut(key).filter(|up| up.codec.codec.is_video()) else { return };
+        if up.is_muted {
+            // Subscribers know that nothing comes; what they were told before holds until it flows again.
+            up.stall.rest();
+            return;
+        }
+        let is_flowing = up.encodings.iter().any(|encoding| encoding.offered(now).is_active);
+        let Some(is_stalled) = up.stall.look(is_flowing, now) else { return };
+        let track = up.id;
+        for &down_key in &up.downs {
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
+            if is_stalled && (!down.wish.enabled || down.payload_type.is_none()) {
+                continue;
+            }
+            down.stream_state.set(PauseCause::Stalled, is_stalled);
+            let Some(is_paused) = down.stream_state.take_change() else { continue };
+            let owner = self.peers.get(down.peer).and_then(|peer| self.participants.get(peer.participant));
+            if let Some(participant) = owner.map(|participant| participant.id) {
+                self.events.push_back(Event::StreamState { participant, track, is_paused });
+            }
         }
     }
 

@@ -4,7 +4,8 @@ use sfu_api::{ParticipantId, PublishRequest, RoomId, TrackId};
 
 use crate::audio::speaker::Speakers;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
-use crate::negotiate::{PublisherSession, SubscriberSession};
+use crate::negotiate::{DownMedia, NegotiationError, PublisherSession, SubscriberSession};
+use crate::quality::Monitor;
 
 /// A room: who is in it and who speaks.
 pub struct Room {
@@ -16,20 +17,55 @@ pub struct Room {
     pub speakers: Speakers,
 }
 
-/// A participant: two peer connections and what is negotiated on them.
+/// A participant: its peer connections, two or one for both directions, and what is negotiated on them.
 pub struct Participant {
     /// As signaling knows it.
     pub id: ParticipantId,
     /// Where.
     pub room: RoomKey,
-    /// Client to server; exists from the client's first offer on.
+    /// Client to server; exists from the client's first offer on, or from the join on if it is for both directions.
     pub publisher: Option<PublisherSide>,
-    /// Server to client; exists from the join on, or from the first subscription on.
+    /// Server to client; exists from the join on, or from the first subscription on, and not at all if there is but one.
     pub subscriber: Option<SubscriberSide>,
     /// Announced tracks whose media is not negotiated yet.
     pub pending: Vec<(TrackId, PublishRequest)>,
     /// Published tracks.
     pub ups: Vec<UpKey>,
+    /// How well its media gets through.
+    pub quality: Monitor,
+}
+
+impl Participant {
+    /// It has one peer connection for both directions.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.publisher.as_ref().is_some_and(|side| side.session.is_both_ways())
+    }
+
+    /// The transport on which it receives tracks and data.
+    #[must_use]
+    pub fn downlink(&self) -> Option<PeerKey> {
+        let single = self.publisher.as_ref().filter(|side| side.session.is_both_ways()).map(|side| side.peer);
+        single.or_else(|| self.subscriber.as_ref().map(|side| side.peer))
+    }
+
+    /// Wants a down track in its next description.
+    pub fn add_down(&mut self, media: DownMedia) -> Result<(), NegotiationError> {
+        if let Some(downs) = self.publisher.as_mut().and_then(|side| side.session.downs()) {
+            return downs.add(media);
+        }
+        self.subscriber.as_mut().map_or(Ok(()), |side| side.session.add(media))
+    }
+
+    /// Wants a down track no longer.
+    pub fn remove_down(&mut self, key: u64) {
+        if let Some(downs) = self.publisher.as_mut().and_then(|side| side.session.downs()) {
+            downs.remove(key);
+        }
+        if let Some(side) = &mut self.subscriber {
+            side.session.remove(key);
+        }
+    }
 }
 
 /// See [`Participant::publisher`].

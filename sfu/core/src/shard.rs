@@ -14,9 +14,10 @@ use std::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rustc_hash::{FxHashMap, FxHashSet};
-use sfu_api::{Event, ParticipantId, RoomId, TrackId, TransportRole, TransportState};
+use sfu_api::{Delivery, Event, ParticipantId, RoomId, TrackId, TransportRole, TransportState};
 use slotmap::SlotMap;
 
+use crate::data_tracks::DataTracks;
 use crate::demux::Demux;
 use crate::egress::{Egress, Progress};
 use crate::error::DiscardCounters;
@@ -63,6 +64,7 @@ pub struct Shard {
     pub(crate) peers: SlotMap<PeerKey, Peer>,
     pub(crate) ups: SlotMap<UpKey, UpTrack>,
     pub(crate) downs: SlotMap<DownKey, DownTrack>,
+    pub(crate) data_tracks: DataTracks,
     pub(crate) egress: Egress,
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<Event>,
@@ -98,6 +100,7 @@ impl Shard {
             peers: SlotMap::with_key(),
             ups: SlotMap::with_key(),
             downs: SlotMap::with_key(),
+            data_tracks: DataTracks::default(),
             egress: Egress::default(),
             timers: Timers::default(),
             events: VecDeque::new(),
@@ -193,7 +196,8 @@ impl Shard {
 
     fn transport_event(&mut self, key: PeerKey, event: TransportEvent, now: Instant) {
         let Some(peer) = self.peers.get(key) else { return };
-        let Some(participant) = self.participants.get(peer.participant) else { return };
+        let owner = peer.participant;
+        let Some(participant) = self.participants.get(owner) else { return };
         let (id, role) = (participant.id, peer.role);
         match event {
             TransportEvent::Connected { profile } => {
@@ -215,6 +219,11 @@ impl Shard {
             TransportEvent::Failed(reason) => {
                 self.report_transport(id, role, TransportState::Failed(reason));
                 self.stop_subscriptions(key);
+            }
+            TransportEvent::Data { delivery: Delivery::DataTrack, payload } => {
+                if let Err(reason) = self.forward_data_track(now, owner, payload) {
+                    self.discards.add(reason);
+                }
             }
             TransportEvent::Data { delivery, payload } => {
                 self.events.push_back(Event::Data { participant: id, delivery, payload });

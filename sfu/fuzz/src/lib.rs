@@ -22,6 +22,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of them.
 pub const TARGETS: &[Target] = &[
     ("access_token", tokens::access_token),
+    ("agent_worker", signaling::agent_worker),
     ("av1", payload::av1),
     ("data_packet", signaling::data_packet),
     ("demux", transport::demux),
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("h264", payload::h264),
     ("h265", payload::h265),
     ("join_query", signaling::join_query),
+    ("room_service", signaling::room_service),
     ("rtcp", rtp::rtcp),
     ("rtp", rtp::rtp),
     ("sctp", sctp::sctp),

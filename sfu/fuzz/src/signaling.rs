@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{SignalRequest, signal_request, signal_response};
+use livekit_protocol::{SignalRequest, WorkerMessage, signal_request, signal_response};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sfu_api::{Command, Delivery, Event, ParticipantId, TransportRole, TransportState};
 use signaling_api::Grants;
-use signaling_core::{ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, parse_participant_sid};
+use signaling_core::{
+    AdminId, AdminRequest, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, WorkerId, WorkerInput, parse_participant_sid,
+};
 use signaling_server::IpPrefix;
-use signaling_server::fuzzing::{client_ip, decode, join_query as parse_query};
+use signaling_server::fuzzing::{client_ip, decode, decode_request, join_query as parse_query};
 
 use crate::messages;
 
@@ -50,6 +52,55 @@ pub(crate) fn data_packet(data: &[u8]) {
         }
     }
     world.check_bystander();
+}
+
+/// What an agent worker says, from its registration on.
+pub(crate) fn agent_worker(data: &[u8]) {
+    let mut world = World::new();
+    let worker = WorkerId(1);
+    world.input(Input::Worker { worker, input: WorkerInput::Connect });
+    for frame in messages(data).take(64) {
+        if let Ok(message) = <WorkerMessage as prost::Message>::decode(frame) {
+            world.input(Input::Worker { worker, input: WorkerInput::Message(Box::new(message)) });
+        }
+    }
+    world.input(Input::Worker { worker, input: WorkerInput::Closed });
+    world.check_bystander();
+}
+
+/// Bodies of Twirp calls with a token that allows them all. The first byte of each says which call, and whether it is JSON.
+pub(crate) fn room_service(data: &[u8]) {
+    let mut world = World::new();
+    for (id, message) in (1..).zip(messages(data).take(32)) {
+        let Some(request) = message.split_first().and_then(|(&kind, body)| admin_request(kind, body)) else { continue };
+        let id = AdminId(id);
+        world.input(Input::Admin { id, request: Box::new(request) });
+        let is_answer = |output: &&Output| matches!(output, Output::Admin { id: answered, .. } if *answered == id);
+        assert!(world.outputs.iter().filter(is_answer).count() <= 1, "a request is answered once");
+    }
+}
+
+fn admin_request(kind: u8, body: &[u8]) -> Option<AdminRequest> {
+    let is_json = kind & 0x80 != 0;
+    Some(match kind & 0x7f {
+        0 => AdminRequest::CreateRoom(Box::new(decode_request(is_json, body)?)),
+        1 => AdminRequest::ListRooms(decode_request(is_json, body)?),
+        2 => AdminRequest::DeleteRoom(decode_request(is_json, body)?),
+        3 => AdminRequest::ListParticipants(decode_request(is_json, body)?),
+        4 => AdminRequest::GetParticipant(decode_request(is_json, body)?),
+        5 => AdminRequest::RemoveParticipant(decode_request(is_json, body)?),
+        6 => AdminRequest::MutePublishedTrack(decode_request(is_json, body)?),
+        7 => AdminRequest::UpdateParticipant(decode_request(is_json, body)?),
+        8 => AdminRequest::UpdateSubscriptions(decode_request(is_json, body)?),
+        9 => AdminRequest::SendData(decode_request(is_json, body)?),
+        10 => AdminRequest::UpdateRoomMetadata(decode_request(is_json, body)?),
+        11 => AdminRequest::PerformRpc(decode_request(is_json, body)?),
+        12 => AdminRequest::MoveParticipant(decode_request(is_json, body)?),
+        13 => AdminRequest::CreateDispatch(decode_request(is_json, body)?),
+        14 => AdminRequest::DeleteDispatch(decode_request(is_json, body)?),
+        15 => AdminRequest::ListDispatch(decode_request(is_json, body)?),
+        _ => return None,
+    })
 }
 
 /// The query of a join.

@@ -84,7 +84,11 @@ impl Directory {
             | Command::RestartIce { participant }
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
-            | Command::SetWish { participant, .. } => self.shard_of_participant(*participant),
+            | Command::SetWish { participant, .. }
+            | Command::PublishData { participant, .. }
+            | Command::UnpublishData { participant, .. }
+            | Command::SubscribeData { participant, .. }
+            | Command::UnsubscribeData { participant, .. } => self.shard_of_participant(*participant),
             Command::Move { participant, room } => {
                 let shard = self.shard_of_participant(*participant)?;
                 match self.rooms.get(room) {
@@ -298,7 +302,7 @@ mod tests {
     }
 
     fn join(room: u64, participant: u64) -> Command {
-        Command::Join { room: RoomId(room), participant: ParticipantId(participant), can_subscribe: true }
+        Command::Join { room: RoomId(room), participant: ParticipantId(participant), can_subscribe: true, mode: sfu_api::PeerMode::Dual }
     }
 
     fn move_to(participant: u64, room: u64) -> Command {

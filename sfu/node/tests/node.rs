@@ -43,7 +43,8 @@ fn one_tcp_port_leads_to_the_shard_of_every_room() {
 fn commands_for_nobody_are_refused() {
     let (node, _events) = start(1);
     assert_eq!(node.send(Command::Leave { participant: ParticipantId(1) }), Err(CommandError::UnknownParticipant));
-    node.send(Command::Join { room: RoomId(1), participant: ParticipantId(1), can_subscribe: true }).unwrap();
+    node.send(Command::Join { room: RoomId(1), participant: ParticipantId(1), can_subscribe: true, mode: sfu_api::PeerMode::Dual })
+        .unwrap();
     node.send(Command::Leave { participant: ParticipantId(1) }).unwrap();
     assert_eq!(node.send(Command::Leave { participant: ParticipantId(1) }), Err(CommandError::UnknownParticipant));
     node.shutdown();
@@ -61,7 +62,7 @@ fn a_shutdown_empties_the_rooms_and_ends_the_events() {
     assert!(!node.is_live(Instant::now()));
     assert_eq!(node.snapshots().iter().map(|r| r.engine.participants).sum::<usize>(), 0);
     assert_eq!(
-        node.send(Command::Join { room: RoomId(1), participant: ParticipantId(1), can_subscribe: true }),
+        node.send(Command::Join { room: RoomId(1), participant: ParticipantId(1), can_subscribe: true, mode: sfu_api::PeerMode::Dual }),
         Err(CommandError::Stopped)
     );
 }

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use sfu_api::MediaKind;
 use sfu_core::media::{Codec, Rid};
 use sfu_core::net::Protocol;
 use sfu_core::transport::params::{Candidate, Fingerprint, IceCredentials, LocalParams, RemoteParams};
@@ -24,7 +25,21 @@ pub struct PublishedMedia {
     pub is_sending: bool,
 }
 
-/// One m-line of a server's offer that carries a track.
+/// One m-line of a simulated client's offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientLine {
+    /// For a track of its own.
+    Send(PublishedMedia),
+    /// For what the server may send on the client's only peer connection.
+    Receive {
+        /// Audio or video.
+        kind: MediaKind,
+        /// A video codec that the client can't play.
+        without: Option<Codec>,
+    },
+}
+
+/// One m-line of a server's description that carries a track.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OfferedMedia {
     /// Track part of `msid`.
@@ -35,6 +50,10 @@ pub struct OfferedMedia {
     pub ssrc: u32,
     /// SSRC of retransmissions.
     pub rtx_ssrc: Option<u32>,
+    /// Payload type of that codec.
+    pub payload_type: u8,
+    /// Id of the extension for transport-wide congestion control.
+    pub transport_cc: Option<u8>,
 }
 
 /// Payload type of a codec in simulated offers; that of its RTX is the next one.
@@ -61,9 +80,11 @@ pub mod extension_ids {
     pub const REPAIRED_RID: u8 = 11;
 }
 
+const TRANSPORT_CC_URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
 /// A publisher's offer. Data channels, if the client has any, are the first m-line; the media's mids follow in order.
 #[must_use]
-pub fn publisher_offer(media: &[PublishedMedia], client: &RemoteParams, version: u32) -> String {
+pub fn publisher_offer(media: &[ClientLine], client: &RemoteParams, version: u32) -> String {
     let mut sdp = format!("v=0\r\no=- 42 {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
     let lines = media.len() + usize::from(client.has_data);
     let mids: Vec<String> = (0..lines).map(|mid| mid.to_string()).collect();
@@ -74,7 +95,10 @@ pub fn publisher_offer(media: &[PublishedMedia], client: &RemoteParams, version:
         let _ = write!(sdp, "a=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n");
     }
     for (media, mid) in media.iter().zip(mids.iter().skip(usize::from(client.has_data))) {
-        push_media(&mut sdp, media, mid, client);
+        match media {
+            ClientLine::Send(media) => push_media(&mut sdp, media, mid, client),
+            ClientLine::Receive { kind, without } => push_receiving(&mut sdp, *kind, *without, mid, client),
+        }
     }
     sdp
 }
@@ -136,10 +160,14 @@ pub fn offered_media(offer: &str) -> Vec<OfferedMedia> {
 fn read_media(section: &str) -> Option<OfferedMedia> {
     let codec = value(section, "a=rtpmap:")?.split([' ', '/']).nth(1).and_then(Codec::by_name)?;
     let track_id = value(section, "a=msid:")?.split(' ').nth(1)?.to_owned();
-    let number = |text: &str| text.split(' ').next()?.parse().ok();
+    let number = |text: &str| text.split(' ').next()?.parse::<u32>().ok();
     let ssrc = number(value(section, "a=ssrc:")?)?;
     let rtx_ssrc = value(section, "a=ssrc-group:FID ").and_then(|pair| pair.split(' ').nth(1)).and_then(number);
-    Some(OfferedMedia { track_id, codec, ssrc, rtx_ssrc })
+    let payload_type = number(value(section, "a=rtpmap:")?)?;
+    let is_cc = |line: &&str| line.starts_with("a=extmap:") && line.contains("transport-wide-cc");
+    let transport_cc = section.lines().find(is_cc).and_then(|line| line["a=extmap:".len()..].split(' ').next()?.parse().ok());
+    let payload_type = u8::try_from(payload_type).ok()?;
+    Some(OfferedMedia { track_id, codec, ssrc, rtx_ssrc, payload_type, transport_cc })
 }
 
 fn value<'a>(sdp: &'a str, prefix: &str) -> Option<&'a str> {
@@ -163,8 +191,7 @@ fn push_media(sdp: &mut String, media: &PublishedMedia, mid: &str, client: &Remo
     let direction = if media.is_sending { "sendonly" } else { "inactive" };
     let _ = write!(sdp, "a=mid:{mid}\r\n");
     let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid\r\n", extension_ids::MID);
-    let cc = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-    let _ = write!(sdp, "a=extmap:{} {cc}\r\n", extension_ids::TRANSPORT_CC);
+    let _ = write!(sdp, "a=extmap:{} {TRANSPORT_CC_URI}\r\n", extension_ids::TRANSPORT_CC);
     if media.codec.is_video() {
         let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n", extension_ids::RID);
         let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n", extension_ids::REPAIRED_RID);
@@ -189,6 +216,32 @@ fn push_media(sdp: &mut String, media: &PublishedMedia, mid: &str, client: &Remo
         }
         let names: Vec<&str> = media.rids.iter().map(Rid::as_str).collect();
         let _ = write!(sdp, "a=simulcast:send {}\r\n", names.join(";"));
+    }
+}
+
+/// An m-line on which the client only receives, every codec that it can play.
+fn push_receiving(sdp: &mut String, kind: MediaKind, without: Option<Codec>, mid: &str, client: &RemoteParams) {
+    let (media, types) = match kind {
+        MediaKind::Audio => ("audio", "111"),
+        MediaKind::Video => match without {
+            Some(Codec::Vp8) => ("video", "102 103"),
+            Some(Codec::H264) => ("video", "96 97"),
+            _ => ("video", "96 97 102 103"),
+        },
+    };
+    let _ = write!(sdp, "m={media} 9 UDP/TLS/RTP/SAVPF {types}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
+    push_transport(sdp, client, "actpass");
+    let _ = write!(sdp, "a=mid:{mid}\r\na=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid\r\n", extension_ids::MID);
+    let _ = write!(sdp, "a=extmap:{} {TRANSPORT_CC_URI}\r\n", extension_ids::TRANSPORT_CC);
+    if kind == MediaKind::Audio {
+        let _ = write!(sdp, "a=extmap:{} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n", extension_ids::AUDIO_LEVEL);
+    }
+    sdp.push_str("a=recvonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n");
+    if kind == MediaKind::Audio {
+        sdp.push_str("a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n");
+    } else {
+        push_video(sdp, 96, "VP8", None);
+        push_video(sdp, 102, "H264", Some("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"));
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use sfu_api::{Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PublishRequest, RoomId, TrackId, TransportRole, VideoWish};
+use sfu_api::{
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, TrackId, TransportRole, VideoWish,
+};
 use sfu_core::egress::Progress;
 use sfu_core::error::Discard;
 use sfu_core::media::Codec;
@@ -37,6 +39,8 @@ pub struct Who(usize);
 pub const ROOM: RoomId = RoomId(1);
 /// One way, between a client and signaling.
 const SIGNALING_DELAY: Duration = Duration::from_millis(5);
+/// M-lines per kind that livekit-client has from the start, with one peer connection.
+const LINES_TO_RECEIVE: usize = 3;
 /// Grid of time.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -106,6 +110,7 @@ enum Signal {
 enum ToClient {
     Answer(String),
     Offer(u32, String),
+    MediaSections(usize, usize),
 }
 
 impl World {
@@ -200,19 +205,40 @@ impl World {
         self.join_over(room, link, link)
     }
 
+    /// Somebody joins with one peer connection and offers it at once, with three m-lines per kind to receive on.
+    pub fn join_single(&mut self, room: RoomId) -> Who {
+        let who = self.enter_single(room);
+        self.open_publisher(who);
+        who
+    }
+
+    /// Like [`Self::join_single`], but offers only after [`Self::open_publisher`].
+    pub fn enter_single(&mut self, room: RoomId) -> Who {
+        let link = LinkConfig::delayed(Duration::from_millis(10));
+        self.enter(room, link, link, PeerMode::Single)
+    }
+
     /// Somebody joins.
     pub fn join_over(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig) -> Who {
+        self.enter(room, up, down, PeerMode::Dual)
+    }
+
+    fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
         let addresses = [address(index, 0), address(index, 1)];
         let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
         let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
         let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
+        let participant = match mode {
+            PeerMode::Dual => participant,
+            PeerMode::Single => participant.with_one_connection(LINES_TO_RECEIVE),
+        };
         self.wakes.push(participant.next_timeout());
         self.participants.push(participant);
         self.by_address.extend(addresses.map(|address| (address, index)));
         self.by_id.insert(id, index);
-        self.command(Command::Join { room, participant: id, can_subscribe: true });
+        self.command(Command::Join { room, participant: id, can_subscribe: true, mode });
         Who(index)
     }
 
@@ -615,6 +641,11 @@ impl World {
                 self.wakes[index] = now;
                 self.send_offer(index);
             }
+            Signal::ToClient(index, ToClient::MediaSections(audio, video)) => {
+                self.participants[index].add_lines(audio, video);
+                self.wakes[index] = now;
+                self.send_offer(index);
+            }
             Signal::ToClient(index, ToClient::Offer(id, sdp)) => {
                 let participant = &mut self.participants[index];
                 let answer = Command::Answer { participant: participant.id, id, sdp: participant.take_offer(now, &sdp) };
@@ -636,6 +667,12 @@ impl World {
             Event::Offer { participant, id, sdp } => {
                 if let Some(&index) = self.by_id.get(participant) {
                     self.signaling.push_back((at, Signal::ToClient(index, ToClient::Offer(*id, sdp.clone()))));
+                }
+            }
+            Event::MediaSections { participant, audio, video } => {
+                if let Some(&index) = self.by_id.get(participant) {
+                    let ask = ToClient::MediaSections(*audio as usize, *video as usize);
+                    self.signaling.push_back((at, Signal::ToClient(index, ask)));
                 }
             }
             Event::TrackReady { track, .. } => {

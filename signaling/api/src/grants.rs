@@ -38,6 +38,9 @@ pub struct Claims {
     /// Initial attributes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// More on `kind`, in words of `ParticipantInfo.KindDetail` (any case).
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    pub kind_details: Vec<String>,
     /// Rights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoGrant>,
@@ -328,6 +331,10 @@ pub struct Grants {
     pub not_before: Duration,
     /// End of the token's validity, counted from the Unix epoch; none if it has no end.
     pub expires_at: Option<Duration>,
+    /// More on `kind`, in words of `ParticipantInfo.KindDetail` (any case).
+    pub kind_details: Vec<String>,
+    /// API key that signed the token; a fresh token is signed with the same. Empty if there was no token.
+    pub api_key: String,
     /// May manage ingress.
     pub ingress_admin: bool,
     /// Room into which participants of `room` may be forwarded or moved.
@@ -372,6 +379,8 @@ impl From<Claims> for Grants {
             room_preset: claims.room_preset,
             not_before: Duration::from_secs(claims.nbf.unwrap_or(0)),
             expires_at: claims.exp.map(Duration::from_secs),
+            kind_details: claims.kind_details,
+            api_key: claims.iss,
             ingress_admin: video.ingress_admin,
             destination_room: video.destination_room,
         }

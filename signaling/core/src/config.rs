@@ -14,6 +14,8 @@ pub struct SignalingConfig {
     pub node_id: String,
     /// Region of this node, may be empty.
     pub region: String,
+    /// Where clients can go on, best first: this region and others. Empty: they are told of no other place.
+    pub regions: Vec<Region>,
     /// ICE servers handed to every participant.
     pub ice_servers: Vec<proto::IceServer>,
     /// Codecs that may be published, in order of preference (`video/VP8` and so on).
@@ -50,12 +52,22 @@ pub struct SignalingConfig {
     pub presets: BTreeMap<String, RoomConfig>,
 }
 
+/// A place where clients can go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// Its name.
+    pub name: String,
+    /// Address of its signaling (`wss://…`).
+    pub url: String,
+}
+
 impl Default for SignalingConfig {
     fn default() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node_id: String::new(),
             region: String::new(),
+            regions: Vec::new(),
             ice_servers: Vec::new(),
             // What the media node forwards: a client publishes nothing else.
             enabled_codecs: ["audio/opus", "video/VP8", "video/H264", "video/rtx"].map(str::to_owned).to_vec(),
@@ -83,6 +95,12 @@ impl SignalingConfig {
     /// How long a signal connection may be silent: every client pings, so that it misses several before this.
     pub(crate) fn silence_timeout(&self) -> Duration {
         self.ping_timeout + self.ping_interval
+    }
+
+    /// The regions in the protocol's words. How far they are is not known.
+    #[must_use]
+    pub fn region_infos(&self) -> Vec<proto::RegionInfo> {
+        self.regions.iter().map(|region| proto::RegionInfo { region: region.name.clone(), url: region.url.clone(), distance: 0 }).collect()
     }
 
     /// `asked` over the settings of that name. None if there are none of that name.

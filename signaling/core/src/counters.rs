@@ -29,6 +29,8 @@ pub struct Counters {
     pub data_refused: u64,
     /// Reliable data packets that came twice, dropped.
     pub data_repeated: u64,
+    /// Reliable data packets sent again to clients that resumed.
+    pub data_replayed: u64,
     /// Data packets passed on.
     pub data_forwarded: u64,
     /// Events of the media node about something that is gone, ignored.

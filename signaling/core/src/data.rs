@@ -98,7 +98,7 @@ pub(crate) fn route(payload: &[u8], delivery: Delivery, sender: Sender<'_>, last
 
     packet.kind = match delivery {
         Delivery::Reliable => Kind::Reliable.into(),
-        Delivery::Lossy => Kind::Lossy.into(),
+        Delivery::Lossy | Delivery::DataTrack => Kind::Lossy.into(),
     };
     // The channel is who sent it, whatever the packet says; an agent may speak for another.
     if !speaks_for_other {

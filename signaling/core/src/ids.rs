@@ -27,6 +27,18 @@ pub fn track_sid(id: TrackId, hint: &str) -> String {
     format!("{TRACK_PREFIX}{hint}{}", letters(id.0))
 }
 
+/// `DTR_` and 12 letters.
+#[must_use]
+pub fn data_track_sid(id: TrackId) -> String {
+    format!("{DATA_TRACK_PREFIX}{}", letters(id.0))
+}
+
+/// The data track that a client names; none if it is not our form.
+#[must_use]
+pub fn parse_data_track_sid(sid: &str) -> Option<TrackId> {
+    number(sid.strip_prefix(DATA_TRACK_PREFIX)?).map(TrackId)
+}
+
 /// The participant that a client names; none if it is not one of our forms.
 #[must_use]
 pub fn parse_participant_sid(sid: &str) -> Option<ParticipantId> {
@@ -91,6 +103,7 @@ fn number(text: &str) -> Option<u64> {
 const PARTICIPANT_PREFIX: &str = "PA_";
 const ROOM_PREFIX: &str = "RM_";
 const TRACK_PREFIX: &str = "TR_";
+const DATA_TRACK_PREFIX: &str = "DTR_";
 const JOB_PREFIX: &str = "AJ_";
 const LETTERS: usize = 12;
 const BASE: u64 = 41;
@@ -107,6 +120,8 @@ mod tests {
         #[test]
         fn every_id_survives_its_written_form(id: u64) {
             prop_assert_eq!(parse_participant_sid(&participant_sid(ParticipantId(id))), Some(ParticipantId(id)));
+            prop_assert_eq!(parse_data_track_sid(&data_track_sid(TrackId(id))), Some(TrackId(id)));
+            prop_assert_eq!(parse_track_sid(&data_track_sid(TrackId(id))), None);
             for hint in ["", "VC", "AM", "V", "Vs"] {
                 prop_assert_eq!(parse_track_sid(&track_sid(TrackId(id), hint)), Some(TrackId(id)));
             }
@@ -116,6 +131,7 @@ mod tests {
         fn no_text_makes_the_parser_panic(text: String) {
             let _ = parse_participant_sid(&text);
             let _ = parse_track_sid(&text);
+            let _ = parse_data_track_sid(&text);
             let _ = parse_track_sid(&format!("TR_{text}"));
         }
     }

@@ -5,7 +5,7 @@
 
 use livekit_protocol as proto;
 use livekit_protocol::{participant_info::State, signal_response::Message};
-use sfu_api::{Command, ParticipantId, TransportRole};
+use sfu_api::{Command, ParticipantId, PeerMode, TransportRole};
 use signaling_api::{AgentConfig, ErrorCode, Grants, RoomConfig};
 
 use crate::{
@@ -65,7 +65,7 @@ impl Room {
         let can_subscribe = grants.can_subscribe;
         let session = Session::new(conn, request.client.clone(), turn.now);
         let participant = Participant::new(id, grants, request, session, turn.unix_now, turn.now);
-        let primary = participant.primary;
+        let mode = participant.mode;
         tracing::info!(participant = participant.sid, room = ids::room_sid(self.id), "participant joined");
         self.members.insert(participant);
         turn.directory.enter(id, self.id);
@@ -79,16 +79,26 @@ impl Room {
             turn.news.push(News::Joined(self.id, id));
         }
 
-        turn.out.send(conn, Message::Join(self.join_response(id, primary, turn)));
-        turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe });
+        turn.out.send(conn, Message::Join(self.join_response(id, turn)));
+        turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe, mode });
         if let Some(participant) = self.members.get_mut(id) {
             participant.state = State::Joined;
         }
         self.announce(id, false, turn);
         self.subscribe_to_all(id, turn);
+        // Behind the subscriptions: the answer to an offer among these carries them.
+        self.receive_all(id, &request.messages, turn);
     }
 
-    fn join_response(&self, id: ParticipantId, primary: TransportRole, turn: &Turn<'_>) -> proto::JoinResponse {
+    /// What a client sent together with its request for this connection.
+    pub(crate) fn receive_all(&mut self, id: ParticipantId, messages: &[proto::signal_request::Message], turn: &mut Turn<'_>) {
+        for message in messages {
+            self.receive(id, proto::SignalRequest { message: Some(message.clone()) }, turn);
+        }
+    }
+
+    fn join_response(&self, id: ParticipantId, turn: &Turn<'_>) -> proto::JoinResponse {
+        let participant = self.members.get(id);
         let seconds = |duration: std::time::Duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX);
         proto::JoinResponse {
             room: Some(self.info(turn)),
@@ -97,15 +107,15 @@ impl Room {
             // Older clients read version and region here, newer ones in `server_info`.
             server_version: crate::config::LIVEKIT_VERSION.to_owned(),
             ice_servers: turn.config.ice_servers.clone(),
-            subscriber_primary: primary == TransportRole::Subscriber,
+            subscriber_primary: participant.is_some_and(|participant| participant.primary == TransportRole::Subscriber),
             server_region: turn.config.region.clone(),
             ping_timeout: seconds(turn.config.ping_timeout),
             ping_interval: seconds(turn.config.ping_interval),
             server_info: Some(turn.config.server_info()),
             sif_trailer: self.sif_trailer(),
             enabled_publish_codecs: turn.config.codecs(),
-            // The publisher transport is not there before it is needed.
-            fast_publish: false,
+            // Of two transports that of the publisher is not there before it is needed. The only one is up from the start.
+            fast_publish: participant.is_some_and(|participant| participant.mode == PeerMode::Single && participant.grants.can_publish),
             ..Default::default()
         }
     }

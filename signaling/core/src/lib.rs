@@ -6,10 +6,12 @@
 
 mod admin;
 mod agents;
+mod blobs;
 mod budget;
 mod config;
 mod counters;
 mod data;
+mod data_tracks;
 mod ids;
 mod join;
 pub mod limits;
@@ -19,7 +21,9 @@ mod negotiation;
 mod participant;
 mod permissions;
 mod publishing;
+mod quality;
 mod reconnect;
+mod reliable;
 mod requests;
 mod revocations;
 mod room;
@@ -45,7 +49,7 @@ use std::{
 use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response};
 use rand::Rng;
-use sfu_api::{Event, ParticipantId, RoomId};
+use sfu_api::{Event, ParticipantId, PeerMode, RoomId};
 use signaling_api::{ErrorCode, Grants, RoomConfig};
 
 use crate::{
@@ -59,9 +63,9 @@ use crate::{
 
 pub use admin::{AdminError, AdminId, AdminRequest, AdminResponse, AdminResult};
 pub use agents::{WorkerId, WorkerInput};
-pub use config::{PROTOCOL_VERSION, SignalingConfig};
+pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
-pub use ids::{ConnId, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -241,6 +245,10 @@ pub struct JoinParams {
     pub reconnect_reason: proto::ReconnectReason,
     /// SDK, version, protocol, browser and so on.
     pub client: proto::ClientInfo,
+    /// One peer connection or two. A resume goes on with what its session has.
+    pub mode: PeerMode,
+    /// What came together with the request, to be done as if it were sent on the connection as soon as the answer is there.
+    pub messages: Vec<proto::signal_request::Message>,
 }
 
 impl Default for JoinParams {
@@ -252,6 +260,8 @@ impl Default for JoinParams {
             participant_sid: None,
             reconnect_reason: proto::ReconnectReason::RrUnknown,
             client: proto::ClientInfo { protocol: PROTOCOL_VERSION, ..Default::default() },
+            mode: PeerMode::Dual,
+            messages: Vec::new(),
         }
     }
 }
@@ -327,7 +337,11 @@ impl Signaling {
     pub fn handle_timeout(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         while let Some(timer) = self.timers.pop_due(now) {
             let room = match timer {
-                Timer::RoomIdle(room) | Timer::RoomUpdate(room) | Timer::UpdateBeat(room) | Timer::Calls(room) => Some(room),
+                Timer::RoomIdle(room)
+                | Timer::RoomUpdate(room)
+                | Timer::UpdateBeat(room)
+                | Timer::QualityBeat(room)
+                | Timer::Calls(room) => Some(room),
                 Timer::Silence(id)
                 | Timer::SignalGrace(id)
                 | Timer::MediaGrace(id)
@@ -411,10 +425,17 @@ impl Signaling {
         self.rooms.by_name(room).map(Room::sequence)
     }
 
-    /// How many rooms, participants and signal connections there are.
+    /// How many rooms, participants, signal connections, workers and jobs there are.
     #[must_use]
     pub fn census(&self) -> Census {
-        Census { rooms: self.rooms.len(), participants: self.directory.participants(), connections: self.directory.connections() }
+        let (workers, jobs) = self.agents.census();
+        Census {
+            rooms: self.rooms.len(),
+            participants: self.directory.participants(),
+            connections: self.directory.connections(),
+            workers,
+            jobs,
+        }
     }
 
     /// What happened since the start.
@@ -464,7 +485,7 @@ impl Signaling {
     fn refuse(&mut self, conn: ConnId, code: ErrorCode, request: &JoinParams) {
         self.counters.joins_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, join::refusal(code), Action::Disconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(code));
     }
@@ -472,7 +493,7 @@ impl Signaling {
     fn refuse_resume(&mut self, conn: ConnId, request: &JoinParams) {
         self.counters.resumes_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, DisconnectReason::StateMismatch, Action::Reconnect) {
-            self.out.send(conn, signal_response::Message::Leave(leave));
+            self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(ErrorCode::ParticipantNotFound));
     }
@@ -506,6 +527,9 @@ impl Signaling {
             | Event::TrackEnded { participant, .. }
             | Event::Subscription { participant, .. }
             | Event::Data { participant, .. }
+            | Event::StreamState { participant, .. }
+            | Event::ConnectionQuality { participant, .. }
+            | Event::MediaSections { participant, .. }
             | Event::MoveRefused { participant } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
         };
@@ -540,6 +564,7 @@ impl Signaling {
         self.timers.clear(Timer::RoomIdle(id));
         self.timers.clear(Timer::RoomUpdate(id));
         self.timers.clear(Timer::UpdateBeat(id));
+        self.timers.clear(Timer::QualityBeat(id));
         self.timers.clear(Timer::Calls(id));
     }
 
@@ -569,4 +594,8 @@ pub struct Census {
     pub participants: usize,
     /// Signal connections of participants.
     pub connections: usize,
+    /// Agent workers that have registered.
+    pub workers: usize,
+    /// Jobs that are not over.
+    pub jobs: usize,
 }

@@ -37,6 +37,25 @@ pub const SUBSCRIPTIONS_PER_PARTICIPANT: usize = 4096;
 pub const PERMISSION_ENTRIES: usize = 1024;
 /// Departures that a room remembers for those who resume. More: who was away longer starts anew.
 pub const DEPARTURES: usize = 4096;
+/// Reliable messages are kept this long for clients that resume: clients know which ones they have for 30 s.
+pub const RELIABLE_LOG_AGE: Duration = Duration::from_secs(25);
+/// Bytes of one sender among these. More: its oldest are forgotten.
+pub const RELIABLE_LOG_BYTES_PER_SENDER: usize = 1024 * 1024;
+/// Messages of one sender among these. More: its oldest are forgotten.
+pub const RELIABLE_LOG_MESSAGES_PER_SENDER: usize = 4096;
+/// Bytes of all senders of a room. More: the oldest of whoever has the most are forgotten.
+pub const RELIABLE_LOG_BYTES_PER_ROOM: usize = 16 * 1024 * 1024;
+/// Keys and contents of all data blobs of a participant together. More: answered `LIMIT_EXCEEDED` (LiveKit:
+/// `limit.max_data_blobs_size`).
+pub const BLOB_BYTES: usize = 64_000;
+/// Encoded key of a data blob. Longer: answered `INVALID_REQUEST`.
+pub const BLOB_KEY_BYTES: usize = 512;
+/// Name of an encoding of a data track that is not a well-known one. Longer: answered `INVALID_REQUEST`.
+pub const DATA_ENCODING_BYTES: usize = 32;
+/// Data tracks that a participant may want. More are not subscribed.
+pub const DATA_SUBSCRIPTIONS: usize = 1024;
+/// Connection qualities are told after this time, if they are still another than before.
+pub const QUALITY_BEAT: Duration = Duration::from_secs(1);
 /// An encoded data packet. Larger: counted and dropped (Chromium's largest data channel message).
 pub const DATA_PACKET_BYTES: usize = 256 * 1024;
 /// Addressees of a data packet. More: counted and dropped.

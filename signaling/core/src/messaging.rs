@@ -8,7 +8,8 @@ use sfu_api::{Command, Delivery, ParticipantId, Speaker};
 use crate::{
     data,
     data::{Refusal, Sender},
-    permissions,
+    ids, limits, permissions,
+    reliable::Receiver,
     room::Room,
     turn::Turn,
 };
@@ -28,24 +29,54 @@ impl Room {
         };
         match data::route(payload, delivery, sender, &mut participant.last_data_sequence) {
             Ok(routed) => {
+                let is_metrics = routed.audience == data::Audience::Metrics;
                 if self.takes_call_answer(id, &routed.packet, turn) {
                     return;
                 }
                 let to: Vec<_> = self
                     .members
                     .iter()
-                    .filter(|other| other.id != id)
+                    .filter(|other| other.id != id || is_metrics)
                     .filter(|other| routed.audience.includes(other.identity(), &other.sid, other.grants.can_subscribe_metrics))
                     .map(|other| other.id)
                     .collect();
                 turn.counters.data_forwarded += 1;
+                let payload = routed.packet.encode_to_vec();
+                if delivery == Delivery::Reliable && routed.packet.sequence > 0 {
+                    self.reliable_log.record(id, routed.packet.sequence, &routed.audience, &payload, turn.now);
+                }
                 if !to.is_empty() {
-                    turn.out.media(Command::SendData { to, delivery, payload: routed.packet.encode_to_vec() });
+                    turn.out.media(Command::SendData { to, delivery, payload });
                 }
             }
             Err(Refusal::Malformed) => turn.counters.data_malformed += 1,
             Err(Refusal::NotAllowed) => turn.counters.data_refused += 1,
             Err(Refusal::Repeated) => turn.counters.data_repeated += 1,
+        }
+    }
+
+    /// Sends a client again what it has not heard of others, by what it says it heard.
+    pub(crate) fn replay_reliable(&mut self, id: ParticipantId, heard: &[proto::DataChannelReceiveState], turn: &mut Turn<'_>) {
+        // Clients that don't count what they hear would hear it twice.
+        if heard.is_empty() {
+            return;
+        }
+        let Some(participant) = self.members.get(id) else { return };
+        let receiver = Receiver {
+            id,
+            identity: participant.identity(),
+            sid: &participant.sid,
+            sees_metrics: participant.grants.can_subscribe_metrics,
+            entered_at: participant.entered_at,
+        };
+        let heard = heard
+            .iter()
+            .take(limits::SIDS_PER_MESSAGE)
+            .filter_map(|state| Some((ids::parse_participant_sid(&state.publisher_sid)?, state.last_seq)))
+            .collect();
+        for payload in self.reliable_log.missed(receiver, &heard, turn.now) {
+            turn.counters.data_replayed += 1;
+            turn.out.media(Command::SendData { to: vec![id], delivery: Delivery::Reliable, payload: payload.to_vec() });
         }
     }
 

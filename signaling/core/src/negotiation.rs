@@ -5,7 +5,7 @@
 
 use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, participant_info::State, signal_response::Message};
-use sfu_api::{Command, FailReason, ParticipantId, TransportRole, TransportState};
+use sfu_api::{Command, FailReason, ParticipantId, PeerMode, TrackId, TransportRole, TransportState};
 
 use crate::{
     CloseReason, limits,
@@ -32,15 +32,29 @@ impl Room {
         turn.out.media(Command::Answer { participant: id, id: answer.id, sdp: answer.sdp });
     }
 
-    pub(crate) fn node_answer(&mut self, id: ParticipantId, offer_id: u32, sdp: String, turn: &mut Turn<'_>) {
+    /// `subscribed`: which m-line carries which track, with one peer connection. There clients can't read it from the SDP
+    /// alone, since their own m-lines name what comes on them.
+    pub(crate) fn node_answer(
+        &mut self,
+        id: ParticipantId,
+        offer_id: u32,
+        sdp: String,
+        subscribed: Vec<(String, TrackId)>,
+        turn: &mut Turn<'_>,
+    ) {
+        let sid_of = |track| Some(self.tracks.get(track)?.info.sid.clone());
+        let mid_to_track_id = subscribed.into_iter().filter_map(|(mid, track)| Some((mid, sid_of(track)?))).collect();
+        let answer = proto::SessionDescription { r#type: "answer".to_owned(), sdp, id: offer_id, mid_to_track_id };
         let Some(participant) = self.members.get_mut(id) else { return };
         match participant.session.conn() {
-            Some(conn) => turn.out.send(
-                conn,
-                Message::Answer(proto::SessionDescription { r#type: "answer".to_owned(), sdp, id: offer_id, ..Default::default() }),
-            ),
-            None => participant.session.keep_answer(offer_id, sdp),
+            Some(conn) => turn.out.send(conn, Message::Answer(answer)),
+            None => participant.session.keep_answer(answer),
         }
+    }
+
+    /// The client shall make an offer. One that is away makes one when it resumes, to restart ICE.
+    pub(crate) fn media_sections(&self, id: ParticipantId, (num_audios, num_videos): (u32, u32), turn: &mut Turn<'_>) {
+        self.tell(id, Message::MediaSectionsRequirement(proto::MediaSectionsRequirement { num_audios, num_videos }), turn);
     }
 
     /// An offer that can't be sent is not kept: the resume asks for a new one.
@@ -57,6 +71,7 @@ impl Room {
     }
 
     pub(crate) fn transport_changed(&mut self, id: ParticipantId, role: TransportRole, state: TransportState, turn: &mut Turn<'_>) {
+        self.quality_may_change(id, turn);
         match state {
             TransportState::Connected => self.transport_connected(id, role, turn),
             TransportState::Disconnected | TransportState::Failed(FailReason::IceNoPath) => self.transport_lost(id, role, turn),
@@ -74,7 +89,9 @@ impl Room {
             turn.timers.clear(Timer::MediaGrace(id));
             turn.timers.clear(Timer::MediaLost(id));
         }
-        let becomes_publisher = role == TransportRole::Publisher && participant.grants.can_publish && !participant.is_publisher;
+        // The only transport says nothing about that; a track will.
+        let is_for_publishing = role == TransportRole::Publisher && participant.mode == PeerMode::Dual;
+        let becomes_publisher = is_for_publishing && participant.grants.can_publish && !participant.is_publisher;
         participant.is_publisher |= becomes_publisher;
         let becomes_active = role == participant.primary && participant.state != State::Active;
         if becomes_active {
@@ -106,7 +123,7 @@ impl Room {
         let Some(conn) = participant.session.conn() else { return };
         let protocol = participant.session.protocol();
         if let Some(leave) = session::leave_request(protocol, DisconnectReason::ConnectionTimeout, Action::Resume) {
-            turn.out.send(conn, Message::Leave(leave));
+            turn.out.send(conn, Message::Leave(session::with_regions(leave, turn.config)));
         }
         self.drop_link(id, CloseReason::Resume, turn);
     }

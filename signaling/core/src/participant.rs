@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::participant_info::State;
-use sfu_api::{ParticipantId, TransportRole};
+use sfu_api::{ParticipantId, PeerMode, TransportRole};
 use signaling_api::Grants;
 
-use crate::{JoinParams, budget::Budget, ids, limits, permissions, permissions::TrackGate, session::Session, subscriptions::Subscriptions};
+use crate::{
+    JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, limits, permissions, permissions::TrackGate,
+    session::Session, subscriptions::Subscriptions,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Participant {
     pub(crate) has_published: bool,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
+    /// One peer connection or two.
+    pub(crate) mode: PeerMode,
     /// Which transport must be connected for it to be active.
     pub(crate) primary: TransportRole,
     pub(crate) session: Session,
@@ -34,6 +39,9 @@ pub(crate) struct Participant {
     pub(crate) gate: TrackGate,
     /// Highest sequence number of its reliable data packets.
     pub(crate) last_data_sequence: u32,
+    pub(crate) entered_at: Instant,
+    pub(crate) data_subscriptions: DataSubscriptions,
+    pub(crate) blobs: Blobs,
     /// What its changes may cost the others.
     pub(crate) update_budget: Budget,
     /// The changes that it may ask for.
@@ -58,7 +66,8 @@ impl Participant {
         now: Instant,
     ) -> Self {
         // Clients since protocol 3 take the server's offer first, if they are to receive at all.
-        let subscriber_first = request.client.protocol > PROTOCOL_BEFORE_SUBSCRIBER_PRIMARY && grants.can_subscribe;
+        let subscriber_first =
+            request.mode == PeerMode::Dual && request.client.protocol > PROTOCOL_BEFORE_SUBSCRIBER_PRIMARY && grants.can_subscribe;
         Self {
             id,
             sid: ids::participant_sid(id),
@@ -70,11 +79,15 @@ impl Participant {
             has_published: false,
             auto_subscribe: request.auto_subscribe,
             adaptive_stream: request.adaptive_stream,
+            mode: request.mode,
             primary: if subscriber_first { TransportRole::Subscriber } else { TransportRole::Publisher },
             session,
             subscriptions: Subscriptions::default(),
             gate: TrackGate::default(),
             last_data_sequence: 0,
+            entered_at: now,
+            data_subscriptions: DataSubscriptions::default(),
+            blobs: Blobs::default(),
             update_budget: Budget::new(limits::UPDATE_BURST, limits::UPDATES_PER_SECOND, now),
             change_requests: Budget::new(limits::CHANGE_REQUEST_BURST, limits::CHANGE_REQUESTS_PER_SECOND, now),
         }
@@ -107,6 +120,7 @@ impl Participant {
             region: region.to_owned(),
             is_publisher: self.is_publisher,
             kind: permissions::kind_to_proto(self.grants.kind).into(),
+            kind_details: permissions::kind_details_to_proto(&self.grants),
             attributes: self.grants.attributes.clone().into_iter().collect(),
             client_protocol: self.session.client.client_protocol,
             capabilities: self.session.client.capabilities.clone(),

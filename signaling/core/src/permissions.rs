@@ -31,9 +31,8 @@ impl TrackGate {
             } else {
                 entry.participant_identity.clone()
             };
-            let tracks = (!entry.all_tracks).then(|| {
-                entry.track_sids.iter().take(limits::TRACKS_PER_PARTICIPANT).filter_map(|sid| ids::parse_track_sid(sid)).collect()
-            });
+            let tracks = (!entry.all_tracks)
+                .then(|| entry.track_sids.iter().take(limits::TRACKS_PER_PARTICIPANT).filter_map(|sid| either_track(sid)).collect());
             Some((identity, tracks))
         });
         Self::Listed(entries.collect())
@@ -49,6 +48,11 @@ impl TrackGate {
             }
         }
     }
+}
+
+/// Tracks of both sorts are named in one list; their ids are never the same.
+fn either_track(sid: &str) -> Option<TrackId> {
+    ids::parse_track_sid(sid).or_else(|| ids::parse_data_track_sid(sid))
 }
 
 pub(crate) fn is_agent(grants: &Grants) -> bool {
@@ -119,6 +123,12 @@ pub(crate) fn kind_to_proto(kind: ParticipantKind) -> proto::participant_info::K
         ParticipantKind::Connector => Kind::Connector,
         ParticipantKind::Bridge => Kind::Bridge,
     }
+}
+
+/// Details of a kind; words that nobody knows are left out.
+pub(crate) fn kind_details_to_proto(grants: &Grants) -> Vec<i32> {
+    use proto::participant_info::KindDetail;
+    grants.kind_details.iter().filter_map(|word| KindDetail::from_str_name(&word.to_ascii_uppercase())).map(i32::from).collect()
 }
 
 #[cfg(test)]

@@ -69,10 +69,10 @@ impl Room {
         Ok(())
     }
 
-    fn unused_track_id(&self, turn: &mut Turn<'_>) -> TrackId {
+    pub(crate) fn unused_track_id(&self, turn: &mut Turn<'_>) -> TrackId {
         loop {
             let id = TrackId(ids::random_id(turn.rng));
-            if !self.tracks.contains(id) {
+            if !self.tracks.contains(id) && !self.data_tracks.contains(id) {
                 return id;
             }
         }

@@ -131,12 +131,18 @@ impl Room {
         }
         self.tell_snapshot(id, conn, turn);
         self.tell_own_changes(id, conn, turn);
+        self.tell_stream_states(id, turn);
+        self.tell_handles_again(id, turn);
+        self.quality_may_change(id, turn);
+        self.tell_all_qualities(id, turn);
         if self.members.get(id).is_some_and(|participant| participant.grants.can_subscribe) {
             turn.out.media(Command::RestartIce { participant: id });
         }
         if self.members.get_mut(id).is_some_and(|participant| participant.session.takes_simulated_drop(false, turn.now)) {
             self.drop_link(id, CloseReason::Resume, turn);
+            return;
         }
+        self.receive_all(id, &request.messages, turn);
     }
 
     /// Departures that the client may not know of and whose identity is not here again.
@@ -191,8 +197,8 @@ impl Room {
             }
         }
         self.tell_gates(id, conn, turn);
-        if let Some((id, sdp)) = untold.answer {
-            turn.out.send(conn, Message::Answer(proto::SessionDescription { r#type: "answer".to_owned(), sdp, id, ..Default::default() }));
+        if let Some(answer) = untold.answer {
+            turn.out.send(conn, Message::Answer(answer));
         }
     }
 
@@ -216,7 +222,12 @@ impl Room {
             let sid = published.track.as_ref().map(|info| info.sid.as_str());
             sid.is_some_and(|sid| self.tracks.of(id).any(|track| track.info.sid == sid))
         };
-        if state.publish_tracks.len() > limits::TRACKS_PER_PARTICIPANT || !state.publish_tracks.iter().all(is_known) {
+        let is_within_limits = state.publish_tracks.len() <= limits::TRACKS_PER_PARTICIPANT
+            && state.publish_data_tracks.len() <= limits::TRACKS_PER_PARTICIPANT;
+        let is_right = is_within_limits
+            && state.publish_tracks.iter().all(is_known)
+            && state.publish_data_tracks.iter().all(|published| self.knows_data_track(id, published));
+        if !is_right {
             self.start_anew(id, DisconnectReason::StateMismatch, turn);
             return;
         }
@@ -226,6 +237,10 @@ impl Room {
         if let Some(subscription) = &state.subscription {
             self.update_subscription(id, subscription, false, turn);
         }
+        if let Some(subscription) = &state.data_subscription {
+            self.update_data_subscription(id, subscription, turn);
+        }
+        self.replay_reliable(id, &state.datachannel_receive_states, turn);
     }
 
     /// The connection is lost or given up; the participant stays for the grace period.
@@ -243,7 +258,8 @@ impl Room {
         }
     }
 
-    fn await_resume(&self, id: ParticipantId, turn: &mut Turn<'_>) {
+    fn await_resume(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        self.quality_may_change(id, turn);
         turn.timers.clear(Timer::Silence(id));
         turn.timers.clear(Timer::Token(id));
         turn.timers.set(Timer::SignalGrace(id), turn.now + turn.config.resume_grace);

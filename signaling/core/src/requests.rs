@@ -53,17 +53,11 @@ impl Room {
             Request::UpdateMetadata(update) => self.client_profile(id, update, turn),
             Request::UpdateAudioTrack(update) => self.update_audio_track(id, update, turn),
             Request::UpdateVideoTrack(update) => self.update_video_track(id, update, turn),
-            Request::PublishDataTrackRequest(publish) => {
-                let request = request_response::Request::PublishDataTrack(publish);
-                self.reply(id, 0, Reason::NotAllowed, NO_DATA_TRACKS, Some(request), turn);
-            }
-            Request::UnpublishDataTrackRequest(unpublish) => {
-                let request = request_response::Request::UnpublishDataTrack(unpublish);
-                self.reply(id, 0, Reason::NotFound, NO_DATA_TRACKS, Some(request), turn);
-            }
-            Request::UpdateDataSubscription(_) => turn.counters.unknown_messages += 1,
-            Request::StoreDataBlobRequest(store) => self.reply(id, store.request_id, Reason::NotAllowed, NO_DATA_BLOBS, None, turn),
-            Request::GetDataBlobRequest(get) => self.reply(id, get.request_id, Reason::NotFound, NO_DATA_BLOBS, None, turn),
+            Request::PublishDataTrackRequest(publish) => self.publish_data_track(id, publish, turn),
+            Request::UnpublishDataTrackRequest(unpublish) => self.unpublish_data_track(id, unpublish, turn),
+            Request::UpdateDataSubscription(update) => self.update_data_subscription(id, &update, turn),
+            Request::StoreDataBlobRequest(store) => self.store_blob(id, store, turn),
+            Request::GetDataBlobRequest(get) => self.get_blob(id, &get, turn),
         }
     }
 
@@ -113,6 +107,7 @@ impl Room {
         }
         participant.gate = gate;
         self.reconsider_publisher(id, turn);
+        self.reconsider_data_publisher(id, turn);
     }
 
     /// Answers a request. Clients before protocol 15 take any answer for an error.
@@ -153,8 +148,10 @@ fn work(request: &proto::SignalRequest) -> u32 {
         Some(Request::Subscription(update)) => named(update),
         Some(Request::TrackSetting(settings)) => settings.track_sids.len(),
         Some(Request::SyncState(state)) => {
-            state.track_sids_disabled.len() + state.publish_tracks.len() + state.subscription.as_ref().map_or(0, named)
+            let data = state.data_subscription.as_ref().map_or(0, |subscription| subscription.updates.len());
+            state.track_sids_disabled.len() + state.publish_tracks.len() + state.subscription.as_ref().map_or(0, named) + data
         }
+        Some(Request::UpdateDataSubscription(update)) => update.updates.len(),
         Some(Request::SubscriptionPermission(permission)) => {
             permission.track_permissions.iter().map(|entry| 1 + entry.track_sids.len()).sum()
         }
@@ -169,7 +166,5 @@ fn plain_messages(parts: usize) -> u32 {
 
 /// Pairs of a track and a subscriber that are considered in the time of a plain message.
 const PAIRS_PER_MESSAGE: usize = 32;
-const NO_DATA_TRACKS: &str = "data tracks are not enabled";
-const NO_DATA_BLOBS: &str = "data blobs are not enabled";
 /// `RequestResponse` with reason OK is understood by clients of protocol 15 and above.
 const PROTOCOL_BEFORE_GOOD_NEWS: i32 = 14;

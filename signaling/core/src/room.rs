@@ -18,10 +18,13 @@ use crate::{
     CloseReason, SignalingConfig,
     admin::{Calls, Nonces},
     agents::News,
+    data_tracks::DataTracks,
     ids, limits,
     members::Members,
     participant::Participant,
+    quality::Qualities,
     reconnect::Departures,
+    reliable::ReliableLog,
     session,
     speakers::SpeakerBoard,
     timers::Timer,
@@ -40,6 +43,9 @@ pub(crate) struct Room {
     pub(crate) tracks: Tracks,
     pub(crate) speakers: SpeakerBoard,
     pub(crate) departures: Departures,
+    pub(crate) data_tracks: DataTracks,
+    pub(crate) reliable_log: ReliableLog,
+    pub(crate) qualities: Qualities,
     updates: Updates,
     sequence: u64,
     is_over: bool,
@@ -132,6 +138,9 @@ impl Room {
             tracks: Tracks::default(),
             speakers: SpeakerBoard::default(),
             departures: Departures::default(),
+            data_tracks: DataTracks::default(),
+            reliable_log: ReliableLog::default(),
+            qualities: Qualities::default(),
             updates: Updates::default(),
             sequence: 0,
             is_over: false,
@@ -208,7 +217,7 @@ impl Room {
 
     /// What others see of a participant.
     pub(crate) fn participant_info(&self, id: ParticipantId, config: &SignalingConfig) -> Option<proto::ParticipantInfo> {
-        Some(self.members.get(id)?.info(&config.region, self.tracks.infos_of(id)))
+        Some(self.describe_member(self.members.get(id)?, config))
     }
 
     /// The participants that `viewer` may know of, itself not among them.
@@ -216,8 +225,13 @@ impl Room {
         self.members
             .iter()
             .filter(|participant| participant.id != viewer && !participant.is_hidden())
-            .map(|participant| participant.info(&config.region, self.tracks.infos_of(participant.id)))
+            .map(|participant| self.describe_member(participant, config))
             .collect()
+    }
+
+    fn describe_member(&self, participant: &Participant, config: &SignalingConfig) -> proto::ParticipantInfo {
+        let data_tracks = self.data_tracks.infos_of(participant.id);
+        proto::ParticipantInfo { data_tracks, ..participant.info(&config.region, self.tracks.infos_of(participant.id)) }
     }
 
     /// A participant changed in a way that others see and must know before what follows: its next version goes out.
@@ -316,7 +330,7 @@ impl Room {
                 Farewell::Cut => None,
             };
             if let Some(leave) = leave {
-                turn.out.send(conn, Message::Leave(leave));
+                turn.out.send(conn, Message::Leave(session::with_regions(leave, turn.config)));
             }
             turn.out.close(conn, if farewell == Farewell::Cut { CloseReason::Resume } else { CloseReason::Left });
             turn.directory.unseat(conn);
@@ -340,7 +354,9 @@ impl Room {
 
     /// What the room remembers of somebody who is not in it any more.
     pub(crate) fn forget_participant(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        self.forget_data_tracks_of(id, turn);
         self.speakers.remove(id);
+        self.qualities.forget(id);
         self.updates.forget(id);
         self.end_calls_to(id, turn);
         if self.occupancy() == 0 && !turn.timers.is_set(Timer::RoomIdle(self.id)) {
@@ -370,7 +386,7 @@ impl Room {
     /// An event of the media node about this room or somebody in it.
     pub(crate) fn media_event(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
-            Event::Answer { participant, id, sdp } => self.node_answer(participant, id, sdp, turn),
+            Event::Answer { participant, id, sdp, subscribed } => self.node_answer(participant, id, sdp, subscribed, turn),
             Event::Offer { participant, id, sdp } => self.node_offer(participant, id, sdp, turn),
             Event::NegotiationFailed { participant, role, message } => {
                 tracing::debug!(participant = ids::participant_sid(participant), ?role, message, "negotiation failed");
@@ -384,6 +400,9 @@ impl Room {
             Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
             Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
+            Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
+            Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),
+            Event::MediaSections { participant, audio, video } => self.media_sections(participant, (audio, video), turn),
             Event::MoveRefused { participant } => self.move_refused(participant, turn),
         }
     }
@@ -404,9 +423,11 @@ impl Room {
             Timer::RoomIdle(_) => self.close_if_idle(turn),
             Timer::RoomUpdate(_) => {
                 self.departures.prune(turn.now, turn.config);
+                self.reliable_log.prune_all(turn.now);
                 self.tell_room(turn);
             }
             Timer::UpdateBeat(_) => self.tell_waiting_updates(turn),
+            Timer::QualityBeat(_) => self.tell_qualities(turn),
             Timer::Calls(_) => self.end_late_calls(turn),
             // Not of a room.
             Timer::Job(_) | Timer::Worker(_) => {}
@@ -414,6 +435,7 @@ impl Room {
     }
 
     fn check_silence(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        self.reliable_log.prune_all(turn.now);
         let Some(participant) = self.members.get(id) else { return };
         let due = participant.session.last_heard() + turn.config.silence_timeout();
         if due > turn.now {

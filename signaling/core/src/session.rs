@@ -9,7 +9,7 @@ use livekit_protocol as proto;
 use livekit_protocol::leave_request::Action;
 use sfu_api::TransportRole;
 
-use crate::{ConnId, budget::Budget, limits};
+use crate::{ConnId, SignalingConfig, budget::Budget, limits};
 
 /// See the module.
 #[derive(Debug)]
@@ -30,10 +30,10 @@ enum Link {
 }
 
 /// What a resume has to tell beyond the snapshot.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Untold {
-    /// The newest answer to an offer of the client, with the offer's id.
-    pub(crate) answer: Option<(u32, String)>,
+    /// The newest answer to an offer of the client.
+    pub(crate) answer: Option<proto::SessionDescription>,
     /// Ids of own tracks that the server ended.
     pub(crate) track_ends: Vec<String>,
 }
@@ -118,8 +118,8 @@ impl Session {
     }
 
     /// Keeps an answer that can't be sent now. A newer one replaces it: the client waits for no other.
-    pub(crate) fn keep_answer(&mut self, id: u32, sdp: String) {
-        self.untold.answer = Some((id, sdp));
+    pub(crate) fn keep_answer(&mut self, answer: proto::SessionDescription) {
+        self.untold.answer = Some(answer);
     }
 
     pub(crate) fn keep_track_end(&mut self, sid: String) {
@@ -177,6 +177,13 @@ pub(crate) fn leave_request(protocol: i32, reason: proto::DisconnectReason, acti
         reason: reason.into(),
         ..Default::default()
     })
+}
+
+/// Tells a client that shall come back where that is possible.
+pub(crate) fn with_regions(leave: proto::LeaveRequest, config: &SignalingConfig) -> proto::LeaveRequest {
+    let is_return = leave.action() != Action::Disconnect;
+    let regions = (is_return && !config.regions.is_empty()).then(|| proto::RegionSettings { regions: config.region_infos() });
+    proto::LeaveRequest { regions, ..leave }
 }
 
 /// `LeaveRequest.action` is read by clients of protocol 13 and above.

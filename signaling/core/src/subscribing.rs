@@ -223,6 +223,7 @@ impl Room {
         let Some(error) = error else {
             participant.subscriptions.set_phase(track, Phase::Active);
             self.tell_first_subscriber(track, turn);
+            self.tell_publishers_quality(id, track, turn);
             return;
         };
         participant.subscriptions.end(track);
@@ -233,6 +234,49 @@ impl Room {
             sfu_api::SubscriptionError::Limit => SubscriptionError::SeUnknown,
         };
         self.tell_subscription_error(id, sid, error, turn);
+    }
+
+    /// With the first track of a publisher its subscriber learns how well it is connected.
+    fn tell_publishers_quality(&self, id: ParticipantId, track: TrackId, turn: &mut Turn<'_>) {
+        let (Some(participant), Some(track)) = (self.members.get(id), self.tracks.get(track)) else { return };
+        let is_active = |other: TrackId| participant.subscriptions.phase(other) == Some(Phase::Active);
+        if self.tracks.of(track.owner).filter(|other| is_active(other.id)).count() == 1 {
+            self.tell_quality_of(track.owner, id, turn);
+        }
+    }
+
+    /// The media node has paused a subscription, or goes on with it.
+    pub(crate) fn stream_state_changed(&mut self, id: ParticipantId, track: TrackId, is_paused: bool, turn: &mut Turn<'_>) {
+        let Some(participant) = self.members.get_mut(id).filter(|participant| participant.subscriptions.is_live(track)) else {
+            turn.counters.stale_events += 1;
+            return;
+        };
+        participant.subscriptions.set_paused(track, is_paused);
+        let info = self.stream_state(track, is_paused);
+        self.tell_states(id, info.into_iter().collect(), turn);
+    }
+
+    /// A client came back: states may have changed while it was away.
+    pub(crate) fn tell_stream_states(&self, id: ParticipantId, turn: &mut Turn<'_>) {
+        let Some(participant) = self.members.get(id) else { return };
+        let states = participant.subscriptions.stream_states().filter_map(|(track, is_paused)| self.stream_state(track, is_paused));
+        self.tell_states(id, states.collect(), turn);
+    }
+
+    fn stream_state(&self, track: TrackId, is_paused: bool) -> Option<proto::StreamStateInfo> {
+        let track = self.tracks.get(track)?;
+        let state = if is_paused { proto::StreamState::Paused } else { proto::StreamState::Active };
+        Some(proto::StreamStateInfo {
+            participant_sid: self.members.get(track.owner)?.sid.clone(),
+            track_sid: track.info.sid.clone(),
+            state: state.into(),
+        })
+    }
+
+    fn tell_states(&self, id: ParticipantId, stream_states: Vec<proto::StreamStateInfo>, turn: &mut Turn<'_>) {
+        if let Some(conn) = self.members.conn(id).filter(|_| !stream_states.is_empty()) {
+            turn.out.send(conn, Message::StreamStateUpdate(proto::StreamStateUpdate { stream_states }));
+        }
     }
 
     fn tell_first_subscriber(&mut self, track: TrackId, turn: &mut Turn<'_>) {

@@ -15,6 +15,8 @@ pub(crate) struct Subscriptions {
     views: BTreeMap<TrackId, View>,
     /// Tracks of which the client was told once that it may not subscribe.
     gated: BTreeSet<TrackId>,
+    /// True for paused; tracks of which the client was told a state.
+    stream_states: BTreeMap<TrackId, bool>,
 }
 
 /// How far a wanted subscription is.
@@ -59,6 +61,7 @@ impl Subscriptions {
     /// The client does not want it any more; how it wanted to see it is forgotten too.
     pub(crate) fn end(&mut self, track: TrackId) -> Option<Phase> {
         self.views.remove(&track);
+        self.stream_states.remove(&track);
         self.phases.remove(&track)
     }
 
@@ -85,6 +88,15 @@ impl Subscriptions {
     pub(crate) fn view(&self, track: TrackId, is_adaptive: bool) -> View {
         let default = if is_adaptive { View { quality: VideoQuality::Low, ..View::FULL } } else { View::FULL };
         self.views.get(&track).copied().unwrap_or(default)
+    }
+
+    pub(crate) fn set_paused(&mut self, track: TrackId, is_paused: bool) {
+        self.stream_states.insert(track, is_paused);
+    }
+
+    /// True for paused.
+    pub(crate) fn stream_states(&self) -> impl Iterator<Item = (TrackId, bool)> {
+        self.stream_states.iter().map(|(track, is_paused)| (*track, *is_paused))
     }
 
     pub(crate) fn mark_gated(&mut self, track: TrackId) {

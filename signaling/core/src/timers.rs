@@ -34,6 +34,8 @@ pub(crate) enum Timer {
     RoomUpdate(RoomId),
     /// Participants of the room that changed are told of again.
     UpdateBeat(RoomId),
+    /// Connection qualities that changed are told.
+    QualityBeat(RoomId),
     /// Administrators' calls to participants of the room that are late.
     Calls(RoomId),
     /// A worker must have answered, or an agent must have left.

@@ -147,6 +147,8 @@ pub struct TokenOptions {
     pub kind: ParticipantKind,
     /// Time until it expires.
     pub ttl: Duration,
+    /// More on `kind`.
+    pub kind_details: Vec<String>,
 }
 
 impl TokenOptions {
@@ -178,6 +180,7 @@ pub fn mint(key: &str, secret: &Secret, options: &TokenOptions, unix_now: Durati
         metadata: options.metadata.clone(),
         attributes: options.attributes.clone(),
         kind: options.kind.claim().to_owned(),
+        kind_details: options.kind_details.clone(),
         video: Some(VideoGrant { room: options.room.clone(), ..options.grants.clone() }),
         ..Claims::default()
     };
@@ -187,7 +190,8 @@ pub fn mint(key: &str, secret: &Secret, options: &TokenOptions, unix_now: Durati
 
 /// Mints a token that says the same again and lasts a little longer, so that a client can come back with it.
 pub(crate) fn refresh(keys: &ApiKeys, grants: &Grants, unix_now: Duration) -> Result<String, MintError> {
-    let (key, secret) = keys.signing().ok_or(MintError::NoKey)?;
+    let original = keys.secret(&grants.api_key).map(|secret| (grants.api_key.as_str(), secret));
+    let (key, secret) = original.or_else(|| keys.signing()).ok_or(MintError::NoKey)?;
     mint_grants(key, secret, grants, unix_now)
 }
 
@@ -202,6 +206,7 @@ pub(crate) fn mint_grants(key: &str, secret: &Secret, grants: &Grants, unix_now:
         metadata: grants.metadata.clone(),
         attributes: grants.attributes.clone(),
         kind: grants.kind,
+        kind_details: grants.kind_details.clone(),
         ttl: expires_at.saturating_sub(unix_now),
     };
     mint(key, secret, &options, unix_now)
@@ -375,6 +380,20 @@ mod tests {
         let late = NOW + Duration::from_secs(6 * 3600);
         let extended = verify(&keys(), &refresh(&keys(), &first, late).unwrap(), late).unwrap();
         assert_eq!(extended.expires_at, Some(late + REFRESHED_TTL));
+    }
+
+    #[test]
+    fn a_fresh_token_is_signed_with_the_key_of_the_old_one() {
+        let keys: ApiKeys =
+            [("a-first", "one"), ("other", "two")].map(|(key, secret)| (key.to_owned(), Secret::new(secret))).into_iter().collect();
+        let options = TokenOptions { kind_details: vec!["cloud_agent".to_owned()], ..TokenOptions::join("alice", "room") };
+        let token = mint("other", &Secret::new("two"), &options, NOW).unwrap();
+        let first = verify(&keys, &token, NOW).unwrap();
+        let again = verify(&keys, &refresh(&keys, &first, NOW).unwrap(), NOW).unwrap();
+        assert_eq!((again.api_key.as_str(), again.kind_details.as_slice()), ("other", &["cloud_agent".to_owned()][..]));
+        // A key that was taken away signs nothing any more.
+        let orphan = Grants { api_key: "gone".to_owned(), ..first };
+        assert_eq!(verify(&keys, &refresh(&keys, &orphan, NOW).unwrap(), NOW).unwrap().api_key, "a-first");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use signaling_core::JoinParams;
 use crate::codec::Encoding;
 use crate::proxy::IpPrefix;
 use crate::query::RtcQuery;
+use crate::twirp::codec::Form;
 
 /// A frame of the signal connection: text or binary.
 #[must_use]
@@ -32,4 +33,10 @@ pub fn bearer_token(authorization: &str) -> Option<&str> {
 #[must_use]
 pub fn client_ip(tcp_peer: IpAddr, forwarded_for: &str, trusted: &[IpPrefix]) -> IpAddr {
     crate::proxy::client_ip(tcp_peer, forwarded_for, trusted)
+}
+
+/// The body of a Twirp request.
+#[must_use]
+pub fn decode_request<M: prost::Message + Default + serde::de::DeserializeOwned>(is_json: bool, body: &[u8]) -> Option<M> {
+    if is_json { Form::Json } else { Form::Protobuf }.decode(body).ok()
 }

@@ -11,6 +11,7 @@ pub mod config;
 pub mod fuzzing;
 mod gate;
 mod http;
+mod join_request;
 mod media;
 mod metrics;
 mod net;
@@ -37,7 +38,7 @@ use tracing::{error, info};
 pub use config::{ApiKeys, DemoConfig, Rate, ServerConfig, ServerLimits};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
-pub use signaling_core::SignalingConfig;
+pub use signaling_core::{Region, SignalingConfig};
 
 use gate::Gate;
 use http::App;

@@ -24,6 +24,9 @@ pub(crate) struct Metrics {
     participants: IntGauge,
     dropped: IntCounterVec,
     data_packets: IntCounter,
+    api_requests: IntCounterVec,
+    agent_workers: IntGauge,
+    agent_jobs: IntGauge,
 }
 
 impl Metrics {
@@ -64,6 +67,12 @@ impl Metrics {
                 &["kind"],
             )?,
             data_packets: IntCounter::new("sluice_signaling_data_packets_total", "Data packets passed on to participants.")?,
+            api_requests: IntCounterVec::new(
+                Opts::new("sluice_api_requests_total", "Requests of server SDKs, by Twirp service and result."),
+                &["service", "code"],
+            )?,
+            agent_workers: IntGauge::new("sluice_agent_workers", "Registered agent workers.")?,
+            agent_jobs: IntGauge::new("sluice_agent_jobs", "Jobs that agent workers are asked for or run.")?,
         };
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(messages))?;
@@ -76,6 +85,9 @@ impl Metrics {
         registry.register(Box::new(metrics.participants.clone()))?;
         registry.register(Box::new(metrics.dropped.clone()))?;
         registry.register(Box::new(metrics.data_packets.clone()))?;
+        registry.register(Box::new(metrics.api_requests.clone()))?;
+        registry.register(Box::new(metrics.agent_workers.clone()))?;
+        registry.register(Box::new(metrics.agent_jobs.clone()))?;
         Ok(metrics)
     }
 
@@ -83,6 +95,8 @@ impl Metrics {
     pub(crate) fn census(&self, census: &Census) {
         self.rooms.set(i64::try_from(census.rooms).unwrap_or(i64::MAX));
         self.participants.set(i64::try_from(census.participants).unwrap_or(i64::MAX));
+        self.agent_workers.set(i64::try_from(census.workers).unwrap_or(i64::MAX));
+        self.agent_jobs.set(i64::try_from(census.jobs).unwrap_or(i64::MAX));
     }
 
     /// What the rooms counted between two snapshots.
@@ -103,6 +117,11 @@ impl Metrics {
     /// One message that could not be used: `protobuf`, `json`, `unknown` or `oversized`.
     pub(crate) fn malformed(&self, kind: &str) {
         self.malformed.with_label_values(&[kind]).inc();
+    }
+
+    /// One request of a server SDK was answered; both are words of closed lists.
+    pub(crate) fn api_request(&self, service: &str, code: &str) {
+        self.api_requests.with_label_values(&[service, code]).inc();
     }
 
     /// One WebSocket ended.

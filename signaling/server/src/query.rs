@@ -1,4 +1,4 @@
-//! The query of `/rtc`, as LiveKit's SDKs write it.
+//! The query of `/rtc` and `/rtc/v1`, as LiveKit's SDKs write it.
 //!
 //! Lenient: what is unknown, malformed or repeated too often never keeps a client out, because every SDK adds its own.
 
@@ -12,7 +12,9 @@ pub(crate) struct RtcQuery {
     pub(crate) access_token: Option<String>,
     /// Room that the client believes it joins; only some tools send it.
     pub(crate) room: Option<String>,
-    /// It resumes a session.
+    /// Everything else, in the form of `/rtc/v1`.
+    pub(crate) join_request: Option<String>,
+    /// It resumes a session; not known here if there is a `join_request`.
     pub(crate) is_reconnect: bool,
     auto_subscribe: Option<bool>,
     is_adaptive_stream: bool,
@@ -40,12 +42,14 @@ impl RtcQuery {
             participant_sid: self.participant_sid.filter(|sid| !sid.is_empty()),
             reconnect_reason: ReconnectReason::try_from(self.reconnect_reason).unwrap_or(ReconnectReason::RrUnknown),
             client: self.client,
+            ..JoinParams::default()
         }
     }
 
     fn set(&mut self, name: &str, value: String) {
         match name {
             "access_token" => self.access_token = Some(value),
+            "join_request" => self.join_request = Some(value),
             "room" => self.room = Some(value),
             "reconnect" => self.is_reconnect = is_true(&value),
             "sid" => self.participant_sid = Some(value),
@@ -65,6 +69,23 @@ impl RtcQuery {
             "capabilities" => self.client.capabilities = capabilities(&value),
             _ => {}
         }
+    }
+}
+
+/// What a client says of itself, within the bounds that a query has.
+pub(crate) fn tamed(client: ClientInfo) -> ClientInfo {
+    ClientInfo {
+        version: bounded(client.version),
+        os: bounded(client.os),
+        os_version: bounded(client.os_version),
+        device_model: bounded(client.device_model),
+        browser: bounded(client.browser),
+        browser_version: bounded(client.browser_version),
+        address: String::new(),
+        network: bounded(client.network),
+        other_sdks: bounded(client.other_sdks),
+        capabilities: client.capabilities.into_iter().take(MAX_CAPABILITIES).collect(),
+        ..client
     }
 }
 

@@ -6,6 +6,7 @@ import { until } from './wait.js';
 
 /** @typedef {import('../page/lab.ts').Source} Source */
 /** @typedef {(typeof window.lab)} Lab */
+/** @typedef {(typeof window.features)} Features */
 /**
  * @typedef {object} JoinOptions
  * @property {string} [token] a ready token; otherwise one is minted
@@ -40,6 +41,18 @@ export class Participant {
     /** @type {any} */
     const call = { method, args };
     return this.page.evaluate((wanted) => /** @type {any} */ (window).lab[wanted.method](...wanted.args), call);
+  }
+
+  /**
+   * Calls a method of the page's features.
+   * @template {keyof Features} M
+   * @param {M} method @param {Parameters<Features[M]>} args
+   * @returns {Promise<Awaited<ReturnType<Features[M]>>>}
+   */
+  features(method, ...args) {
+    /** @type {any} */
+    const call = { method, args };
+    return this.page.evaluate((wanted) => /** @type {any} */ (window).features[wanted.method](...wanted.args), call);
   }
 
   /** Joins and fails the test when the server refuses. @param {JoinOptions} [options] */

@@ -2,6 +2,7 @@
 
 import { connections, sendWrongFingerprints, setOffline, sockets } from './wire.ts';
 import { ConnectionError, ConnectionErrorReason, Room, RoomEvent, Track, VideoQuality, type Participant, type RemoteTrack, type RoomOptions, type TrackPublishOptions } from 'livekit-client';
+import { Features } from './features.ts';
 import { PictureReader, ToneReader, type PictureReport } from './reader.ts';
 import { PictureSource, toneTrack } from './source.ts';
 import { inboundReport, outboundReport, type InboundReport, type OutboundLayer } from './stats.ts';
@@ -143,6 +144,11 @@ export class Lab {
     return outboundReport(await this.#localTrack(source).getRTCStatsReport());
   }
 
+  /** For what other parts of the page do in the room. */
+  currentRoom(): Room {
+    return this.#room;
+  }
+
   // ---- what this participant sees ---------------------------------------------------------------------------------
 
   state(): { connection: string; identity: string; remotes: string[] } {
@@ -224,6 +230,18 @@ export class Lab {
 
   sendWrongFingerprints(): void {
     sendWrongFingerprints();
+  }
+
+  /** Peer connections that are up, and how many m-lines each has. */
+  peerConnections(): number[] {
+    return connections
+      .filter((connection) => connection.connectionState === 'connected')
+      .map((connection) => (connection.localDescription?.sdp.match(/^m=/gm) ?? []).length);
+  }
+
+  /** Paths of the signaling sockets that the page opened. */
+  socketPaths(): string[] {
+    return sockets.map((socket) => new URL(socket.url).pathname);
   }
 
   /** The server's ICE credentials and addresses, as any eavesdropper of the signaling would know them. */
@@ -313,3 +331,4 @@ declare global {
 }
 
 window.lab = new Lab();
+window.features = new Features(() => window.lab.currentRoom());

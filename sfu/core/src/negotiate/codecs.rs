@@ -51,6 +51,25 @@ pub(super) fn select(kind: MediaKind, offered: &[OfferedCodec], wish: EncodingWi
     best.into_iter().map(|(_, codec)| codec).collect()
 }
 
+/// How a client's offer takes a down track whose publisher wrote this `a=fmtp`, with the client's payload types. `None` if
+/// it does not.
+pub(super) fn answer_down(codec: Codec, publisher_fmtp: &str, offered: &[OfferedCodec]) -> Option<AnsweredCodec> {
+    let kind = if codec.is_video() { MediaKind::Video } else { MediaKind::Audio };
+    let down = DownCodec::new(codec, publisher_fmtp);
+    let is_same = |candidate: &&OfferedCodec| {
+        let ours = OfferedCodec { fmtp: down.fmtp.clone(), ..(*candidate).clone() };
+        supported(kind, candidate).is_some_and(|found| found.0 == codec && supported(kind, &ours) == Some(found))
+    };
+    let candidate = offered.iter().find(is_same)?;
+    let mut answer = answered(codec, candidate, offered, EncodingWish::default());
+    answer.feedback.retain(|feedback| down.feedback.contains(feedback));
+    if codec == Codec::Opus {
+        // What is sent is the publisher's: players have to hear of its stereo.
+        answer.fmtp = down.fmtp;
+    }
+    Some(answer)
+}
+
 /// The codec, and its place among configurations of the same codec.
 fn supported(kind: MediaKind, offered: &OfferedCodec) -> Option<(Codec, usize)> {
     let is = |codec: Codec, name: &str| {

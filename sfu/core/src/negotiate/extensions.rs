@@ -30,6 +30,21 @@ pub(super) fn answer(offered: &[OfferedExtension]) -> Vec<ExtensionLine> {
     lines
 }
 
+/// The extensions that we may send on an m-line of a client's offer, with the client's ids and in its order.
+pub(super) fn answer_down(kind: MediaKind, offered: &[OfferedExtension]) -> Vec<ExtensionLine> {
+    let ours = offer(kind);
+    let mut lines: Vec<ExtensionLine> = Vec::new();
+    for offer in offered {
+        let Some(extension) = ours.iter().map(|line| line.extension).find(|e| e.uri() == offer.uri) else { continue };
+        let is_new = lines.iter().all(|l| l.id != offer.id && l.extension != extension);
+        // A restricted direction would have to be answered with its mirror image; nobody restricts those that matter.
+        if offer.direction.is_none_or(|direction| direction == Direction::SendRecv) && is_new {
+            lines.push(ExtensionLine { id: offer.id, extension, is_receive_only: false });
+        }
+    }
+    lines
+}
+
 /// The lines as the packet path reads them.
 pub(super) fn to_map(lines: &[ExtensionLine]) -> ExtensionMap {
     let mut map = ExtensionMap::default();

@@ -1,7 +1,7 @@
 //! SDP offer and answer: what is agreed with a client, as values that the packet path reads.
 //!
-//! [`PublisherSession`] answers a client's offers, [`SubscriberSession`] makes offers to a client. Both are values without
-//! clock, randomness or IO; a description that can't be used changes nothing. Inside: `parse` and `simulcast` read,
+//! [`PublisherSession`] answers a client's offers, [`SubscriberSession`] makes offers to a client; with one peer connection
+//! the former answers with what is sent too, from [`DownLines`]. All are values without clock, randomness or IO; a description that can't be used changes nothing. Inside: `parse` and `simulcast` read,
 //! `codecs` and `extensions` decide, `write` prints. This module is the only one that names `rtc-sdp`.
 //!
 //! Not here: transports (`transport`), binding of streams to tracks by packet (`publish`).
@@ -12,12 +12,14 @@ mod extensions;
 mod parse;
 mod publisher;
 mod simulcast;
+mod single;
 mod subscriber;
 mod write;
 
 pub use codecs::EncodingWish;
 pub use error::NegotiationError;
 pub use publisher::{AnnouncedTrack, PublisherAnswer, PublisherSession, UpMedia};
+pub use single::{Count, DownLines};
 pub use subscriber::{DownMedia, DownMediaState, Offer, SubscriberAnswer, SubscriberSession};
 
 use crate::media::Codec;

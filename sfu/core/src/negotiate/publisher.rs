@@ -2,7 +2,8 @@
 //!
 //! In: the client's SDP and what signaling knows of its tracks. Out: our SDP and what the packet path has to know of each
 //! m-line. Invariants: an offer that can't be used changes nothing; m-lines keep their place (RFC 3264 section 8);
-//! everything is on one BUNDLE transport; we only receive.
+//! everything is on one BUNDLE transport; we only receive, unless it is the client's only peer connection: then the m-lines
+//! on which it receives carry what [`DownLines`] puts there.
 //! RFC 8829 section 5.3 (answers), RFC 8843 (BUNDLE), RFC 8853 (simulcast).
 
 use sfu_api::MediaKind;
@@ -11,6 +12,8 @@ use super::NegotiationError;
 use super::codecs::{self, AnsweredCodec, EncodingWish};
 use super::extensions::{self, ExtensionLine};
 use super::parse::{Description, Section, SectionKind};
+use super::single::{DownLines, Fill, Plan};
+use super::subscriber::{self, DownMediaState};
 use super::write::{self, SectionWriter, SessionVersion};
 use crate::limits;
 use crate::media::{ExtensionMap, Mid, NegotiatedCodec, Rid};
@@ -36,6 +39,8 @@ pub struct PublisherAnswer {
     pub remote: RemoteParams,
     /// RTP m-lines in order, without those that the client closed (port 0).
     pub media: Vec<UpMedia>,
+    /// What became of the down tracks, if this is the client's only peer connection.
+    pub downs: Vec<DownMediaState>,
 }
 
 /// One RTP m-line of a publisher.
@@ -64,6 +69,7 @@ pub struct UpMedia {
 pub struct PublisherSession {
     lines: Vec<Line>,
     version: SessionVersion,
+    downs: Option<DownLines>,
 }
 
 /// What has to be remembered of an m-line.
@@ -103,6 +109,23 @@ impl PublisherSession {
         Self::default()
     }
 
+    /// Before the first offer on the only peer connection of a client.
+    #[must_use]
+    pub fn both_ways() -> Self {
+        Self { downs: Some(DownLines::default()), ..Self::default() }
+    }
+
+    /// What the client receives here, if this is its only peer connection.
+    pub fn downs(&mut self) -> Option<&mut DownLines> {
+        self.downs.as_mut()
+    }
+
+    /// This is the client's only peer connection.
+    #[must_use]
+    pub fn is_both_ways(&self) -> bool {
+        self.downs.is_some()
+    }
+
     /// Answers an offer. `announced` are all tracks of the client that signaling knows, in the order of announcement.
     pub fn answer(&mut self, offer: &str, local: &LocalParams, announced: &[AnnouncedTrack]) -> Result<PublisherAnswer, NegotiationError> {
         let offer = Description::parse(offer)?;
@@ -115,17 +138,24 @@ impl PublisherSession {
         let is_used = |index: usize| decisions.get(index).is_some_and(|d| !matches!(d, Decision::Refuse));
         let remote = offer.remote_params(has_data, is_used)?;
 
+        let is_rtp = |index: usize| matches!(decisions.get(index), Some(Decision::Rtp(_)));
+        let plan = self.downs.as_ref().map(|downs| downs.plan(&offer, is_rtp));
+
         let version = self.version.next(local);
         let first_used = (0..decisions.len()).find(|&index| is_used(index));
         let pairs = offer.sections.iter().zip(&decisions).enumerate();
-        let sections = pairs.map(|(index, (section, decision))| write_section(section, decision, local, first_used == Some(index)));
+        let sections = pairs.map(|(index, (section, decision))| {
+            let fill = plan.as_ref().and_then(|plan| plan.fill(index));
+            write_section(section, decision, fill, local, first_used == Some(index))
+        });
         let sdp = write::session(version, sections.collect());
         let media = up_media(&offer, &decisions, &bindings);
 
         self.version = version;
+        let downs = self.downs.as_mut().zip(plan).map(|(downs, plan): (_, Plan)| downs.commit(plan)).unwrap_or_default();
         let lines = offer.sections.iter().zip(bindings);
         self.lines = lines.map(|(s, binding)| Line { kind: s.kind, mid: s.mid, is_closed: s.is_closed, binding }).collect();
-        Ok(PublisherAnswer { sdp, remote, media })
+        Ok(PublisherAnswer { sdp, remote, media, downs })
     }
 
     fn check_continuity(&self, offer: &Description) -> Result<(), NegotiationError> {
@@ -214,7 +244,7 @@ fn decide(offer: &Description, bindings: &[Option<Binding>], announced: &[Announ
     Ok(decisions)
 }
 
-fn write_section(offer: &Section, decision: &Decision, local: &LocalParams, has_candidates: bool) -> SectionWriter {
+fn write_section(offer: &Section, decision: &Decision, fill: Option<&Fill>, local: &LocalParams, has_candidates: bool) -> SectionWriter {
     let open = |mid: &str| {
         let mut section = SectionWriter::open(&offer.media, &offer.protocol, mid);
         section.transport(local, "passive", has_candidates);
@@ -232,19 +262,34 @@ fn write_section(offer: &Section, decision: &Decision, local: &LocalParams, has_
         }
         Decision::Rtp(rtp) => {
             let mut section = open(&rtp.mid);
-            section.rtp(if offer.direction.sends() { "recvonly" } else { "inactive" }, &rtp.extensions);
+            let is_sending = offer.direction.sends();
+            let direction = match (is_sending, fill.is_some()) {
+                (true, true) => "sendrecv",
+                (true, false) => "recvonly",
+                (false, true) => "sendonly",
+                (false, false) => "inactive",
+            };
+            section.rtp(direction, fill.filter(|_| !is_sending).map_or(&rtp.extensions, |fill| &fill.extensions));
             if offer.has_rtcp_rsize {
                 section.flag("rtcp-rsize");
             }
             if offer.allows_mixed_extensions {
                 section.flag("extmap-allow-mixed");
             }
-            for codec in &rtp.codecs {
+            // An m-line that carries something both ways names the client's codec first: it sends that one.
+            let sent = rtp.codecs.iter().filter(|_| is_sending || fill.is_none());
+            let is_other = |codec: &&AnsweredCodec| {
+                !is_sending || rtp.codecs.iter().all(|c| c.negotiated.payload_type != codec.negotiated.payload_type)
+            };
+            for codec in sent.chain(fill.map(|fill| &fill.codec).filter(is_other)) {
                 let negotiated = &codec.negotiated;
                 let encoding = super::encoding_name(negotiated.codec);
                 section.codec(negotiated.payload_type, encoding, &codec.fmtp, &codec.feedback, negotiated.rtx_payload_type);
             }
             write_simulcast(&mut section, offer);
+            if let Some(fill) = fill {
+                subscriber::write_streams(&mut section, &fill.media);
+            }
             section
         }
     }

@@ -35,7 +35,7 @@ pub struct DownMedia {
 }
 
 impl DownMedia {
-    fn kind(&self) -> MediaKind {
+    pub(super) fn kind(&self) -> MediaKind {
         if self.codec.is_video() { MediaKind::Video } else { MediaKind::Audio }
     }
 }
@@ -73,6 +73,14 @@ pub struct DownMediaState {
     pub rtx_payload_type: Option<u8>,
     /// Agreed header extensions.
     pub extensions: ExtensionMap,
+}
+
+impl DownMediaState {
+    /// The client does not take it.
+    pub(super) fn refused(key: u64) -> Self {
+        let (mid, extensions) = (Mid::new(), ExtensionMap::default());
+        Self { key, accepted: false, mid, payload_type: 0, rtx_payload_type: None, extensions }
+    }
 }
 
 /// A subscriber's side of offer and answer.
@@ -330,6 +338,11 @@ fn write_media(section: &mut SectionWriter, media_kind: MediaKind, occupant: Opt
         return write_codec(section, codec, "", false);
     };
     write_codec(section, media.codec, &media.fmtp, media.rtx_ssrc.is_some());
+    write_streams(section, media);
+}
+
+/// What we send on an m-line, under which names.
+pub(super) fn write_streams(section: &mut SectionWriter, media: &DownMedia) {
     let (stream_id, track_id) = (label(&media.label.stream_id), label(&media.label.track_id));
     section.value("msid", format_args!("{stream_id} {track_id}"));
     if let Some(rtx) = media.rtx_ssrc {

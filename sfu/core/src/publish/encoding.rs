@@ -10,6 +10,7 @@ use crate::publish::nack::NackGenerator;
 use crate::publish::numbering::Numbering;
 use crate::publish::reception::Reception;
 use crate::publish::ring::{Meta, Ring, RingSize};
+use crate::quality::traffic::UplinkMeter;
 use crate::rtp::ntp::NtpTime;
 use crate::subscribe::selector::Offered;
 
@@ -71,9 +72,13 @@ pub struct Encoding {
     pub live: Vec<DownKey>,
     /// Extended sequence numbers that arrived since the last flush, in order of arrival.
     pub fresh: Vec<u64>,
+    /// For the judgement of the connection.
+    pub meter: UplinkMeter,
     highest: Option<u64>,
     newest_keyframe: Option<KeyframeStart>,
     last_packet_at: Option<Instant>,
+    /// Packets of the running stream that are or were in the ring.
+    stored: u64,
     second: Second,
     /// Size that the ring began with.
     least: RingSize,
@@ -107,9 +112,11 @@ impl Encoding {
             sender_report: None,
             live: Vec::new(),
             fresh: Vec::new(),
+            meter: UplinkMeter::default(),
             highest: None,
             newest_keyframe: None,
             last_packet_at: None,
+            stored: 0,
             second: Second::default(),
             least: size,
             quiet_seconds: 0,
@@ -124,6 +131,7 @@ impl Encoding {
         self.ring.insert(meta, block, payload)?;
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
+        self.stored += 1;
         self.last_packet_at = Some(now);
         self.highest = Some(self.highest.map_or(meta.sequence, |highest| highest.max(meta.sequence)));
         if meta.payload.starts_keyframe {
@@ -143,6 +151,7 @@ impl Encoding {
             self.numbering.start_over(first, highest);
         }
         self.reception = Reception::new(clock_rate_hz);
+        self.stored = 0;
         self.nack = NackGenerator::default();
         self.sender_report = None;
         self.newest_keyframe = None;
@@ -178,6 +187,12 @@ impl Encoding {
     #[must_use]
     pub fn highest(&self) -> Option<u64> {
         self.highest
+    }
+
+    /// Packets of the running stream that came, by whichever way.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.stored
     }
 
     /// As the selector sees it.

@@ -17,6 +17,7 @@ use crate::ids::{DownKey, ParticipantKey, PeerKey};
 use crate::limits::MAX_ENCODINGS;
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
 use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia};
+use crate::subscribe::stream_state::StallDetector;
 use encoding::Encoding;
 
 /// A published track whose media is negotiated.
@@ -45,6 +46,8 @@ pub struct UpTrack {
     pub waiting: Vec<DownKey>,
     /// Which encodings flowed at the last review.
     pub active_before: Vec<bool>,
+    /// Whether anything flows at all.
+    pub stall: StallDetector,
 }
 
 impl UpTrack {
@@ -72,6 +75,7 @@ impl UpTrack {
             downs: Vec::new(),
             waiting: Vec::new(),
             active_before: Vec::new(),
+            stall: StallDetector::default(),
         };
         track.announce_sizes(request);
         Some(track)

@@ -100,6 +100,18 @@ impl Reception {
         })
     }
 
+    /// Packets that arrived, duplicates included.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Interarrival jitter in RTP ticks.
+    #[must_use]
+    pub fn jitter_ticks(&self) -> u32 {
+        self.jitter >> 4
+    }
+
     /// Packets lost so far; negative if duplicates outnumber losses. Bounded by the report's 24 bits.
     #[must_use]
     pub fn lost(&self) -> i32 {
@@ -108,7 +120,9 @@ impl Reception {
         i32::try_from((expected - received).clamp(-0x80_0000, 0x7f_ffff)).unwrap_or(0)
     }
 
-    fn expected(&self) -> Option<u64> {
+    /// Packets that should have arrived, by their numbers; None before the first.
+    #[must_use]
+    pub fn expected(&self) -> Option<u64> {
         self.first.map(|first| self.highest - first + 1)
     }
 }

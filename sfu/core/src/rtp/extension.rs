@@ -105,6 +105,50 @@ impl<'a> Extensions<'a> {
     }
 }
 
+/// Puts a receiver's ids into a forwarded block, where they are not [`Extension::offered_id`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renumbering([u8; 16]);
+
+impl Renumbering {
+    /// To the ids in `map`; `None` if these are ours. What is not in `map`, or has an id that needs two-byte elements, is
+    /// blanked.
+    #[must_use]
+    pub fn new(map: &ExtensionMap) -> Option<Self> {
+        let mut ids = [0; 16];
+        let mut is_identity = true;
+        for extension in Extension::ALL {
+            let (ours, theirs) = (extension.offered_id(), map.id(extension).filter(|id| (1..=14).contains(id)).unwrap_or(0));
+            if let Some(id) = ids.get_mut(usize::from(ours)) {
+                *id = theirs;
+            }
+            is_identity &= ours == theirs;
+        }
+        (!is_identity).then_some(Self(ids))
+    }
+
+    /// Renumbers a block, which begins with its profile. Its length stays.
+    pub fn apply(&self, block: &mut [u8]) {
+        let Some((head, mut rest)) = block.split_at_mut_checked(4) else { return };
+        let is_one_byte = head[..2] == ONE_BYTE_PROFILE.to_be_bytes();
+        while let Some(&first) = rest.first() {
+            let (id, len) = match rest.get(1) {
+                _ if first == 0 => (0, 1),
+                _ if is_one_byte => (first >> 4, usize::from(first & 0x0f) + 2),
+                Some(&len) => (first, usize::from(len) + 2),
+                None => return,
+            };
+            let Some((element, tail)) = rest.split_at_mut_checked(len) else { return };
+            match self.0.get(usize::from(id)).copied().unwrap_or(0) {
+                // RFC 8285 section 4.1.1: zeros between elements are padding.
+                0 => element.fill(0),
+                theirs if is_one_byte => element[0] = (theirs << 4) | (first & 0x0f),
+                theirs => element[0] = theirs,
+            }
+            rest = tail;
+        }
+    }
+}
+
 /// Splits the first element off: id, value, rest. Padding bytes are skipped (RFC 8285 sections 4.2 and 4.3).
 fn next_element(mut rest: &[u8], is_one_byte: bool) -> Option<(u8, &[u8], &[u8])> {
     while let [0, tail @ ..] = rest {
@@ -183,7 +227,46 @@ mod tests {
         assert_eq!(TRANSPORT_CC_OFFSET, 12 + 5);
     }
 
+    #[test]
+    fn a_block_gets_the_receivers_ids_and_what_it_does_not_know_becomes_padding() {
+        let incoming = packet([0xbe, 0xde], &[0xd0, 0x01, 0x10, 0x05]);
+        let header = RtpHeader::parse(&incoming).unwrap();
+        let mut block = Extensions::parse(&header, &incoming, &map()).forwarded_block();
+        let mut theirs = ExtensionMap::default();
+        theirs.set(Extension::TransportCc, 13);
+        theirs.set(Extension::VideoOrientation, 2);
+        Renumbering::new(&theirs).unwrap().apply(&mut block);
+        assert_eq!(block.as_slice(), [0xbe, 0xde, 0, 2, 0xd1, 0, 0, 0, 0, 0x20, 1, 0]);
+    }
+
+    #[test]
+    fn a_block_with_two_byte_elements_is_renumbered_too() {
+        let mut theirs = ExtensionMap::default();
+        theirs.set(Extension::TransportCc, 13);
+        let (known, unknown) = (Extension::TransportCc.offered_id(), Extension::AudioLevel.offered_id());
+        let mut block = [0x10, 0, 0, 2, known, 2, 7, 8, unknown, 1, 9, 0];
+        Renumbering::new(&theirs).unwrap().apply(&mut block);
+        assert_eq!(block, [0x10, 0, 0, 2, 13, 2, 7, 8, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_is_renumbered_where_the_ids_are_ours() {
+        let mut map = ExtensionMap::default();
+        Extension::ALL.into_iter().for_each(|extension| map.set(extension, extension.offered_id()));
+        assert_eq!(Renumbering::new(&map), None);
+        map.set(Extension::AudioLevel, 0);
+        assert!(Renumbering::new(&map).is_some());
+    }
+
     proptest! {
+        #[test]
+        fn arbitrary_blocks_are_renumbered_without_panic(mut block: Vec<u8>, profile in prop::sample::select(vec![[0xbe, 0xde], [0x10, 0]])) {
+            block.iter_mut().zip(profile).for_each(|(byte, new)| *byte = new);
+            let len = block.len();
+            Renumbering::new(&map()).unwrap().apply(&mut block);
+            prop_assert_eq!(block.len(), len);
+        }
+
         #[test]
         fn arbitrary_blocks_never_panic(profile in any::<[u8; 2]>(), words in proptest::collection::vec(any::<[u8; 4]>(), 0..16)) {
             let packet = packet(profile, words.as_flattened());

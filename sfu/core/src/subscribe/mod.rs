@@ -4,6 +4,7 @@ pub mod history;
 pub mod retransmit;
 pub mod rewrite;
 pub mod selector;
+pub mod stream_state;
 
 use std::time::Instant;
 
@@ -11,10 +12,13 @@ use sfu_api::VideoWish;
 
 use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
+use crate::quality::traffic::DownlinkMeter;
+use crate::rtp::extension::Renumbering;
 use crate::rtp::ntp::CompactNtp;
 use history::History;
 use retransmit::ResendBudget;
 use rewrite::Rewriter;
+use stream_state::StreamState;
 
 /// One subscription: what flows from a published track to one subscriber.
 pub struct DownTrack {
@@ -32,6 +36,10 @@ pub struct DownTrack {
     pub payload_type: Option<u8>,
     /// Payload type of retransmissions, if agreed.
     pub rtx_payload_type: Option<u8>,
+    /// Header extension ids, where the subscriber's are not ours.
+    pub renumbering: Option<Renumbering>,
+    /// Nothing starts before this time: the client does not know the stream yet.
+    pub hold_until: Option<Instant>,
     /// What the subscriber wants.
     pub wish: VideoWish,
     /// Which encoding flows, and which one should.
@@ -50,6 +58,10 @@ pub struct DownTrack {
     pub last_sender_report: Option<(CompactNtp, Instant)>,
     /// What the subscriber reports.
     pub reported: Reported,
+    /// For the judgement of the connection.
+    pub meter: DownlinkMeter,
+    /// Whether it flows, as the subscriber is told.
+    pub stream_state: StreamState,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -83,11 +95,17 @@ pub struct Sent {
     pub octets: u64,
     /// Retransmitted packets.
     pub retransmitted: u64,
+    /// Of `packets`, those that were sent after a later one: they came late from the publisher.
+    pub late: u64,
 }
 
 /// What receiver reports and feedback say.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reported {
+    /// Report blocks so far.
+    pub reports: u64,
+    /// Numbers that had been given out when the newest report came but not sent, because their packets were missing.
+    pub never_sent: u64,
     /// Share of packets lost in the last report interval, in 1/256.
     pub fraction_lost: u8,
     /// Packets lost in total.
@@ -112,6 +130,8 @@ impl DownTrack {
             rtx_ssrc,
             payload_type: None,
             rtx_payload_type: None,
+            renumbering: None,
+            hold_until: None,
             wish: VideoWish::default(),
             flow: FlowState::default(),
             // The upper half of the space is left out, so that an early reordering never goes below zero.
@@ -122,6 +142,8 @@ impl DownTrack {
             sent: Sent::default(),
             last_sender_report: None,
             reported: Reported::default(),
+            meter: DownlinkMeter::default(),
+            stream_state: StreamState::default(),
         }
     }
 }

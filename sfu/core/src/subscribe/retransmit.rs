@@ -87,6 +87,9 @@ pub fn resend(wire: u16, up: &UpTrack, down: &mut DownTrack, peer: &mut Peer, ou
     let packet = &mut arena[start..];
     packet[TRANSPORT_CC_OFFSET..TRANSPORT_CC_OFFSET + 2].copy_from_slice(&peer.next_transport_sequence.to_be_bytes());
     peer.next_transport_sequence = peer.next_transport_sequence.wrapping_add(1);
+    if let Some(renumbering) = &down.renumbering {
+        renumbering.apply(&mut packet[FIXED_LEN..header_len]);
+    }
     if let Some(fields) = stored.meta.payload.vp8 {
         fields.rewrite(&mut packet[header_len + 2..], epoch.vp8);
     }

@@ -185,6 +185,12 @@ impl Rewriter {
         self.last.map(|last| last.sequence)
     }
 
+    /// Numbers given out so far, those of packets that never came included.
+    #[must_use]
+    pub fn span(&self) -> u64 {
+        self.last.map_or(0, |last| last.sequence.saturating_sub(self.first_sequence).saturating_add(1))
+    }
+
     /// Output timestamp of the newest packet.
     #[must_use]
     pub fn last_timestamp(&self) -> Option<u32> {

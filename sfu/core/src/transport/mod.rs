@@ -175,6 +175,11 @@ impl Transport {
         self.data.open_when_ready();
     }
 
+    /// The client will open its channels (single peer connection): reliable messages to it wait for that.
+    pub fn expect_data_channels(&mut self) {
+        self.data.expect_channels();
+    }
+
     /// Takes a STUN datagram whose user name is ours and answers it.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl Session {
     /// Joins a room and offers a data channel.
     pub(crate) fn join(node: &NodeHandle, events: &mut Receiver<Event>, room: u64, participant: u64) -> Self {
         let participant = ParticipantId(participant);
-        node.send(Command::Join { room: RoomId(room), participant, can_subscribe: false }).unwrap();
+        node.send(Command::Join { room: RoomId(room), participant, can_subscribe: false, mode: sfu_api::PeerMode::Dual }).unwrap();
         node.send(Command::Offer { participant, id: 1, sdp: offer() }).unwrap();
         match events.blocking_recv() {
             Some(Event::Answer { participant: to, sdp, .. }) if to == participant => Self::of_answer(&sdp),

@@ -115,7 +115,7 @@ impl ClientData {
         let open = DataChannelOpen {
             channel_type: match delivery {
                 Delivery::Reliable => ChannelType::Reliable,
-                Delivery::Lossy => ChannelType::PartialReliableRexmitUnordered,
+                Delivery::Lossy | Delivery::DataTrack => ChannelType::PartialReliableRexmitUnordered,
             },
             priority: 256,
             reliability_parameter: 0,
@@ -124,7 +124,7 @@ impl ClientData {
         };
         self.channels.push((id, delivery_of(label.as_bytes()), false));
         self.association.open_stream(id, PayloadProtocolIdentifier::Binary).is_ok()
-            && self.control(now, id, delivery == Delivery::Lossy, &Message::DataChannelOpen(open)).is_some()
+            && self.control(now, id, delivery != Delivery::Reliable, &Message::DataChannelOpen(open)).is_some()
     }
 
     fn progress(&mut self, now: Instant) {
@@ -135,6 +135,7 @@ impl ClientData {
                     if self.opens_channels {
                         self.open(now, "_reliable", Delivery::Reliable);
                         self.open(now, "_lossy", Delivery::Lossy);
+                        self.open(now, "_data_track", Delivery::DataTrack);
                     }
                     for id in self.association.stream_ids() {
                         self.read(now, id);
@@ -192,6 +193,7 @@ fn delivery_of(label: &[u8]) -> Option<Delivery> {
     match label {
         b"_reliable" => Some(Delivery::Reliable),
         b"_lossy" => Some(Delivery::Lossy),
+        b"_data_track" => Some(Delivery::DataTrack),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! A simulated participant: two peer connections, what it sends, what it receives, and its network.
+//! A simulated participant: two peer connections or one, what it sends, what it receives, and its network.
 //!
 //! In: descriptions from signaling, datagrams that come off its downlink, the time. Out: datagrams on its uplink, reports.
 //! It behaves as a browser does: NACK, PLI, receiver and sender reports, RTX with repaired rid. Not here: who is in which
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
-use sfu_api::{Delivery, ParticipantId, RoomId, TrackId, TransportRole};
+use sfu_api::{Delivery, MediaKind, ParticipantId, RoomId, TrackId, TransportRole};
+use sfu_core::media::Codec;
 use sfu_core::net::{Flow, Outbox, Protocol};
 use sfu_core::rtp::header::{RtpHeader, is_rtcp};
 use sfu_core::rtp::ntp::WallClock;
@@ -26,7 +27,7 @@ pub(crate) use self::sending::cid;
 use self::sending::{REPORT_INTERVAL, Wire};
 use crate::client::{ClientEvent, ClientTransport, Received};
 use crate::link::Link;
-use crate::sdp;
+use crate::sdp::{self, ClientLine};
 
 /// A datagram on a link; the flow is the client's view.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ pub struct Participant {
     pub room: RoomId,
     /// Client to server.
     pub publisher: Side,
-    /// Server to client.
+    /// Server to client; of no use with one peer connection.
     pub subscriber: Side,
     /// To the server.
     pub up: Link<Datagram>,
@@ -73,12 +74,24 @@ pub struct Participant {
     pub congestion: (u64, u64),
     /// Its wall clock, which differs from everybody else's.
     pub wall_clock: WallClock,
+    /// A video codec that it can't play, with one peer connection.
+    pub refuses: Option<Codec>,
     pub(crate) is_gone: bool,
+    /// With one peer connection: its m-lines behind that of data, in order.
+    lines: Option<Vec<Line>>,
     pub(crate) offers: Offers,
     receiving: Receiving,
     transport_sequence: u16,
     next_tick: Instant,
     next_report: Instant,
+}
+
+/// An m-line of the only peer connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Line {
+    /// Place in [`Participant::sending`].
+    Send(usize),
+    Receive(MediaKind),
 }
 
 /// The client's own offers: one at a time.
@@ -184,13 +197,50 @@ impl Participant {
             messages: Vec::new(),
             congestion: (0, 0),
             wall_clock,
+            refuses: None,
             is_gone: false,
+            lines: None,
             offers: Offers::default(),
             receiving: Receiving::default(),
             transport_sequence: 1,
             next_tick: now,
             next_report: now + REPORT_INTERVAL / 2,
         }
+    }
+
+    /// It has one peer connection, with so many m-lines to receive on per kind from the start.
+    #[must_use]
+    pub(crate) fn with_one_connection(mut self, lines: usize) -> Self {
+        self.lines = Some(Vec::new());
+        self.add_lines(lines, lines);
+        self
+    }
+
+    /// It has one peer connection.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// M-lines to receive on.
+    #[must_use]
+    pub fn receiving_lines(&self) -> usize {
+        self.lines.iter().flatten().filter(|line| matches!(line, Line::Receive(_))).count()
+    }
+
+    /// The server asks for an offer with so many more m-lines to receive on.
+    pub(crate) fn add_lines(&mut self, audio: usize, video: usize) {
+        if let Some(lines) = &mut self.lines {
+            lines.extend(std::iter::repeat_n(Line::Receive(MediaKind::Audio), audio));
+            lines.extend(std::iter::repeat_n(Line::Receive(MediaKind::Video), video));
+            self.offers.is_due = true;
+        }
+    }
+
+    /// Transport-wide sequence numbers of what came, in order.
+    #[must_use]
+    pub fn transport_sequences(&self) -> &[u16] {
+        &self.receiving.transport_sequences
     }
 
     /// One of the two peer connections.
@@ -235,7 +285,17 @@ impl Participant {
         let free = self.sending.iter().position(|old| !old.media.is_sending && old.media.codec.is_video() == is_video);
         let place = free.unwrap_or(self.sending.len());
         // m-line 0 is for data.
-        let sending = SendingTrack::new(track, spec, (place + 1).to_string(), rng);
+        let mid = match &mut self.lines {
+            None => place + 1,
+            Some(lines) => {
+                let known = lines.iter().position(|line| *line == Line::Send(place));
+                known.unwrap_or_else(|| {
+                    lines.push(Line::Send(place));
+                    lines.len() - 1
+                }) + 1
+            }
+        };
+        let sending = SendingTrack::new(track, spec, mid.to_string(), rng);
         if place == self.sending.len() {
             self.sending.push(sending);
         } else {
@@ -286,7 +346,17 @@ impl Participant {
         }
         self.offers.last_id += 1;
         (self.offers.is_due, self.offers.is_outstanding) = (false, true);
-        let media: Vec<_> = self.sending.iter().map(|sending| sending.media.clone()).collect();
+        let sending = self.sending.iter().map(|sending| ClientLine::Send(sending.media.clone()));
+        let media: Vec<ClientLine> = match &self.lines {
+            None => sending.collect(),
+            Some(lines) => {
+                let line = |line: &Line| match *line {
+                    Line::Send(place) => ClientLine::Send(self.sending[place].media.clone()),
+                    Line::Receive(kind) => ClientLine::Receive { kind, without: self.refuses },
+                };
+                lines.iter().map(line).collect()
+            }
+        };
         Some((self.offers.last_id, sdp::publisher_offer(&media, &self.publisher.transport.params(), self.offers.last_id)))
     }
 
@@ -294,6 +364,9 @@ impl Participant {
     pub(crate) fn take_answer(&mut self, now: Instant, answer: &str) {
         self.offers.is_outstanding = false;
         self.publisher.set_remote(now, answer);
+        if self.is_single() {
+            self.receiving.announce(&sdp::offered_media(answer));
+        }
     }
 
     /// The server's offer; returns the answer.
@@ -325,16 +398,19 @@ impl Participant {
     fn open(&mut self, now: Instant, role: TransportRole, bytes: &mut [u8]) {
         if is_rtcp(bytes) {
             let opened = self.side(role).transport.srtp().and_then(|srtp| srtp.receiver.open_rtcp(bytes).ok());
-            match opened.and_then(|len| bytes.get(..len)) {
-                Some(compound) if role == TransportRole::Publisher => self.take_feedback(compound),
-                Some(compound) => {
-                    for packet in packets(compound).flatten() {
-                        if let RtcpPacket::SenderReport(report) = packet {
-                            self.receiving.on_sender_report(now, report.ssrc, report.info.ntp, report.info.rtp_timestamp);
-                        }
+            let Some(compound) = opened.and_then(|len| bytes.get(..len)) else {
+                self.receiving.unopened += 1;
+                return;
+            };
+            if role == TransportRole::Publisher {
+                self.take_feedback(compound);
+            }
+            if role == self.receiving_role() {
+                for packet in packets(compound).flatten() {
+                    if let RtcpPacket::SenderReport(report) = packet {
+                        self.receiving.on_sender_report(now, report.ssrc, report.info.ntp, report.info.rtp_timestamp);
                     }
                 }
-                None => self.receiving.unopened += 1,
             }
             return;
         }
@@ -342,12 +418,19 @@ impl Participant {
             self.receiving.unopened += 1;
             return;
         };
-        let (receiving, transport) = (&mut self.receiving, &mut self.subscriber.transport);
+        let is_expected = role == self.receiving_role();
+        let side = if self.is_single() { &mut self.publisher } else { &mut self.subscriber };
+        let (receiving, transport) = (&mut self.receiving, &mut side.transport);
         let opened = transport.srtp().and_then(|srtp| srtp.receiver.open_rtp(receiving.replay(header.ssrc), bytes, header.len).ok());
         match opened.and_then(|opened| bytes.get(..header.len + opened.payload_len)) {
-            Some(plain) if role == TransportRole::Subscriber => receiving.take(now, &header, plain),
+            Some(plain) if is_expected => receiving.take(now, &header, plain),
             _ => receiving.unopened += 1,
         }
+    }
+
+    /// Where media comes from the server.
+    fn receiving_role(&self) -> TransportRole {
+        if self.is_single() { TransportRole::Publisher } else { TransportRole::Subscriber }
     }
 
     fn take_feedback(&mut self, compound: &[u8]) {
@@ -412,7 +495,8 @@ impl Participant {
         }
         let mut compound = Vec::new();
         self.receiving.feedback(now, with_reports, &mut compound);
-        send_rtcp(&mut self.subscriber, compound);
+        let role = self.receiving_role();
+        send_rtcp(self.side(role), compound);
     }
 
     /// When [`Self::poll`] has something to do.

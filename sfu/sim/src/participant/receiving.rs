@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use sfu_api::TrackId;
-use sfu_core::media::Codec;
+use sfu_core::media::{Codec, Extension, ExtensionMap};
+use sfu_core::rtp::extension::Extensions;
 use sfu_core::rtp::header::RtpHeader;
 use sfu_core::rtp::ntp::{CompactNtp, NtpTime};
 use sfu_core::rtp::rtcp::{Pli, ReportBlock, write_nack, write_pli, write_receiver_report};
@@ -45,6 +46,10 @@ pub struct ReceivingTrack {
     pub sender_report: Option<(NtpTime, u32)>,
     /// PLIs sent.
     pub keyframe_requests: u64,
+    /// Packets with another payload type than agreed, or without a transport-wide sequence number.
+    pub misnumbered: u64,
+    payload_type: u8,
+    extensions: ExtensionMap,
     rtx_ssrc: Option<u32>,
     sender_report_at: Option<Instant>,
     first: Option<u64>,
@@ -64,6 +69,8 @@ pub(super) struct Receiving {
     pub(super) unopened: u64,
     /// Packets of streams that no offer announced.
     pub(super) unannounced: u64,
+    /// Transport-wide sequence numbers in the order of arrival.
+    pub(super) transport_sequences: Vec<u16>,
 }
 
 impl Receiving {
@@ -74,8 +81,11 @@ impl Receiving {
             let Some(track) = media.track_id.strip_prefix("TR_").and_then(|id| id.parse().ok()).map(TrackId) else { continue };
             self.by_ssrc.insert(media.ssrc, (track, false));
             self.by_ssrc.extend(media.rtx_ssrc.map(|ssrc| (ssrc, (track, true))));
-            if self.tracks.get(&track).is_none_or(|known| known.ssrc != media.ssrc) {
-                self.tracks.insert(track, ReceivingTrack::new(media));
+            match self.tracks.get_mut(&track).filter(|known| known.ssrc == media.ssrc) {
+                Some(known) => (known.payload_type, known.extensions) = (media.payload_type, extension_map(media)),
+                None => {
+                    self.tracks.insert(track, ReceivingTrack::new(media));
+                }
             }
         }
     }
@@ -104,6 +114,10 @@ impl Receiving {
             self.unopened += 1;
             return;
         };
+        let transport_sequence = Extensions::parse(header, plain, &track.extensions).transport_cc;
+        let payload_type = track.payload_type + u8::from(is_rtx);
+        track.misnumbered += u64::from(header.payload_type != payload_type || transport_sequence.is_none());
+        self.transport_sequences.extend(transport_sequence);
         track.take(now, header, is_rtx, payload);
     }
 
@@ -146,6 +160,9 @@ impl ReceivingTrack {
             newest_timestamp: None,
             sender_report: None,
             keyframe_requests: 0,
+            misnumbered: 0,
+            payload_type: media.payload_type,
+            extensions: extension_map(media),
             rtx_ssrc: media.rtx_ssrc,
             sender_report_at: None,
             first: None,
@@ -229,4 +246,10 @@ impl ReceivingTrack {
 
 fn is_due(before: Option<&(Instant, u8)>, now: Instant) -> bool {
     before.is_none_or(|&(at, tries)| tries < MAX_NACKS && now - at >= NACK_INTERVAL)
+}
+
+fn extension_map(media: &OfferedMedia) -> ExtensionMap {
+    let mut map = ExtensionMap::default();
+    map.set(Extension::TransportCc, media.transport_cc.unwrap_or(0));
+    map
 }

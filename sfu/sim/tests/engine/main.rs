@@ -9,7 +9,9 @@ mod loss;
 mod moving;
 mod paths;
 mod publishing;
+mod quality;
 mod reports;
+mod single;
 mod subscribing;
 mod switching;
 

@@ -143,7 +143,7 @@ fn nothing_is_left_after_200_joins_and_leaves() {
 fn a_participant_that_rejoins_replaces_itself() {
     let (mut world, track, who) = pair(77, |world| world.single(Codec::Vp8));
     let participant = world.id(who);
-    world.command(sfu_api::Command::Join { room: ROOM, participant, can_subscribe: true });
+    world.command(sfu_api::Command::Join { room: ROOM, participant, can_subscribe: true, mode: sfu_api::PeerMode::Dual });
     world.run_for(SECOND);
     let snapshot = world.snapshot();
     assert_eq!((snapshot.participants, snapshot.subscriptions), (2, 0));

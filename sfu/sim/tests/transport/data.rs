@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use sfu_api::Delivery;
-use sfu_core::limits::{MAX_DATA_BUFFER, MAX_DATA_MESSAGE};
+use sfu_core::limits::{MAX_DATA_BUFFER, MAX_DATA_MESSAGE, MAX_UNOPENED_DATA};
 use sfu_core::transport::{DataError, TransportEvent};
 use sfu_sim::client::{ClientEvent, ClientTransport};
 
 use crate::world::{Network, World};
 
 #[test]
-fn a_publisher_opens_both_channels_and_messages_go_both_ways() {
+fn a_publisher_opens_its_channels_and_messages_go_both_ways() {
     let mut world = publisher(1, Network::GOOD);
-    for delivery in [Delivery::Reliable, Delivery::Lossy] {
+    for delivery in [Delivery::Reliable, Delivery::Lossy, Delivery::DataTrack] {
         for payload in [&b"hello"[..], b"", &[7; 5000]] {
             world.client_sends(delivery, payload);
             world.server_sends(delivery, payload);
@@ -24,7 +24,7 @@ fn a_publisher_opens_both_channels_and_messages_go_both_ways() {
 }
 
 #[test]
-fn the_server_opens_both_channels_to_a_subscriber() {
+fn the_server_opens_its_channels_to_a_subscriber() {
     let mut world = subscriber(1, Network::GOOD);
     world.server_sends(Delivery::Lossy, b"one");
     world.server_sends(Delivery::Reliable, b"two");
@@ -119,6 +119,24 @@ fn sending_is_refused_before_the_channel_is_open_and_beyond_the_bounds() {
 }
 
 #[test]
+fn reliable_messages_wait_for_the_channel_in_order_and_within_a_bound() {
+    let mut world = World::with_client(1, Network::GOOD, |now, rng| ClientTransport::new(now, rng).with_data());
+    world.server.open_data_channels();
+    let send =
+        |world: &mut World, delivery, message: &[u8]| world.act_as_server(|w, out| w.server.send_data(w.now, delivery, message, out));
+    assert_eq!(send(&mut world, Delivery::Lossy, b"too early"), Err(DataError::NotOpen));
+    let accepted = (0..1000_u32).take_while(|n| send(&mut world, Delivery::Reliable, &n.to_be_bytes().repeat(2500)) == Ok(())).count();
+    assert_eq!(accepted, MAX_UNOPENED_DATA / 10_000);
+    let mut world = with_channels(world.connected());
+    world.server_sends(Delivery::Reliable, b"last");
+    world.run(Duration::from_secs(20));
+    let received: Vec<_> = world.client_data().iter().map(|(_, message)| message[..4].to_vec()).collect();
+    let mut expected: Vec<_> = (0..u32::try_from(accepted).unwrap()).map(|n| n.to_be_bytes().to_vec()).collect();
+    expected.push(b"last".to_vec());
+    assert_eq!(received, expected);
+}
+
+#[test]
 fn a_client_that_takes_no_data_loses_messages_but_not_its_transport() {
     let mut world = subscriber(1, Network::GOOD);
     world.network.loss = 1.0;
@@ -141,7 +159,7 @@ fn an_outage_shorter_than_consent_loses_no_reliable_data() {
     world.network.loss = 0.0;
     world.run(Duration::from_secs(60));
     assert_eq!(world.client_data(), [(Delivery::Reliable, &b"late but here"[..])]);
-    assert_eq!(world.server_events.last(), Some(&TransportEvent::DataChannelOpen { delivery: Delivery::Lossy }));
+    assert_eq!(world.server_events.last(), Some(&TransportEvent::DataChannelOpen { delivery: Delivery::DataTrack }));
 }
 
 fn publisher(seed: u64, network: Network) -> World {
@@ -158,7 +176,7 @@ fn subscriber(seed: u64, network: Network) -> World {
 fn with_channels(mut world: World) -> World {
     let server = |w: &World| w.server_events.iter().filter(|e| matches!(e, TransportEvent::DataChannelOpen { .. })).count();
     let client = |w: &World| w.client_events.iter().filter(|e| matches!(e, ClientEvent::DataChannelOpen { .. })).count();
-    world.run_until(Duration::from_secs(120), |w| server(w) == 2 && client(w) == 2);
-    assert_eq!((server(&world), client(&world)), (2, 2), "{:?} {:?}", world.server_events, world.client_events);
+    world.run_until(Duration::from_secs(120), |w| server(w) == 3 && client(w) == 3);
+    assert_eq!((server(&world), client(&world)), (3, 3), "{:?} {:?}", world.server_events, world.client_events);
     world
 }

@@ -163,7 +163,7 @@ fn a_handshake_before_the_description_is_held_until_the_fingerprint_is_known() {
     world.run(Duration::from_millis(100));
     assert!(world.server_is_connected());
     let opened = |event: &&TransportEvent| matches!(event, TransportEvent::DataChannelOpen { .. });
-    assert_eq!(world.server_events.iter().filter(opened).count(), 2, "SCTP that came early was kept");
+    assert_eq!(world.server_events.iter().filter(opened).count(), 3, "SCTP that came early was kept");
 }
 
 #[test]

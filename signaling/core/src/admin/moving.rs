@@ -94,6 +94,9 @@ impl Room {
             self.start_anew(id, DisconnectReason::Migration, turn);
             return Ok(None);
         }
+        // Data tracks don't travel: the client is told that they ended and may publish and subscribe again.
+        self.end_data_tracks_of(id, turn);
+        self.end_data_subscriptions_of(id, turn);
         let gone = self.members.remove(id).ok_or_else(AdminError::no_participant)?;
         let tracks = self.tracks.remove_owner(id);
         for track in &tracks {
@@ -116,6 +119,7 @@ impl Room {
         let Traveller { mut participant, tracks } = traveller;
         let id = participant.id;
         participant.subscriptions = Subscriptions::default();
+        participant.entered_at = turn.now;
         participant.version += 1;
         let conn = participant.session.conn();
         let grants = participant.grants.clone();

@@ -102,7 +102,11 @@ impl Room {
         for track in forbidden {
             self.end_track(track, true, turn);
         }
+        if !grants.can_publish_data {
+            self.end_data_tracks_of(id, turn);
+        }
         self.reconsider_subscriber(id, turn);
+        self.reconsider_data_subscriber(id, turn);
         if !was_hidden && grants.hidden {
             self.hide(id, turn);
         }
@@ -115,6 +119,7 @@ impl Room {
         }
         if was_hidden != grants.hidden {
             self.reconsider_publisher(id, turn);
+            self.reconsider_data_publisher(id, turn);
         }
         self.refresh_token(id, turn);
     }

@@ -121,7 +121,7 @@ impl Agents {
         let is_waiting = |dispatch: &&Dispatch| {
             dispatch.wanted.agent_name == key.agent_name
                 && dispatch.wanted.deployment == key.deployment
-                && !self.jobs_of(&dispatch.id).any(|job| job.info.r#type == key.kind)
+                && !self.jobs.of(&dispatch.id).any(|(_, job)| job.info.r#type == key.kind)
         };
         let in_room = |(room, all): (&RoomId, &Vec<Dispatch>)| {
             let room = *room;
@@ -138,7 +138,7 @@ impl Agents {
             room: room_name.to_owned(),
             metadata: dispatch.wanted.metadata.clone(),
             state: Some(proto::AgentDispatchState {
-                jobs: self.jobs_of(id).map(|job| job.info.clone()).collect(),
+                jobs: self.jobs.of(id).map(|(_, job)| job.info.clone()).collect(),
                 created_at: dispatch.created_at_nanos,
                 deleted_at: 0,
             }),

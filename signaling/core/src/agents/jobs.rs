@@ -45,8 +45,9 @@ impl Agents {
         for namespace in self.namespaces(&wanted.agent_name, &wanted.deployment, kind) {
             let key = Key { agent_name: wanted.agent_name.clone(), namespace, deployment: wanted.deployment.clone(), kind: kind.into() };
             let is_there = self
-                .jobs_of(dispatch)
-                .any(|job| job.key == key && job.info.participant.as_ref().map(|info| info.sid.as_str()).unwrap_or_default() == sid);
+                .jobs
+                .of(dispatch)
+                .any(|(_, job)| job.key == key && job.info.participant.as_ref().map(|info| info.sid.as_str()).unwrap_or_default() == sid);
             if is_there || !self.make_room_for_job(dispatch) {
                 continue;
             }
@@ -84,7 +85,7 @@ impl Agents {
 
     /// Asks this worker and no other.
     pub(super) fn ask_one(&mut self, worker: WorkerId, info: proto::Job, key: Key, desk: &mut Desk<'_>) {
-        if self.jobs.values().filter(|job| job.room.is_none()).count() < limits::SIMULATED_JOBS {
+        if self.jobs.iter().filter(|(_, job)| job.room.is_none()).count() < limits::SIMULATED_JOBS {
             let id = self.insert(None, info, key, desk);
             self.ask(id, worker, desk);
         }
@@ -93,7 +94,7 @@ impl Agents {
     fn insert(&mut self, room: Option<RoomId>, info: proto::Job, key: Key, desk: &mut Desk<'_>) -> JobId {
         let id = loop {
             let id = JobId(ids::random_id(desk.rng));
-            if !self.jobs.contains_key(&id) {
+            if !self.jobs.contains(id) {
                 break id;
             }
         };
@@ -103,14 +104,14 @@ impl Agents {
     }
 
     fn search(&mut self, id: JobId, desk: &mut Desk<'_>) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(job) = self.jobs.get(id) else { return };
         let chosen = if job.room.is_some() { self.choose_worker(&job.key, &job.tried, desk) } else { None };
         match chosen {
             Some(worker) => self.ask(id, worker, desk),
             None => {
                 // As if it had never been: a worker that registers later may still get the dispatch.
                 tracing::info!(job = ids::job_sid(id.0), agent = job.info.agent_name, "no worker takes the job");
-                self.jobs.remove(&id);
+                self.jobs.remove(id);
                 desk.timers.clear(Timer::Job(id));
             }
         }
@@ -118,7 +119,7 @@ impl Agents {
 
     fn ask(&mut self, id: JobId, worker: WorkerId, desk: &mut Desk<'_>) {
         let worker_id = self.worker_sid(worker);
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
         job.tried.insert(worker);
         job.phase = Phase::Asked(worker);
         let now = desk.unix_nanos();
@@ -131,7 +132,7 @@ impl Agents {
 
     pub(super) fn availability(&mut self, worker: WorkerId, answer: proto::AvailabilityResponse, desk: &mut Desk<'_>) {
         let Some(id) = ids::parse_job_sid(&answer.job_id).map(JobId) else { return };
-        if self.jobs.get(&id).is_none_or(|job| job.phase != Phase::Asked(worker)) {
+        if self.jobs.get(id).is_none_or(|job| job.phase != Phase::Asked(worker)) {
             return;
         }
         if answer.terminate {
@@ -145,7 +146,7 @@ impl Agents {
 
     fn assign(&mut self, id: JobId, worker: WorkerId, answer: proto::AvailabilityResponse, desk: &mut Desk<'_>) {
         let Some(permissions) = self.registration(worker).map(|registration| registration.permissions.clone()) else { return };
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
         let identity = if answer.participant_identity.is_empty() { format!("agent-{}", job.info.id) } else { answer.participant_identity };
         if let Some(state) = &mut job.info.state {
             state.participant_identity.clone_from(&identity);
@@ -180,7 +181,7 @@ impl Agents {
     pub(super) fn job_updated(&mut self, worker: WorkerId, update: &proto::UpdateJobStatus, desk: &mut Desk<'_>) {
         let Some(id) = ids::parse_job_sid(&update.job_id).map(JobId) else { return };
         let now = desk.unix_nanos();
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
         match (JobStatus::try_from(update.status), job.phase) {
             (Ok(JobStatus::JsRunning | JobStatus::JsPending), Phase::Running(_)) => {
                 job.phase = Phase::Running(Some(worker));
@@ -198,11 +199,14 @@ impl Agents {
 
     /// The worker's connection is gone: what it was asked is asked of others, what it has it may come back to.
     pub(super) fn worker_lost(&mut self, worker: WorkerId, desk: &mut Desk<'_>) {
-        let asked: Vec<_> = self.jobs.iter().filter(|(_, job)| job.phase == Phase::Asked(worker)).map(|(id, _)| *id).collect();
-        for job in self.jobs.values_mut().filter(|job| job.phase == Phase::Running(Some(worker))) {
-            job.phase = Phase::Running(None);
+        for id in self.jobs.ids_where(|job| job.phase == Phase::Running(Some(worker))) {
+            match self.jobs.get_mut(id) {
+                Some(job) if job.room.is_some() => job.phase = Phase::Running(None),
+                // What it tried for itself is nobody else's.
+                _ => drop(self.jobs.remove(id)),
+            }
         }
-        self.jobs.retain(|_, job| job.room.is_some() || job.phase != Phase::Running(None));
+        let asked = self.jobs.ids_where(|job| job.phase == Phase::Asked(worker));
         for id in asked {
             self.search(id, desk);
         }
@@ -211,9 +215,9 @@ impl Agents {
     /// An agent has left: its job is over.
     pub(super) fn participant_left(&mut self, room: RoomId, identity: &str, reason: DisconnectReason, desk: &mut Desk<'_>) {
         let is_its =
-            |job: &&Job| job.room == Some(room) && job.info.state.as_ref().is_some_and(|state| state.participant_identity == identity);
-        let over: Vec<_> = self.jobs.iter().filter(|(_, job)| is_its(job)).map(|(id, job)| (*id, job.phase)).collect();
-        for (id, phase) in over {
+            |job: &Job| job.room == Some(room) && job.info.state.as_ref().is_some_and(|state| state.participant_identity == identity);
+        for id in self.jobs.ids_where(is_its) {
+            let Some(phase) = self.jobs.get(id).map(|job| job.phase) else { continue };
             match phase {
                 Phase::Running(worker) => {
                     if let Some(worker) = worker {
@@ -225,7 +229,7 @@ impl Agents {
                     self.end(id, status, error, desk);
                 }
                 Phase::Ending => {
-                    self.jobs.remove(&id);
+                    self.jobs.remove(id);
                     desk.timers.clear(Timer::Job(id));
                 }
                 Phase::Asked(_) | Phase::Ended => {}
@@ -235,18 +239,18 @@ impl Agents {
 
     /// The dispatch is taken back: the worker is told, and the agent that has not left in a moment is sent away.
     pub(super) fn call_off(&mut self, dispatch: &str, desk: &mut Desk<'_>) {
-        let ids: Vec<_> = self.jobs.iter().filter(|(_, job)| job.info.dispatch_id == dispatch).map(|(id, job)| (*id, job.phase)).collect();
+        let ids: Vec<_> = self.jobs.of(dispatch).map(|(id, job)| (id, job.phase)).collect();
         for (id, phase) in ids {
             if let Phase::Running(worker) = phase {
                 if let Some(worker) = worker {
                     say_terminated(worker, id, desk);
                 }
-                if let Some(job) = self.jobs.get_mut(&id) {
+                if let Some(job) = self.jobs.get_mut(id) {
                     job.phase = Phase::Ending;
                 }
                 desk.set_job_timer(id, limits::AGENT_LEAVE_TIME);
             } else {
-                self.jobs.remove(&id);
+                self.jobs.remove(id);
                 desk.timers.clear(Timer::Job(id));
             }
         }
@@ -255,40 +259,36 @@ impl Agents {
     /// Nothing of a room that is closed is left.
     pub(super) fn room_closed(&mut self, room: RoomId, desk: &mut Desk<'_>) {
         self.dispatches.remove(&room);
-        let ids: Vec<_> = self.jobs.iter().filter(|(_, job)| job.room == Some(room)).map(|(id, job)| (*id, job.phase)).collect();
+        let ids: Vec<_> = self.jobs.iter().filter(|(_, job)| job.room == Some(room)).map(|(id, job)| (id, job.phase)).collect();
         for (id, phase) in ids {
             if let Phase::Running(Some(worker)) = phase {
                 say_terminated(worker, id, desk);
             }
-            self.jobs.remove(&id);
+            self.jobs.remove(id);
             desk.timers.clear(Timer::Job(id));
         }
     }
 
     /// Returns the agent that must leave its room.
     pub(super) fn job_timed_out(&mut self, id: JobId, desk: &mut Desk<'_>) -> Option<(RoomId, String)> {
-        let job = self.jobs.get(&id)?;
+        let job = self.jobs.get(id)?;
         match job.phase {
             Phase::Asked(_) => {
                 self.search(id, desk);
                 None
             }
             Phase::Ending => {
-                let job = self.jobs.remove(&id)?;
+                let job = self.jobs.remove(id)?;
                 Some((job.room?, job.info.state?.participant_identity))
             }
             Phase::Running(_) | Phase::Ended => None,
         }
     }
 
-    pub(super) fn jobs_of(&self, dispatch: &str) -> impl Iterator<Item = &Job> {
-        self.jobs.values().filter(move |job| job.info.dispatch_id == dispatch)
-    }
-
     fn end(&mut self, id: JobId, status: JobStatus, error: &str, desk: &mut Desk<'_>) {
         desk.timers.clear(Timer::Job(id));
         let now = desk.unix_nanos();
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
         job.phase = Phase::Ended;
         if let Some(state) = &mut job.info.state {
             (state.status, state.updated_at, state.ended_at) = (status.into(), now, now);
@@ -298,19 +298,19 @@ impl Agents {
         job.info.participant =
             job.info.participant.take().map(|info| proto::ParticipantInfo { sid: info.sid, identity: info.identity, ..Default::default() });
         if job.room.is_none() {
-            self.jobs.remove(&id);
+            self.jobs.remove(id);
         }
     }
 
     /// The oldest that is over makes room. False if there is none.
     fn make_room_for_job(&mut self, dispatch: &str) -> bool {
-        if self.jobs_of(dispatch).count() < limits::JOBS_PER_DISPATCH {
+        if self.jobs.of(dispatch).count() < limits::JOBS_PER_DISPATCH {
             return true;
         }
         let started = |job: &Job| job.info.state.as_ref().map_or(0, |state| state.started_at);
-        let over = self.jobs.iter().filter(|(_, job)| job.phase == Phase::Ended && job.info.dispatch_id == dispatch);
-        let Some(oldest) = over.min_by_key(|(_, job)| started(job)).map(|(id, _)| *id) else { return false };
-        self.jobs.remove(&oldest).is_some()
+        let over = self.jobs.of(dispatch).filter(|(_, job)| job.phase == Phase::Ended);
+        let Some(oldest) = over.min_by_key(|(_, job)| started(job)).map(|(id, _)| id) else { return false };
+        self.jobs.remove(oldest).is_some()
     }
 }
 

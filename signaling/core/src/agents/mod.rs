@@ -9,6 +9,7 @@
 
 mod dispatches;
 mod jobs;
+mod table;
 mod workers;
 
 use std::{
@@ -21,7 +22,7 @@ use livekit_protocol::{DisconnectReason, JobType, leave_request::Action};
 use rand::Rng;
 use sfu_api::{ParticipantId, RoomId};
 
-use self::{dispatches::Dispatch, jobs::Job, workers::Worker};
+use self::{dispatches::Dispatch, table::Jobs, workers::Worker};
 use crate::{
     Signaling, SignalingConfig,
     room::{Farewell, Room},
@@ -64,7 +65,7 @@ pub(crate) enum News {
 pub(crate) struct Agents {
     workers: BTreeMap<WorkerId, Worker>,
     dispatches: BTreeMap<RoomId, Vec<Dispatch>>,
-    jobs: BTreeMap<JobId, Job>,
+    jobs: Jobs,
 }
 
 /// What one turn may use.
@@ -102,6 +103,13 @@ impl RoomView {
             info: room.describe(config),
             people: room.members.iter().filter(|participant| !participant.is_dependent()).filter_map(person).collect(),
         }
+    }
+}
+
+impl Agents {
+    /// Workers that have registered, and jobs that are not over.
+    pub(crate) fn census(&self) -> (usize, usize) {
+        (self.registered(), self.jobs.iter().filter(|(_, job)| job.phase != jobs::Phase::Ended).count())
     }
 }
 

@@ -161,6 +161,10 @@ impl Agents {
         chosen.or_else(|| free.last_key_value()).map(|(id, _)| *id)
     }
 
+    pub(super) fn registered(&self) -> usize {
+        self.registrations().count()
+    }
+
     fn registrations(&self) -> impl Iterator<Item = (WorkerId, &Registration)> {
         self.workers.iter().filter_map(|(id, worker)| Some((*id, worker.registration.as_ref()?)))
     }

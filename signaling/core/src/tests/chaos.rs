@@ -64,6 +64,8 @@ struct Session {
     own_tracks: BTreeMap<TrackId, bool>,
     declined: BTreeSet<TrackId>,
     cids: u32,
+    /// Data tracks by the handle under which their packets come.
+    handles: BTreeMap<u16, TrackId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +81,8 @@ struct Node {
     participants: BTreeSet<ParticipantId>,
     tracks: BTreeMap<TrackId, ParticipantId>,
     subscriptions: BTreeSet<(ParticipantId, TrackId)>,
+    data_tracks: BTreeMap<TrackId, ParticipantId>,
+    data_subscriptions: BTreeMap<(ParticipantId, TrackId), u16>,
     events: VecDeque<Event>,
 }
 
@@ -86,7 +90,13 @@ impl Chaos {
     fn new(seed: u64) -> Self {
         let players = (0..CLIENTS)
             .map(|number| Player {
-                grants: Grants { hidden: number % 10 == 9, can_update_own_metadata: true, ..grants(&format!("p{number}")) },
+                grants: Grants {
+                    hidden: number % 10 == 9,
+                    can_update_own_metadata: true,
+                    // no removal revokes it
+                    not_before: Duration::MAX,
+                    ..grants(&format!("p{number}"))
+                },
                 protocol: if number % 7 == 6 { 9 } else { 17 },
                 session: None,
             })
@@ -107,10 +117,13 @@ impl Chaos {
             46..58 => self.publish(player),
             58..63 => self.unpublish(player),
             63..70 => self.mute(player),
-            70..75 => self.rename(player),
-            75..80 => self.change_subscription(player),
+            70..73 => self.rename(player),
+            73..75 => self.publish_data(player),
+            75..78 => self.change_subscription(player),
+            78..80 => self.change_data_subscription(player),
             80..85 => self.notice(),
-            85..92 => self.node_event(),
+            85..91 => self.node_event(),
+            91..94 => self.administer(player),
             _ => self.pass_time(),
         }
         self.deliver();
@@ -130,6 +143,7 @@ impl Chaos {
             own_tracks: BTreeMap::new(),
             declined: BTreeSet::new(),
             cids: 0,
+            handles: BTreeMap::new(),
         });
         self.apply_commands();
     }
@@ -228,6 +242,66 @@ impl Chaos {
         self.apply_commands();
     }
 
+    /// An administrator does something to a participant that may be there.
+    fn administer(&mut self, index: usize) {
+        let grants = self.players[index].grants.clone();
+        let named =
+            |room: &str| proto::RoomParticipantIdentity { room: room.to_owned(), identity: grants.identity.clone(), revoke_token_ts: 0 };
+        let allow = |grants: &Grants| {
+            AdminRequest::UpdateParticipant(proto::UpdateParticipantRequest {
+                room: ROOM.to_owned(),
+                identity: grants.identity.clone(),
+                permission: Some(crate::permissions::to_proto(grants)),
+                ..Default::default()
+            })
+        };
+        let go = |from: &str, to: &str| {
+            AdminRequest::MoveParticipant(proto::MoveParticipantRequest {
+                room: from.to_owned(),
+                identity: grants.identity.clone(),
+                destination_room: to.to_owned(),
+            })
+        };
+        let requests = match self.dice.random_range(0..4_u32) {
+            0 => vec![AdminRequest::RemoveParticipant(named(ROOM))],
+            1 => vec![allow(&Grants { can_subscribe: false, ..grants.clone() }), allow(&grants)],
+            2 => vec![allow(&Grants { hidden: !grants.hidden, ..grants.clone() }), allow(&grants)],
+            _ => vec![go(ROOM, "elsewhere"), go("elsewhere", ROOM)],
+        };
+        for request in requests {
+            // Who is not there, or is reconnecting, is left alone.
+            let _ = self.world.administer(request);
+            self.apply_commands();
+        }
+    }
+
+    /// Publishes a data track, or ends it.
+    fn publish_data(&mut self, index: usize) {
+        let pub_handle = self.dice.random_range(1..4);
+        let is_end = self.dice.random_bool(0.3);
+        let Some(session) = self.live(index) else { return };
+        let conn = session.client.conn;
+        let request = if is_end {
+            Request::UnpublishDataTrackRequest(proto::UnpublishDataTrackRequest { pub_handle })
+        } else {
+            let name = format!("data{pub_handle}");
+            Request::PublishDataTrackRequest(proto::PublishDataTrackRequest { pub_handle, name, ..Default::default() })
+        };
+        self.world.send(conn, request);
+        self.apply_commands();
+    }
+
+    fn change_data_subscription(&mut self, index: usize) {
+        let (pick, subscribe) = (self.dice.next_u32() as usize, self.dice.random_bool(0.7));
+        let Some(session) = self.live(index) else { return };
+        let seen: Vec<_> = session.roster.values().flat_map(|other| &other.data_tracks).map(|track| track.sid.clone()).collect();
+        let Some(track_sid) = seen.get(pick % seen.len().max(1)).cloned() else { return };
+        let update = proto::update_data_subscription::Update { track_sid, subscribe, options: None };
+        let conn = session.client.conn;
+        self.world.send(conn, Request::UpdateDataSubscription(proto::UpdateDataSubscription { updates: vec![update] }));
+        self.apply_commands();
+    }
+
     fn node_event(&mut self) {
         if let Some(event) = self.node.events.pop_front() {
             self.world.media(event);
@@ -321,6 +395,9 @@ impl Chaos {
             assert_eq!(session.roster, others, "the picture of {}", session.client.grants.identity);
         }
         self.check_subscriptions(&truth, &sessions);
+        let handles =
+            sessions.iter().flat_map(|session| session.handles.iter().map(|(handle, track)| ((session.client.id, *track), *handle)));
+        assert_eq!(handles.collect::<BTreeMap<_, _>>(), self.node.data_subscriptions, "whose packets come under which handle");
         assert_eq!(self.world.signaling.census().connections, sessions.len());
     }
 
@@ -350,10 +427,20 @@ impl Session {
             Response::Join(join) => {
                 self.roster = join.other_participants.iter().map(|info| (info.identity.clone(), info.clone())).collect();
             }
+            Response::RoomMoved(moved) => {
+                self.roster = moved.other_participants.iter().map(|info| (info.identity.clone(), info.clone())).collect();
+                self.declined.clear();
+            }
             Response::Update(update) => update.participants.iter().for_each(|info| self.update(info)),
             Response::TrackPublished(published) => {
                 let track = published.track.as_ref().unwrap();
                 self.own_tracks.entry(parse_track_sid(&track.sid).unwrap()).or_insert(track.muted);
+            }
+            Response::DataTrackSubscriberHandles(told) => {
+                let handle = |(handle, track): (&u32, &proto::data_track_subscriber_handles::PublishedDataTrack)| {
+                    (u16::try_from(*handle).unwrap(), crate::parse_data_track_sid(&track.track_sid).unwrap())
+                };
+                self.handles = told.sub_handles.iter().map(handle).collect();
             }
             Response::Leave(leave) => return leave.action() != proto::leave_request::Action::Resume,
             _ => {}
@@ -392,6 +479,9 @@ impl Node {
                 self.tracks.retain(|_, owner| *owner != participant);
                 let tracks = &self.tracks;
                 self.subscriptions.retain(|(subscriber, track)| *subscriber != participant && tracks.contains_key(track));
+                self.data_tracks.retain(|_, owner| *owner != participant);
+                let tracks = &self.data_tracks;
+                self.data_subscriptions.retain(|(subscriber, track), _| *subscriber != participant && tracks.contains_key(track));
             }
             Command::Publish { participant, track, .. } => {
                 assert!(self.participants.contains(&participant));
@@ -413,6 +503,24 @@ impl Node {
             Command::Unsubscribe { participant, track } => assert!(self.subscriptions.remove(&(participant, track))),
             Command::SetWish { participant, track, .. } => assert!(self.subscriptions.contains(&(participant, track))),
             Command::SendData { to, .. } => assert!(to.iter().all(|participant| self.participants.contains(participant))),
+            Command::PublishData { participant, track, .. } => {
+                assert!(self.participants.contains(&participant));
+                assert_eq!(self.data_tracks.insert(track, participant), None, "a data track is published once");
+            }
+            Command::UnpublishData { track, .. } => {
+                assert!(self.data_tracks.remove(&track).is_some(), "a data track ends once");
+                self.data_subscriptions.retain(|(_, of), _| *of != track);
+            }
+            Command::SubscribeData { participant, track, handle } => {
+                assert!(self.participants.contains(&participant));
+                assert_ne!(self.data_tracks[&track], participant, "nobody subscribes to itself");
+                let is_free = |((subscriber, _), used): (&(ParticipantId, TrackId), &u16)| *subscriber != participant || *used != handle;
+                assert!(self.data_subscriptions.iter().all(is_free), "a handle names one subscription");
+                assert_eq!(self.data_subscriptions.insert((participant, track), handle), None, "subscribed once");
+            }
+            Command::UnsubscribeData { participant, track } => {
+                assert!(self.data_subscriptions.remove(&(participant, track)).is_some());
+            }
             Command::Move { participant, .. } => {
                 assert!(self.participants.contains(&participant));
                 let tracks = &self.tracks;

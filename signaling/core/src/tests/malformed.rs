@@ -57,6 +57,31 @@ fn request() -> impl Strategy<Value = Request> {
         (text(), text(), any::<u32>()).prop_map(|(name, metadata, request_id)| {
             Request::UpdateMetadata(proto::UpdateParticipantMetadata { name, metadata, request_id, ..Default::default() })
         }),
+        (any::<u32>(), text(), text()).prop_map(|(pub_handle, name, custom)| {
+            let value = Some(proto::data_track_frame_encoding::Value::Custom(custom));
+            let frame_encoding = Some(proto::DataTrackFrameEncoding { value });
+            Request::PublishDataTrackRequest(proto::PublishDataTrackRequest {
+                pub_handle: pub_handle % 0x2_0000,
+                name,
+                frame_encoding,
+                ..Default::default()
+            })
+        }),
+        any::<u32>()
+            .prop_map(|handle| Request::UnpublishDataTrackRequest(proto::UnpublishDataTrackRequest { pub_handle: handle % 0x2_0000 })),
+        (texts(), any::<bool>()).prop_map(|(sids, subscribe)| {
+            let update = |track_sid| proto::update_data_subscription::Update { track_sid, subscribe, options: None };
+            Request::UpdateDataSubscription(proto::UpdateDataSubscription { updates: sids.into_iter().map(update).collect() })
+        }),
+        (texts(), any::<u32>()).prop_map(|(sids, last_seq)| {
+            let state = |publisher_sid| proto::DataChannelReceiveState { publisher_sid, last_seq };
+            let datachannel_receive_states = sids.into_iter().map(state).collect();
+            Request::SyncState(proto::SyncState { datachannel_receive_states, ..Default::default() })
+        }),
+        (text(), any::<Vec<u8>>(), any::<u32>()).prop_map(|(name, contents, request_id)| {
+            let key = Some(proto::DataBlobKey { key: Some(proto::data_blob_key::Key::Generic(name)) });
+            Request::StoreDataBlobRequest(proto::StoreDataBlobRequest { request_id, blob: Some(proto::DataBlob { key, contents }) })
+        }),
         any::<i32>().prop_map(|seconds| {
             Request::Simulate(proto::SimulateScenario { scenario: Some(proto::simulate_scenario::Scenario::SpeakerUpdate(seconds)) })
         }),

@@ -102,8 +102,84 @@ fn a_hidden_speaker_is_not_shown() {
 fn events_about_what_is_gone_are_counted_and_do_nothing() {
     let mut world = World::new();
     let nobody = ParticipantId(99);
-    world.media(Event::Answer { participant: nobody, id: 1, sdp: String::new() });
+    world.media(Event::Answer { participant: nobody, id: 1, sdp: String::new(), subscribed: Vec::new() });
     world.media(Event::Speakers { room: RoomId(99), speakers: vec![] });
     world.media(Event::Data { participant: nobody, delivery: Delivery::Lossy, payload: text(&[]) });
     assert_eq!(world.signaling.counters().stale_events, 3);
+}
+
+/// Numbered packets of a sender, with these numbers.
+fn say(world: &mut World, from: &Client, numbers: std::ops::RangeInclusive<u32>, to: &[&str]) {
+    for sequence in numbers {
+        let packet = proto::DataPacket { sequence, ..proto::DataPacket::decode(text(to).as_slice()).unwrap() };
+        world.media(Event::Data { participant: from.id, delivery: Delivery::Reliable, payload: packet.encode_to_vec() });
+    }
+}
+
+fn heard(publisher: &Client, last_seq: u32) -> Request {
+    let state = proto::DataChannelReceiveState { publisher_sid: publisher.sid.clone(), last_seq };
+    Request::SyncState(proto::SyncState { datachannel_receive_states: vec![state], ..Default::default() })
+}
+
+#[test]
+fn a_client_that_comes_back_gets_the_reliable_messages_that_it_missed() {
+    let mut world = World::new();
+    let (alice, bob) = (world.active("alice"), world.active("bob"));
+    say(&mut world, &alice, 1..=3, &[]);
+    world.close(&bob);
+    say(&mut world, &alice, 4..=5, &["bob"]);
+    say(&mut world, &alice, 6..=6, &["carol"]);
+    world.active("carol");
+    let back = world.resume(&bob);
+    sent(&mut world);
+    world.send(back.conn, heard(&alice, 2));
+    let replayed: Vec<_> = sent(&mut world).into_iter().map(|(to, packet)| (to, packet.sequence, packet.participant_identity)).collect();
+    assert_eq!(replayed, [3, 4, 5].map(|number| (vec![bob.id], number, "alice".to_owned())));
+    assert_eq!(world.signaling.counters().data_replayed, 3);
+}
+
+#[test]
+fn who_does_not_say_what_it_heard_or_came_later_gets_nothing_again() {
+    let mut world = World::new();
+    let (alice, bob) = (world.active("alice"), world.active("bob"));
+    say(&mut world, &alice, 1..=3, &[]);
+    world.advance(Duration::from_secs(1));
+    let carol = world.active("carol");
+    world.close(&bob);
+    let (bob, carol) = (world.resume(&bob), world.resume(&carol));
+    sent(&mut world);
+    world.send(bob.conn, Request::SyncState(proto::SyncState::default()));
+    world.send(carol.conn, heard(&alice, 0));
+    assert_eq!(sent(&mut world), []);
+}
+
+#[test]
+fn a_client_that_comes_back_is_told_what_was_heard_of_it_and_what_it_repeats_is_dropped() {
+    let mut world = World::new();
+    let (alice, bob) = (world.active("alice"), world.active("bob"));
+    say(&mut world, &alice, 1..=3, &[]);
+    world.close(&alice);
+    let back = world.resume(&alice);
+    let last = world.take(back.conn).into_iter().find_map(|message| match message {
+        Response::Reconnect(reconnect) => Some(reconnect.last_message_seq),
+        _ => None,
+    });
+    assert_eq!(last, Some(3));
+    sent(&mut world);
+    say(&mut world, &alice, 2..=5, &[]);
+    assert_eq!(
+        sent(&mut world).into_iter().map(|(to, packet)| (to, packet.sequence)).collect::<Vec<_>>(),
+        [(vec![bob.id], 4), (vec![bob.id], 5)]
+    );
+}
+
+#[test]
+fn metrics_go_to_whoever_may_see_them_the_sender_too() {
+    let mut world = World::new();
+    let observer = world.join_as(Grants { can_subscribe_metrics: true, ..grants("observer") }, JoinParams::default());
+    world.active("bob");
+    let metrics = proto::DataPacket { value: Some(Value::Metrics(proto::MetricsBatch::default())), ..Default::default() };
+    sent(&mut world);
+    world.media(Event::Data { participant: observer.id, delivery: Delivery::Reliable, payload: metrics.encode_to_vec() });
+    assert_eq!(sent(&mut world)[0].0, [observer.id]);
 }

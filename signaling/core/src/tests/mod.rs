@@ -5,12 +5,15 @@
 mod administering;
 mod agents;
 mod chaos;
+mod data_tracks;
 mod joining;
 mod malformed;
 mod messaging;
 mod publishing;
+mod qualities;
 mod requesting;
 mod resuming;
+mod single;
 mod subscribing;
 
 use std::{

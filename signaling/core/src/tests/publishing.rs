@@ -334,7 +334,7 @@ fn offers_answers_and_candidates_go_where_they_belong() {
             Command::Answer { participant: alice.id, id: 8, sdp: sdp.clone() },
         ]
     );
-    world.media(Event::Answer { participant: alice.id, id: 7, sdp: sdp.clone() });
+    world.media(Event::Answer { participant: alice.id, id: 7, sdp: sdp.clone(), subscribed: Vec::new() });
     world.media(Event::Offer { participant: alice.id, id: 9, sdp });
     let messages = world.take(alice.conn);
     assert!(matches!(&messages[0], Response::Answer(answer) if answer.id == 7 && answer.r#type == "answer"));

@@ -98,20 +98,9 @@ fn messages_of_unknown_kinds_are_counted_and_change_nothing() {
     let mut world = World::new();
     let alice = world.active("alice");
     world.input(Input::Message { conn: alice.conn, request: proto::SignalRequest { message: None } });
-    world.send(alice.conn, Request::UpdateDataSubscription(proto::UpdateDataSubscription::default()));
-    assert_eq!(world.signaling.counters().unknown_messages, 2);
+    assert_eq!(world.signaling.counters().unknown_messages, 1);
     assert_eq!(world.take(alice.conn), []);
     world.input(Input::Message { conn: ConnId(999), request: proto::SignalRequest { message: None } });
-}
-
-#[test]
-fn data_tracks_and_blobs_are_declined_so_that_nobody_waits() {
-    let mut world = World::new();
-    let alice = world.active("alice");
-    world.send(alice.conn, Request::PublishDataTrackRequest(proto::PublishDataTrackRequest { pub_handle: 1, ..Default::default() }));
-    assert_eq!(reply(&world.take(alice.conn)).unwrap().reason(), Reason::NotAllowed);
-    world.send(alice.conn, Request::StoreDataBlobRequest(proto::StoreDataBlobRequest { request_id: 8, ..Default::default() }));
-    assert_eq!(reply(&world.take(alice.conn)).unwrap().request_id, 8);
 }
 
 #[test]
@@ -254,4 +243,29 @@ fn a_switch_of_the_candidate_protocol_restarts_ice() {
     world.take_commands();
     world.send(alice.conn, simulate(Scenario::SwitchCandidateProtocol(1)));
     assert_eq!(world.take_commands(), [Command::RestartIce { participant: alice.id }]);
+}
+
+#[test]
+fn who_shall_come_back_is_told_where_else_that_is_possible() {
+    let region = crate::Region { name: "eu".to_owned(), url: "wss://eu.example.org".to_owned() };
+    let mut world = World::with(SignalingConfig { regions: vec![region], ..SignalingConfig::default() });
+    let alice = world.active("alice");
+    world.send(alice.conn, simulate(Scenario::LeaveRequestFullReconnect(true)));
+    let regions = leave(&world.take(alice.conn)).unwrap().regions.unwrap().regions;
+    assert_eq!((regions[0].region.as_str(), regions[0].url.as_str()), ("eu", "wss://eu.example.org"));
+    let bob = world.active("bob");
+    world.send(bob.conn, simulate(Scenario::ServerLeave(true)));
+    assert_eq!(leave(&world.take(bob.conn)).unwrap().regions, None, "who shall not come back needs no place for it");
+}
+
+#[test]
+fn details_of_a_kind_are_shown_to_others() {
+    let mut world = World::new();
+    let bob = world.active("bob");
+    world.join_as(
+        Grants { kind_details: vec!["cloud_agent".to_owned(), "FORWARDED".to_owned(), "new".to_owned()], ..grants("agent") },
+        JoinParams::default(),
+    );
+    let seen = updates(&world.take(bob.conn));
+    assert_eq!(seen[0].kind_details, [0, 1]);
 }

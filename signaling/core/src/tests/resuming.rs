@@ -155,7 +155,7 @@ fn an_answer_that_came_while_the_client_was_away_waits_for_it() {
     let alice = world.active("alice");
     world.send(alice.conn, Request::Offer(proto::SessionDescription { sdp: "o".to_owned(), id: 3, ..Default::default() }));
     world.close(&alice);
-    world.media(Event::Answer { participant: alice.id, id: 3, sdp: "a".to_owned() });
+    world.media(Event::Answer { participant: alice.id, id: 3, sdp: "a".to_owned(), subscribed: Vec::new() });
     world.media(Event::Offer { participant: alice.id, id: 1, sdp: "stale".to_owned() });
     let back = world.resume(&alice);
     let messages = world.take(back.conn);

@@ -4,6 +4,7 @@ mod assets;
 mod demo;
 mod health;
 pub(crate) mod problem;
+mod regions;
 mod rtc;
 
 use std::net::IpAddr;
@@ -53,9 +54,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/rtc", get(rtc::connect))
         .route("/rtc/validate", get(rtc::validate))
-        // single peer connection mode: SDKs try it first and take 404 as "use /rtc"
-        .route("/rtc/v1", any(rtc::no_single_peer_connection))
-        .route("/rtc/v1/validate", any(rtc::no_single_peer_connection))
+        // newer SDKs try these first, and take 404 as "use /rtc"
+        .route("/rtc/v1", get(rtc::connect_v1))
+        .route("/rtc/v1/validate", get(rtc::validate_v1))
+        .route("/settings/regions", get(regions::list))
         .route("/agent", get(agents::connect))
         // errors of these paths are Twirp's
         .route("/twirp/{*path}", any(twirp::serve).layer(DefaultBodyLimit::max(twirp::MAX_BODY_BYTES)))

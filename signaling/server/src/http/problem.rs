@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use signaling_api::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 
 use crate::auth::AuthError;
+use crate::join_request::JoinRequestError;
 
 /// A refusal, before its form is chosen.
 #[derive(Clone, Debug)]
@@ -62,6 +63,12 @@ impl Refused {
 impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<JoinRequestError> for Refused {
+    fn from(error: JoinRequestError) -> Self {
+        Self::new(ErrorCode::BadRequest, error.to_string())
     }
 }
 

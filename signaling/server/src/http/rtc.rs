@@ -1,7 +1,8 @@
 //! The door: checks the token and the limits, then turns the request into a signaling WebSocket.
 //!
-//! `/rtc/validate` runs the same checks without opening anything: SDKs ask it why the WebSocket was refused, because a
-//! browser does not tell them. Answers of both are text; SDKs show it to the user.
+//! `/rtc` gives a client two peer connections, `/rtc/v1` one. `/rtc/validate` and `/rtc/v1/validate` run the same checks
+//! without opening anything: SDKs ask them why the WebSocket was refused, because a browser does not tell. Refusals are
+//! text, which SDKs show to the user, but for a request that no SDK makes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,11 +23,23 @@ use super::App;
 use super::problem::{self, Refused};
 use crate::auth;
 use crate::gate::{Pass, Refusal};
+use crate::join_request::{self, JoinRequestError};
 use crate::net::TcpPeer;
 use crate::query::RtcQuery;
 use crate::unix_now;
 use crate::ws::ToLoop;
 use crate::ws::socket::{self, Arrival, SocketLink};
+
+/// By which path a client comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Door {
+    /// `/rtc`: everything is in the query.
+    V0,
+    /// `/rtc/v1`: everything is in one parameter of the query.
+    V1,
+}
+
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// `GET /rtc`.
 pub(crate) async fn connect(
@@ -34,21 +47,36 @@ pub(crate) async fn connect(
     Extension(peer): Extension<TcpPeer>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Response {
+    open(&app, Door::V0, peer, query.as_deref(), &headers, upgrade).await
+}
+
+/// `GET /rtc/v1`: one peer connection for both directions, and its first offer may come with the request.
+pub(crate) async fn connect_v1(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<TcpPeer>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: Upgrade,
+) -> Response {
+    open(&app, Door::V1, peer, query.as_deref(), &headers, upgrade).await
+}
+
+async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers: &HeaderMap, upgrade: Upgrade) -> Response {
     let Ok(upgrade) = upgrade else { return problem::upgrade_required() };
-    let query = RtcQuery::parse(query.as_deref().unwrap_or_default());
-    if !query.is_reconnect {
+    let query = RtcQuery::parse(query.unwrap_or_default());
+    let mut is_resume = query.is_reconnect;
+    let remote_ip = app.client_ip(peer, headers);
+    let admitted = admit(app, door, query, headers, &mut is_resume).await.and_then(|admitted| Ok((admitted, enter(app, remote_ip)?)));
+    if !is_resume {
         app.metrics.join_attempts.inc();
     }
-    let is_resume = query.is_reconnect;
-    let remote_ip = app.client_ip(peer, &headers);
-    let admitted = admit(&app, query, &headers).await.and_then(|admitted| Ok((admitted, enter(&app, remote_ip)?)));
     let ((grants, request), pass) = match admitted {
         Ok(admitted) => admitted,
         Err(refused) => {
             app.metrics.attempt(is_resume, Some(refused.code.as_str()));
-            return refused.into_text();
+            return refusal(refused);
         }
     };
 
@@ -63,28 +91,49 @@ pub(crate) async fn connect(
 /// `GET /rtc/validate`.
 pub(crate) async fn validate(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let query = RtcQuery::parse(query.as_deref().unwrap_or_default());
-    match admit(&app, query, &headers).await {
+    check(&app, Door::V0, query, &headers).await
+}
+
+/// `GET /rtc/v1/validate`.
+pub(crate) async fn validate_v1(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let query = RtcQuery::parse(query.as_deref().unwrap_or_default());
+    check(&app, Door::V1, query, &headers).await
+}
+
+async fn check(app: &App, door: Door, query: RtcQuery, headers: &HeaderMap) -> Response {
+    match admit(app, door, query, headers, &mut false).await {
         Ok(_) => (StatusCode::OK, [(header::CACHE_CONTROL, "no-store")], "success").into_response(),
-        Err(refused) => refused.into_text(),
+        Err(refused) => refusal(refused),
     }
 }
 
-/// `/rtc/v1`: the 404 that sends SDKs to `/rtc`. The body must not be that of LiveKit's "requested room does not exist",
-/// which `livekit-client` would take as final.
-pub(crate) async fn no_single_peer_connection() -> Response {
-    problem::not_found().await
+/// What an SDK should never send is for its developers to read, everything else for its users.
+fn refusal(refused: Refused) -> Response {
+    if refused.code == ErrorCode::BadRequest { refused.into_problem() } else { refused.into_text() }
 }
 
-/// Everything that can be known before there is a connection.
-async fn admit(app: &App, query: RtcQuery, headers: &HeaderMap) -> Result<(Grants, JoinParams), Refused> {
+/// Everything that can be known before there is a connection. `is_resume` is set as soon as it is known.
+async fn admit(app: &App, door: Door, query: RtcQuery, headers: &HeaderMap, is_resume: &mut bool) -> Result<(Grants, JoinParams), Refused> {
     if *app.is_stopping.borrow() {
         return Err(Refused::new(ErrorCode::Unavailable, "the server is shutting down"));
     }
     let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
     let token = auth::find_token(authorization, query.access_token.as_deref())?;
-    let grants = auth::verify(&app.config.keys, token, unix_now())?;
+    let mut grants = auth::verify(&app.config.keys, token, unix_now())?;
     auth::check_join(&grants, query.room.as_deref())?;
-    let request = query.into_join_params();
+    // Behind the token: strangers don't make the server decompress anything.
+    let request = match (query.join_request.as_deref(), door) {
+        (Some(parameter), _) => {
+            let (request, profile) = join_request::decode(parameter)?;
+            *is_resume = request.reconnect;
+            if !profile.apply(&mut grants) {
+                return Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant canUpdateOwnMetadata"));
+            }
+            request
+        }
+        (None, Door::V1) => return Err(JoinRequestError::Missing.into()),
+        (None, Door::V0) => query.into_join_params(),
+    };
 
     let (reply, answer) = oneshot::channel();
     let check = ToLoop::Check { grants: grants.clone(), request: request.clone(), reply };

@@ -2,11 +2,11 @@
 //! `signaling_core::AdminRequest`.
 //!
 //! In: requests of server SDKs, with a token in `Authorization`. Out: results, or Twirp's errors.
-//! Invariants: nothing of a body is read before its token is verified; a body is at most [`MAX_BODY_BYTES`].
+//! Invariants: nothing of a body is read before its token is verified and found to be for some method; a body is at most [`MAX_BODY_BYTES`].
 //! Not here: what the functions do. Our own API (problem documents, resources) will be another face of the same functions.
 
 mod agent_dispatch;
-mod codec;
+pub(crate) mod codec;
 mod errors;
 mod fields;
 mod room_service;
@@ -76,7 +76,11 @@ impl Call<'_> {
 
 /// `/twirp/...`, whatever the method.
 pub(crate) async fn serve(State(app): State<Arc<App>>, Path(path): Path<String>, request: Request) -> Response {
-    answer(&app, &path, request).await.unwrap_or_else(|error| error.into_response())
+    let answered = answer(&app, &path, request).await;
+    let asked = path.split('/').next().unwrap_or_default();
+    let service = [RoomService::NAME, AgentDispatchService::NAME].into_iter().find(|name| *name == asked);
+    app.metrics.api_request(service.unwrap_or("other"), answered.as_ref().err().map_or("ok", TwirpError::word));
+    answered.unwrap_or_else(|error| error.into_response())
 }
 
 async fn answer(app: &App, path: &str, request: Request) -> Result<Response, TwirpError> {
@@ -96,6 +100,10 @@ async fn answer(app: &App, path: &str, request: Request) -> Result<Response, Twi
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = Form::of(content_type).ok_or_else(|| bad_route(format!("unexpected Content-Type: {content_type:?}")))?;
     let grants = grants(app, request.uri().query(), request.headers())?;
+    if !(grants.room_create || grants.room_list || grants.room_admin) {
+        // a participant's token: it has nothing to ask here, however large
+        return Err(TwirpError::denied());
+    }
     let body = read(request).await?;
     let call = Call { app, grants: &grants, form, body };
     let answered = if service == RoomService::NAME {

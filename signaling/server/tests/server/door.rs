@@ -93,21 +93,6 @@ async fn a_room_that_may_not_be_created_is_named_as_livekit_client_expects() {
 }
 
 #[tokio::test]
-async fn single_peer_connection_paths_do_not_exist_in_a_way_that_sdks_fall_back_from() {
-    let server = TestServer::start().await;
-    let token = token("alice", "lobby");
-    // the native SDK looks at the status of the upgrade
-    let (status, _) = server.open(&format!("/rtc/v1?access_token={token}&join_request=AA==")).await.err().unwrap();
-    assert_eq!(status, 404);
-    // livekit-client can't see that one and asks validate, from another origin, good token or not
-    for token in [token.as_str(), "nonsense"] {
-        let reply = server.get(&format!("/rtc/v1/validate?access_token={token}")).await;
-        assert_eq!((reply.status, reply.header("access-control-allow-origin")), (404, "*"));
-        assert!(!reply.body.contains("requested room does not exist"));
-    }
-}
-
-#[tokio::test]
 async fn one_address_has_a_bounded_number_of_sockets() {
     let server = TestServer::with(|config| config.limits.sockets_per_ip = 2).await;
     let first = server.join("a", "lobby").await;

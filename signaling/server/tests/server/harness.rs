@@ -75,7 +75,7 @@ impl TestServer {
             Err(tungstenite::Error::Http(response)) => {
                 let status = response.status().as_u16();
                 // tungstenite reads no body: ask again without the upgrade's help
-                Err((status, self.get(&path.replacen("/rtc?", "/rtc/validate?", 1)).await.body))
+                Err((status, self.get(&path.replacen('?', "/validate?", 1)).await.body))
             }
             Err(error) => panic!("{error}"),
         }

@@ -9,4 +9,5 @@ mod frames;
 mod harness;
 mod pages;
 mod sessions;
+mod single;
 mod twirp;

@@ -124,3 +124,28 @@ async fn demo_tokens_are_rate_limited() {
 }
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+#[tokio::test]
+async fn regions_are_told_to_who_has_a_token() {
+    let server = TestServer::start().await;
+    let bearer = format!("Bearer {}", token("alice", "lobby"));
+    let reply = server.http("GET", "/settings/regions", &[("Authorization", &bearer), ("Origin", "https://app.example.org")], "").await;
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, "*"));
+    let regions = reply.json();
+    assert_eq!(regions["regions"][0]["url"], format!("ws://{}", server.address));
+    for authorization in ["", "Bearer nonsense", "Basic YQ=="] {
+        let headers: &[(&str, &str)] = if authorization.is_empty() { &[] } else { &[("Authorization", authorization)] };
+        assert_eq!(server.http("GET", "/settings/regions", headers, "").await.status, 401, "{authorization}");
+    }
+}
+
+#[tokio::test]
+async fn the_operators_regions_are_told_in_order() {
+    let region = |name: &str| signaling_server::Region { name: name.to_owned(), url: format!("wss://{name}.example.org") };
+    let server = TestServer::with(|config| config.signaling.regions = vec![region("eu"), region("us")]).await;
+    let bearer = format!("Bearer {}", token("alice", "lobby"));
+    let reply = server.http("GET", "/settings/regions", &[("Authorization", &bearer)], "").await;
+    let expected = serde_json::json!({"regions": [
+        {"region": "eu", "url": "wss://eu.example.org"}, {"region": "us", "url": "wss://us.example.org"}]});
+    assert_eq!(reply.json(), expected);
+}

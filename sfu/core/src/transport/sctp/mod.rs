@@ -1,8 +1,10 @@
 //! Data channels: SCTP (RFC 9260 over RFC 8261) and the channel protocol (RFC 8831, RFC 8832) over DTLS.
 //!
-//! In: SCTP packets that DTLS decrypted, messages to send. Out: SCTP packets to encrypt, [`DataEvent`]. Two channels
-//! mean something, by their label: `_reliable` and `_lossy`; other ones are accepted and their messages ignored.
-//! Invariants: a message is at most [`MAX_DATA_MESSAGE`] long in both directions; what waits to be sent is bounded;
+//! In: SCTP packets that DTLS decrypted, messages to send. Out: SCTP packets to encrypt, [`DataEvent`]. Three channels
+//! mean something, by their label: `_reliable`, `_lossy` and `_data_track`; other ones are accepted and their messages
+//! ignored.
+//! Invariants: a message is at most [`MAX_DATA_MESSAGE`] long in both directions; what waits to be sent is bounded; reliable
+//! messages for a client whose channel is about to open wait for that and go out in order;
 //! once an association is established, no packet can replace it (that takes a new DTLS connection).
 //!
 //! The client always begins (its DTLS role is the client's too), so this side only answers INIT. The association
@@ -32,7 +34,7 @@ use sfu_api::Delivery;
 
 use self::guard::{Guard, PacketKind};
 use crate::error::Discard;
-use crate::limits::{MAX_DATA_BUFFER, MAX_DATA_CHANNELS, MAX_DATA_MESSAGE, MAX_LOSSY_BUFFER};
+use crate::limits::{MAX_DATA_BUFFER, MAX_DATA_CHANNELS, MAX_DATA_MESSAGE, MAX_LOSSY_BUFFER, MAX_UNOPENED_DATA};
 
 /// What happened on the data channels.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,9 +70,18 @@ pub(crate) struct DataChannels {
     state: State,
     guard: Guard,
     channels: ArrayVec<Channel, MAX_DATA_CHANNELS>,
-    /// This side opens `_reliable` and `_lossy` (subscriber role).
+    /// This side opens the channels (subscriber role).
     has_to_open: bool,
+    /// Reliable messages from before their channel is open; None if it is not to be expected to open.
+    unopened: Option<Unopened>,
     events: VecDeque<DataEvent>,
+}
+
+/// Messages that wait for their channel.
+#[derive(Default)]
+struct Unopened {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,13 +113,20 @@ impl DataChannels {
             guard: Guard::default(),
             channels: ArrayVec::new(),
             has_to_open: false,
+            unopened: None,
             events: VecDeque::new(),
         }
     }
 
-    /// Opens `_reliable` and `_lossy` from this side when the association is established.
+    /// Opens the channels from this side when the association is established.
     pub(crate) fn open_when_ready(&mut self) {
         self.has_to_open = true;
+        self.expect_channels();
+    }
+
+    /// The channels will be opened by one side: reliable messages wait for that.
+    pub(crate) fn expect_channels(&mut self) {
+        self.unopened = Some(Unopened::default());
     }
 
     /// Takes a decrypted SCTP packet.
@@ -178,12 +196,14 @@ impl DataChannels {
         if payload.len() > MAX_DATA_MESSAGE {
             return Err(DataError::TooLong);
         }
-        let channel = self.channels.iter().find(|c| c.is_open && c.delivery == Some(delivery)).ok_or(DataError::NotOpen)?;
+        let Some(channel) = self.channels.iter().find(|c| c.is_open && c.delivery == Some(delivery)) else {
+            return self.hold(delivery, payload);
+        };
         let association = &mut self.links.first_mut().ok_or(DataError::NotOpen)?.association;
         let mut stream = association.stream(channel.stream).map_err(|_| DataError::NotOpen)?;
         let waiting = stream.buffered_amount().unwrap_or_default();
         let is_full = match delivery {
-            Delivery::Lossy => waiting >= MAX_LOSSY_BUFFER,
+            Delivery::Lossy | Delivery::DataTrack => waiting >= MAX_LOSSY_BUFFER,
             Delivery::Reliable => waiting.saturating_add(payload.len()) > MAX_DATA_BUFFER,
         };
         if is_full {
@@ -196,6 +216,30 @@ impl DataChannels {
             payload => (payload, PayloadProtocolIdentifier::Binary),
         };
         stream.write_with_ppi(now, payload, kind).map_err(|_| DataError::NotOpen).map(drop)
+    }
+
+    /// Keeps a reliable message for a channel that will open.
+    fn hold(&mut self, delivery: Delivery, payload: &[u8]) -> Result<(), DataError> {
+        let unopened = self.unopened.as_mut().filter(|_| delivery == Delivery::Reliable).ok_or(DataError::NotOpen)?;
+        if unopened.bytes.saturating_add(payload.len()) > MAX_UNOPENED_DATA || unopened.messages.len() >= MAX_UNOPENED_MESSAGES {
+            return Err(DataError::Full);
+        }
+        unopened.bytes += payload.len();
+        unopened.messages.push_back(payload.to_vec());
+        Ok(())
+    }
+
+    /// A channel can be used: what waited for it goes out before anything else.
+    fn opened(&mut self, now: Instant, delivery: Delivery) {
+        self.events.push_back(DataEvent::Opened(delivery));
+        if delivery == Delivery::Reliable
+            && let Some(unopened) = self.unopened.take()
+        {
+            for message in unopened.messages {
+                // The bound of what waits here is below that of the channel.
+                let _ = self.send(now, delivery, &message);
+            }
+        }
     }
 
     /// Starts an association for an INIT.
@@ -259,6 +303,7 @@ impl DataChannels {
         self.state = State::Ended;
         self.links.clear();
         self.channels.clear();
+        self.unopened = None;
     }
 
     /// Reads every complete message of a stream.
@@ -286,13 +331,19 @@ impl DataChannels {
 
     /// RFC 8832 section 5.
     fn handle_control(&mut self, now: Instant, id: StreamId, mut message: Bytes) {
+        // The library has messages to itself under other types, and panics if one of these is cut short.
+        if !matches!(message.first(), Some(&(DCEP_ACK | DCEP_OPEN))) {
+            return;
+        }
         match Message::unmarshal(&mut message) {
             Ok(Message::DataChannelOpen(open)) => self.accept(now, id, &open),
             Ok(Message::DataChannelAck(_)) => {
                 let channel = self.channels.iter_mut().find(|channel| channel.stream == id && !channel.is_open);
                 if let Some(channel) = channel {
                     channel.is_open = true;
-                    self.events.extend(channel.delivery.map(DataEvent::Opened));
+                    if let Some(delivery) = channel.delivery {
+                        self.opened(now, delivery);
+                    }
                 }
             }
             _ => {}
@@ -308,7 +359,9 @@ impl DataChannels {
         }
         let delivery = DELIVERIES.into_iter().find(|&delivery| open.label == label(delivery).as_bytes());
         self.channels.push(Channel { stream: id, delivery, is_open: true });
-        self.events.extend(delivery.map(DataEvent::Opened));
+        if let Some(delivery) = delivery {
+            self.opened(now, delivery);
+        }
     }
 
     fn open_if_possible(&mut self, now: Instant) {
@@ -316,11 +369,11 @@ impl DataChannels {
             return;
         }
         // RFC 8832 section 6: the DTLS server takes odd streams.
-        for (id, delivery) in [1, 3].into_iter().zip(DELIVERIES) {
+        for (id, delivery) in [1, 3, 5].into_iter().zip(DELIVERIES) {
             let open = DataChannelOpen {
                 channel_type: match delivery {
                     Delivery::Reliable => ChannelType::Reliable,
-                    Delivery::Lossy => ChannelType::PartialReliableRexmitUnordered,
+                    Delivery::Lossy | Delivery::DataTrack => ChannelType::PartialReliableRexmitUnordered,
                 },
                 priority: CHANNEL_PRIORITY_NORMAL,
                 reliability_parameter: 0,
@@ -358,10 +411,16 @@ fn label(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::Reliable => "_reliable",
         Delivery::Lossy => "_lossy",
+        Delivery::DataTrack => "_data_track",
     }
 }
 
-const DELIVERIES: [Delivery; 2] = [Delivery::Reliable, Delivery::Lossy];
+/// Types of the channel protocol's messages (RFC 8832 section 8.2.1).
+const DCEP_ACK: u8 = 2;
+const DCEP_OPEN: u8 = 3;
+const DELIVERIES: [Delivery; 3] = [Delivery::Reliable, Delivery::Lossy, Delivery::DataTrack];
+/// Reliable messages that wait for their channel; the bound in bytes says nothing of empty ones.
+const MAX_UNOPENED_MESSAGES: usize = 4096;
 /// Associations that wait for the client to choose one.
 const MAX_LINKS: usize = 4;
 /// Bytes that one client may make us hold while messages are incomplete; twice the longest message.
@@ -422,6 +481,21 @@ mod tests {
         for start in (1..60_000).step_by(3) {
             for tsn in [start + 1, start + 2, start] {
                 data.handle(Instant::now(), &packet_to(tag, &data_chunk(WHOLE, tsn, tsn_to_ssn(tsn), &[7; 1000]))).unwrap();
+                data.drain_packets(Instant::now(), |_| {});
+            }
+        }
+        assert!(data.state == State::Established);
+    }
+
+    #[test]
+    fn short_control_messages_of_any_type_are_survived() {
+        let (mut data, tag) = established();
+        for kind in 0..=255_u8 {
+            for len in 1..14 {
+                let number = u32::from(kind) * 13 + len;
+                let mut control = data_chunk(WHOLE, number, tsn_to_ssn(number), &vec![kind; len as usize]);
+                control[15] = 50;
+                data.handle(Instant::now(), &packet_to(tag, &control)).unwrap();
                 data.drain_packets(Instant::now(), |_| {});
             }
         }

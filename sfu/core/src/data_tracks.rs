@@ -1,0 +1,189 @@
+//! Data tracks: packets that a participant sends on its data track channel, forwarded to whoever subscribed.
+//!
+//! In: packets with the publisher's handle. Out: the same packets, each with the subscriber's handle in its place. The rest,
+//! which may be encrypted end to end, is not looked at.
+//! Invariants: a publisher's handle names at most one of its tracks; a track has at most one subscription of each participant;
+//! whoever leaves is gone from all tables.
+//!
+//! Header (LiveKit's data track packet, version 0): 3 bits of version, 3 of flags; handle in bytes 2 and 3; sequence number,
+//! frame number and timestamp up to byte 12.
+
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+use sfu_api::{Delivery, ParticipantId, TrackId};
+
+use crate::control::Found;
+use crate::error::Discard;
+use crate::ids::ParticipantKey;
+use crate::limits::MAX_DATA_TRACKS_PER_PARTICIPANT;
+use crate::shard::Shard;
+
+/// Data tracks of a shard.
+#[derive(Default)]
+pub(crate) struct DataTracks {
+    tracks: FxHashMap<TrackId, DataTrack>,
+    by_handle: FxHashMap<(ParticipantKey, u16), TrackId>,
+}
+
+struct DataTrack {
+    publisher: ParticipantKey,
+    handle: u16,
+    subscribers: Vec<Subscriber>,
+}
+
+/// Who gets a track, and under which handle.
+#[derive(Clone, Copy)]
+struct Subscriber {
+    participant: ParticipantKey,
+    handle: u16,
+}
+
+impl DataTracks {
+    fn publish(&mut self, publisher: ParticipantKey, track: TrackId, handle: u16) {
+        self.end(track);
+        if let Some(&replaced) = self.by_handle.get(&(publisher, handle)) {
+            self.end(replaced);
+        }
+        if self.by_handle.keys().filter(|(owner, _)| *owner == publisher).count() < MAX_DATA_TRACKS_PER_PARTICIPANT {
+            self.by_handle.insert((publisher, handle), track);
+            self.tracks.insert(track, DataTrack { publisher, handle, subscribers: Vec::new() });
+        }
+    }
+
+    fn end(&mut self, track: TrackId) -> bool {
+        let Some(ended) = self.tracks.remove(&track) else { return false };
+        self.by_handle.remove(&(ended.publisher, ended.handle));
+        true
+    }
+
+    /// A subscription that is there already gets the new handle.
+    fn subscribe(&mut self, track: TrackId, subscriber: Subscriber) {
+        let Some(track) = self.tracks.get_mut(&track) else { return };
+        match track.subscribers.iter_mut().find(|known| known.participant == subscriber.participant) {
+            Some(known) => *known = subscriber,
+            None => track.subscribers.push(subscriber),
+        }
+    }
+
+    fn unsubscribe(&mut self, track: TrackId, participant: ParticipantKey) -> bool {
+        let Some(track) = self.tracks.get_mut(&track) else { return false };
+        let before = track.subscribers.len();
+        track.subscribers.retain(|subscriber| subscriber.participant != participant);
+        track.subscribers.len() < before
+    }
+
+    /// A participant is gone.
+    pub(crate) fn forget(&mut self, participant: ParticipantKey) {
+        self.by_handle.retain(|(owner, _), _| *owner != participant);
+        self.tracks.retain(|_, track| track.publisher != participant);
+        for track in self.tracks.values_mut() {
+            track.subscribers.retain(|subscriber| subscriber.participant != participant);
+        }
+    }
+
+    fn subscriber(&self, track: TrackId, place: usize) -> Option<Subscriber> {
+        self.tracks.get(&track)?.subscribers.get(place).copied()
+    }
+}
+
+impl Shard {
+    pub(crate) fn publish_data(&mut self, id: ParticipantId, track: TrackId, handle: u16) -> Found {
+        let key = self.participant(id)?;
+        self.data_tracks.publish(key, track, handle);
+        Ok(())
+    }
+
+    pub(crate) fn unpublish_data(&mut self, track: TrackId) -> Found {
+        if self.data_tracks.end(track) { Ok(()) } else { Err(Discard::UnknownEntity) }
+    }
+
+    pub(crate) fn subscribe_data(&mut self, id: ParticipantId, track: TrackId, handle: u16) -> Found {
+        let participant = self.participant(id)?;
+        let publisher = self.data_tracks.tracks.get(&track).ok_or(Discard::UnknownEntity)?.publisher;
+        let room_of = |key| self.participants.get(key).map(|participant| participant.room);
+        if room_of(publisher) != room_of(participant) {
+            return Err(Discard::UnknownEntity);
+        }
+        self.data_tracks.subscribe(track, Subscriber { participant, handle });
+        Ok(())
+    }
+
+    pub(crate) fn unsubscribe_data(&mut self, id: ParticipantId, track: TrackId) -> Found {
+        let participant = self.participant(id)?;
+        if self.data_tracks.unsubscribe(track, participant) { Ok(()) } else { Err(Discard::UnknownEntity) }
+    }
+
+    /// A packet came on a participant's data track channel.
+    pub(crate) fn forward_data_track(&mut self, now: Instant, publisher: ParticipantKey, mut packet: Vec<u8>) -> Result<(), Discard> {
+        let handle = handle_of(&packet).ok_or(Discard::DataTrackMalformed)?;
+        let track = *self.data_tracks.by_handle.get(&(publisher, handle)).ok_or(Discard::UnknownDataTrack)?;
+        let mut place = 0;
+        while let Some(subscriber) = self.data_tracks.subscriber(track, place) {
+            place += 1;
+            let Some(key) = self.data_peer(subscriber.participant) else { continue };
+            set_handle(&mut packet, subscriber.handle);
+            let transport = &mut self.peers[key].transport;
+            if let Err(error) = transport.send_data(now, Delivery::DataTrack, &packet, &mut self.egress.outbox) {
+                tracing::trace!(?error, "packet of a data track dropped");
+            }
+            self.peer_changed(key, now);
+        }
+        Ok(())
+    }
+}
+
+/// None if the packet is not one of version 0 with a whole header.
+fn handle_of(packet: &[u8]) -> Option<u16> {
+    let header = packet.first_chunk::<HEADER_LEN>()?;
+    (header[0] >> VERSION_SHIFT == 0).then(|| u16::from_be_bytes([header[2], header[3]]))
+}
+
+fn set_handle(packet: &mut [u8], handle: u16) {
+    if let Some(field) = packet.get_mut(2..4) {
+        field.copy_from_slice(&handle.to_be_bytes());
+    }
+}
+
+const HEADER_LEN: usize = 12;
+const VERSION_SHIFT: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_header_of_a_known_version_has_a_handle() {
+        let packet = [0b0001_1000, 0, 0x12, 0x34, 0, 1, 0, 2, 0, 0, 0, 3, 0xff];
+        assert_eq!(handle_of(&packet), Some(0x1234));
+        assert_eq!(handle_of(&packet[..12]), Some(0x1234));
+        assert_eq!(handle_of(&packet[..11]), None);
+        assert_eq!(handle_of(&[0b0011_1000, 0, 0x12, 0x34, 0, 1, 0, 2, 0, 0, 0, 3]), None);
+        assert_eq!(handle_of(&[]), None);
+    }
+
+    #[test]
+    fn nothing_is_left_of_who_is_forgotten() {
+        let mut keys = slotmap::SlotMap::<ParticipantKey, ()>::with_key();
+        let (alice, bob) = (keys.insert(()), keys.insert(()));
+        let mut tracks = DataTracks::default();
+        tracks.publish(alice, TrackId(1), 7);
+        tracks.publish(bob, TrackId(2), 7);
+        tracks.subscribe(TrackId(1), Subscriber { participant: bob, handle: 1 });
+        tracks.subscribe(TrackId(2), Subscriber { participant: alice, handle: 1 });
+        tracks.forget(alice);
+        assert_eq!((tracks.tracks.len(), tracks.by_handle.len()), (1, 1));
+        assert!(tracks.subscriber(TrackId(2), 0).is_none());
+    }
+
+    #[test]
+    fn a_handle_that_is_used_again_names_the_new_track() {
+        let mut keys = slotmap::SlotMap::<ParticipantKey, ()>::with_key();
+        let alice = keys.insert(());
+        let mut tracks = DataTracks::default();
+        tracks.publish(alice, TrackId(1), 7);
+        tracks.publish(alice, TrackId(2), 7);
+        assert_eq!(tracks.by_handle.get(&(alice, 7)), Some(&TrackId(2)));
+        assert!(!tracks.tracks.contains_key(&TrackId(1)));
+    }
+}
