@@ -68,3 +68,11 @@ class Node(Server):
     def tcp_connections(self) -> float:
         """Open ICE-TCP connections."""
         return self.metrics()["sfu_tcp_connections"]
+
+    def oversized_packets(self) -> float:
+        """Packets that the smallest MTU of IPv6 can't carry."""
+        return self.metrics()["sfu_oversized_packets_total"]
+
+    def dtls_transports(self, version: str) -> float:
+        """Transports that are up with this version of DTLS."""
+        return self.metrics()[f'sfu_dtls_transports{{version="{version}"}}']

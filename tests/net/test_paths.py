@@ -7,11 +7,13 @@ import asyncio
 import pytest
 
 from calls import call, publish, talk, url
+from node import TCP_PORT
 from topology import BOTH, IPV4, IPV6, IPV6_LEAST_MTU, Network, forwarding
 from waiting import until
 
 NO_UDP = forwarding("meta l4proto udp drop")
 NO_UDP_FROM_HOME = forwarding('iifname "home0" meta l4proto udp drop')
+CUT_TCP = forwarding(f'iifname "home0" meta l4proto udp drop\n tcp dport {TCP_PORT} reject with tcp reset\n tcp sport {TCP_PORT} reject with tcp reset')
 LOSSY = forwarding("meta l4proto udp numgen random mod 100 < 25 counter drop")
 
 
@@ -26,6 +28,23 @@ async def test_without_udp_a_call_goes_over_tcp(lab, serve, participant, family)
     assert node.packets("udp") == 0, "the firewall lets no UDP through"
     assert node.packets("tcp") > 100 and node.packets("tcp", "out") > 100
     assert node.paths() == {("tcp", family): 4}, "both transports of both participants"
+
+
+async def test_a_tcp_connection_that_is_cut_is_replaced(lab, serve, participant):
+    """A firewall resets the media connections once; the client opens new ones, and the server forgets the old."""
+    network = Network.make(lab, families=(IPV4,))
+    home, elsewhere = network.client("home"), network.client("elsewhere")
+    network.router.rules(NO_UDP_FROM_HOME)
+    node = serve(network.server)
+    alice, bob = await participant(home, "alice"), await participant(elsewhere, "bob")
+    await call(alice, bob, url(network.address()))
+    opened = node.metrics()['sfu_tcp_connections_total{result="opened"}']
+    network.router.rules(CUT_TCP)
+    await until("the connections are gone", lambda: node.tcp_connections() == 0, poll_s=0.5)
+    network.router.rules(NO_UDP_FROM_HOME)
+    await until("there are new ones", lambda: node.paths().get(("tcp", IPV4)) == 2, within_s=25, poll_s=0.5)
+    assert node.metrics()['sfu_tcp_connections_total{result="opened"}'] >= opened + 2
+    await talk(alice, bob)
 
 
 async def test_chromium_without_udp_goes_over_tcp(lab, serve, participant):
@@ -45,6 +64,8 @@ async def test_ipv6_alone_is_enough_at_its_smallest_mtu(lab, serve, participant)
     alice, bob = await participant(home, "alice", "chromium"), await participant(elsewhere, "bob")
     await call(alice, bob, url(network.address(IPV6)))
     await until("media flows over IPv6", lambda: node.paths() == {("udp", IPV6): 4}, poll_s=0.5)
+    assert node.oversized_packets() == 0
+    assert node.dtls_transports("1.3") >= 2, "Chromium offers it"
 
 
 async def test_clients_of_either_family_meet_on_a_dual_stack_server(lab, serve, participant):
