@@ -49,7 +49,12 @@ export const SECTIONS = [
     rows: [
       { id: 'vp8', title: 'VP8', works: 'the picture moves and is the right one; the subscriber decodes VP8' },
       { id: 'h264', title: 'H.264', works: 'the same in H.264' },
+      { id: 'vp9', title: 'VP9', works: 'the same in VP9' },
+      { id: 'av1', title: 'AV1', works: 'the same in AV1' },
+      { id: 'h265', title: 'H.265', works: 'the same in H.265' },
       { id: 'opus', title: 'Opus', works: 'the tone is heard' },
+      { id: 'red', title: 'Opus with redundancy (RED)', works: 'the tone is heard, with redundancy where the subscriber takes it' },
+      { id: 'g711', title: 'G.711 (PCMU, PCMA)', works: 'the tone is heard' },
     ],
   },
   {
@@ -133,8 +138,29 @@ export const SECTIONS = [
 
 const NO_H264 = notApplicable('Firefox takes its H.264 from a plug-in that it downloads; the test machine has none');
 
+const NO_H265 = notApplicable('no client here encodes H.265; that it is forwarded is tested in `sfu/sim`');
+const FIREFOX_SENDS_VP8 = notApplicable('livekit-client publishes neither VP9 nor AV1 in Firefox');
+const NO_RED = notApplicable('Firefox has no redundancy');
+const VP9_TO_COME = doesNotWork('VP9 and AV1 are to come (issue 3)');
+const AUDIO_TO_COME = doesNotWork('other audio codecs are to come (issue 3)');
+
+/** One note for many cells of a row. @param {string} row @param {Column[]} columns @param {(column: string) => Note | null} note */
+function rowOf(row, columns, note) {
+  return Object.fromEntries(columns.flatMap(({ id }) => {
+    const one = note(id);
+    return one ? [[`${row}@${id}`, one]] : [];
+  }));
+}
+
 /** @type {Record<string, Note>} */
 export const NOTES = {
+  ...rowOf('h265', PAIRS, () => NO_H265),
+  ...rowOf('vp9', PAIRS, (pair) => (pair.startsWith('firefox') ? FIREFOX_SENDS_VP8 : VP9_TO_COME)),
+  ...rowOf('av1', PAIRS, (pair) => (pair.startsWith('firefox') ? FIREFOX_SENDS_VP8 : VP9_TO_COME)),
+  ...rowOf('red', PAIRS, (pair) => (pair.startsWith('firefox') ? NO_RED : AUDIO_TO_COME)),
+  ...rowOf('g711', PAIRS, () => AUDIO_TO_COME),
+  ...rowOf('svc-vp9', CLIENTS, (client) => (client === 'node' ? null : VP9_TO_COME)),
+  ...rowOf('svc-av1', CLIENTS, (client) => (client === 'node' ? null : VP9_TO_COME)),
   'h264@chromium>firefox': NO_H264,
   'h264@firefox>chromium': NO_H264,
   'h264@firefox>python': NO_H264,

@@ -33,16 +33,6 @@ async function choose(who, from, quality, isRight) {
   assert.deepEqual([seen?.ids, seen?.unreadable], [[PICTURE_ID], 0]);
 }
 
-/** Bits per second that a viewer receives of a picture, over about a second. @param {Actor} who @param {string} from */
-async function bitrate(who, from) {
-  const first = await who.do('received', from, 'camera');
-  const began = performance.now();
-  const start = (await who.do('picture', from))?.readable ?? 0;
-  await until('a second of frames', () => who.do('picture', from), (seen) => (seen?.readable ?? 0) >= start + 15);
-  const last = await who.do('received', from, 'camera');
-  return (((last?.bytesReceived ?? 0) - (first?.bytesReceived ?? 0)) * 8000) / (performance.now() - began);
-}
-
 /** @type {Case[]} */
 export const layers = [
   ...(/** @type {[Client, 'vp8' | 'h264'][]} */ ([['chromium', 'vp8'], ['chromium', 'h264'], ['firefox', 'vp8'], ['python', 'vp8'], ['node', 'vp8']])).map(([client, codec]) => ({
@@ -79,31 +69,6 @@ export const layers = [
       await always('it stays so', QUIET_MS, shown, (now) => now === last);
       await viewer.do('setEnabled', publisher.identity, 'camera', true);
       await until('it moves again', shown, (now) => now > last + FRAMES);
-    },
-  })),
-  ...(/** @type {const} */ (['vp9', 'av1'])).map((codec) => ({
-    title: `three spatial layers of one ${codec} stream are chosen per subscriber, and the smaller ones cost less`,
-    cells: [`svc-${codec}@chromium`, `svc-${codec}@firefox`, `svc-${codec}@python`],
-    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
-      const [publisher, viewer, other, native] = await stage.together(t, ['chromium', 'chromium', 'firefox', 'python']);
-      const from = publisher.identity;
-      await publisher.do('publishPicture', { id: PICTURE_ID, width: 1280, height: 720, options: { videoCodec: codec, scalabilityMode: 'L3T3_KEY', backupCodec: false } });
-      await other.remote('the track is there', from, (seen) => seen?.tracks.camera?.isSubscribed === true);
-      const received = await until('the viewer decodes', () => viewer.do('received', from, 'camera'), (each) => (each?.framesDecoded ?? 0) > 0);
-      assert.equal(received?.mimeType.toLowerCase(), `video/${codec}`);
-      /** @type {Record<string, number>} */
-      const cost = {};
-      for (const [quality, width] of /** @type {[Quality, number][]} */ ([['HIGH', 1280], ['LOW', 320], ['MEDIUM', 640]])) {
-        await choose(viewer, from, quality, (seen) => seen === width);
-        cost[quality] = await bitrate(viewer, from);
-      }
-      t.diagnostic(`${codec}: ${Object.entries(cost).map(([quality, bps]) => `${quality} ${Math.round(bps / 1000)} kbit/s`).join(', ')}`);
-      assert.ok((cost['LOW'] ?? 0) < (cost['MEDIUM'] ?? 0) && (cost['MEDIUM'] ?? 0) < (cost['HIGH'] ?? 0), JSON.stringify(cost));
-      for (const who of [other, native]) {
-        await choose(who, from, 'LOW', (seen) => seen === 320);
-        await choose(who, from, 'HIGH', (seen) => seen === 1280);
-      }
-      assert.equal(await widthOf(viewer, from), 640, 'one subscriber decides nothing for another');
     },
   })),
 ];
