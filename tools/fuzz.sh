@@ -33,7 +33,7 @@ for name in "${targets[@]}"; do
     export FUZZ_TARGET=$name
     if $merge; then
         # what is committed stays; of the rest only what adds coverage
-        "$binary" -merge=1 -max_len=2048 -timeout=10 "$corpus/$name" "$work/found/$name" 2>&1 | tail -n 1
+        "$binary" -set_cover_merge=1 -use_counters=0 -max_len=2048 -timeout=10 "$corpus/$name" "$work/found/$name" 2>&1 | tail -n 1
         continue
     fi
     seeds=("$corpus/$name")
