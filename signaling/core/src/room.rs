@@ -26,6 +26,7 @@ use crate::{
     reconnect::Departures,
     reliable::ReliableLog,
     session,
+    simulate::TcpWishes,
     speakers::SpeakerBoard,
     timers::Timer,
     tracks::{MediaFound, Tracks},
@@ -46,6 +47,7 @@ pub(crate) struct Room {
     pub(crate) data_tracks: DataTracks,
     pub(crate) reliable_log: ReliableLog,
     pub(crate) qualities: Qualities,
+    pub(crate) tcp_wishes: TcpWishes,
     updates: Updates,
     sequence: u64,
     is_over: bool,
@@ -141,6 +143,7 @@ impl Room {
             data_tracks: DataTracks::default(),
             reliable_log: ReliableLog::default(),
             qualities: Qualities::default(),
+            tcp_wishes: TcpWishes::default(),
             updates: Updates::default(),
             sequence: 0,
             is_over: false,
@@ -399,6 +402,10 @@ impl Room {
             Event::TrackEnded { participant, track } => self.track_ended(participant, track, turn),
             Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
             Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
+            Event::CodecReady { participant, track, mid, mime, simulcast } => {
+                self.codec_ready(participant, track, MediaFound { mid, mime, simulcast }, turn);
+            }
+            Event::WantedLayers { participant, track, codecs } => self.wanted_layers(participant, track, codecs, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
             Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
             Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),
