@@ -333,9 +333,6 @@ mod tests {
             red: false,
             backup_codecs: Vec::new(),
             backup_policy: sfu_api::BackupPolicy::default(),
-            red: false,
-            backup_codecs: Vec::new(),
-            backup_policy: sfu_api::BackupPolicy::default(),
         };
         Command::Publish { participant: ParticipantId(participant), track: TrackId(track), request }
     }

@@ -527,6 +527,7 @@ impl Node {
                 let tracks = &self.tracks;
                 self.subscriptions.retain(|(subscriber, track)| *subscriber != participant && tracks[track] != participant);
             }
+            Command::SetPlayoutDelay { .. } => unreachable!("nobody asks for a delay"),
             Command::RestartIce { participant }
             | Command::PreferTcp { participant, .. }
             | Command::Offer { participant, .. }
