@@ -75,7 +75,7 @@ export const SECTIONS = [
       { id: 'text-stream', title: 'Text streams', works: 'short and 69 kB, with attributes, both ways' },
       { id: 'byte-stream', title: 'Byte streams', works: 'a megabyte arrives intact, both ways' },
       { id: 'data-track', title: 'Data tracks', works: 'frames of one and of many packets, both ways' },
-      { id: 'transcription-send', title: 'Transcription: send', works: 'the others show it' },
+      { id: 'transcription-send', title: 'Transcription: send', works: 'the others show what an agent sends; from others the server takes none' },
       { id: 'transcription-receive', title: 'Transcription: receive', works: 'text and speaker' },
       { id: 'simulcast-send', title: 'Simulcast: send', works: 'a subscriber gets the smallest and the largest size' },
       { id: 'simulcast-receive', title: 'Simulcast: choose', works: 'gets the size that it asks for by quality' },

@@ -3,7 +3,7 @@
 use sfu_api::MediaLabel;
 use sfu_core::limits::MAX_MEDIA_LINES;
 use sfu_core::media::Codec;
-use sfu_core::negotiate::{DownLines, DownMedia, PublisherSession, SubscriberSession};
+use sfu_core::negotiate::{DownChoice, DownLines, DownMedia, PublisherSession, SubscriberSession};
 use sfu_core::transport::params::{Fingerprint, IceCredentials, LocalParams};
 
 pub(crate) fn sdp_offer(data: &[u8]) {
@@ -69,11 +69,12 @@ pub(crate) fn sdp_single(data: &[u8]) {
 }
 
 fn down_tracks() -> Vec<DownMedia> {
-    let down = |(key, codec)| {
+    let down = |(key, codecs): (u64, &[Codec])| {
         let label = MediaLabel { stream_id: "stream".to_owned(), track_id: "track".to_owned() };
-        DownMedia { key, codec, fmtp: String::new(), ssrc: 1, rtx_ssrc: Some(2), label }
+        let choice = |&codec: &Codec| DownChoice { codec, fmtp: String::new(), has_red: codec == Codec::Opus };
+        DownMedia { key, codecs: codecs.iter().map(choice).collect(), ssrc: 1, rtx_ssrc: Some(2), label }
     };
-    [(1, Codec::Opus), (2, Codec::Vp8), (3, Codec::H264)].map(down).into()
+    [(1, &[Codec::Opus][..]), (2, &[Codec::Vp9, Codec::Vp8]), (3, &[Codec::H264])].map(down).into()
 }
 
 /// Nothing of the other side's text can end a line of ours.

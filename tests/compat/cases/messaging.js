@@ -123,17 +123,24 @@ export const messaging = [
     },
   },
   {
-    title: 'transcriptions of the native SDKs reach the clients that show them',
+    title: 'transcriptions of agents on the native SDKs reach the clients that show them, and nobody else transcribes',
     cells: ['transcription-send@python', 'transcription-send@node', 'transcription-receive@chromium', 'transcription-receive@firefox', 'transcription-receive@python'],
     async run(t, stage) {
-      const [chromium, firefox, python, node] = await stage.together(t, ALL);
-      const trackSid = await chromium.do('publishTone', 440);
-      await Promise.all([firefox, python, node].map((who) => who.hears('chromium', 440)));
-      for (const [from, to] of /** @type {[Actor, Actor[]][]} */ ([[node, [chromium, firefox, python]], [python, [chromium, firefox]]])) {
-        const text = `said, so ${from.identity}`;
-        await /** @type {any} */ (from).lab('publishTranscription', 'chromium', trackSid, text);
-        await until('it is shown', () => Promise.all(to.map((who) => who.do('transcriptions'))), (lists) => lists.every((list) => list.some((s) => s.text === text && s.from === 'chromium' && s.isFinal)));
-      }
+      const room = stage.room();
+      const [speaker, firefox, viewer, python, node, guest] = await Promise.all([
+        stage.participant(t, 'chromium', room, 'speaker'), stage.participant(t, 'firefox', room), stage.participant(t, 'python', room, 'viewer'),
+        stage.participant(t, 'python', room), stage.participant(t, 'node', room), stage.participant(t, 'node', room, 'guest'),
+      ]);
+      const asAgent = { claims: { kind: 'agent', grants: { agent: true } } };
+      await Promise.all([speaker.join(), firefox.join(), viewer.join(), python.join(asAgent), node.join(asAgent), guest.join()]);
+      const trackSid = await speaker.do('publishTone', 440);
+      const shows = [speaker, firefox, viewer];
+      await Promise.all([firefox, viewer, python, node, guest].map((who) => who.hears('speaker', 440)));
+      for (const from of [guest, node, python]) await /** @type {any} */ (from).lab('publishTranscription', 'speaker', trackSid, `said, so ${from.identity}`);
+      await until('both are shown', () => Promise.all(shows.map((who) => who.do('transcriptions'))),
+        (lists) => lists.every((list) => [node, python].every((from) => list.some((s) => s.text === `said, so ${from.identity}` && s.from === 'speaker' && s.isFinal))));
+      const all = (await Promise.all(shows.map((who) => who.do('transcriptions')))).flat();
+      assert.ok(!all.some((s) => s.text.includes('guest')), 'who is no agent says nothing for others');
     },
   },
 ];

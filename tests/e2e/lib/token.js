@@ -8,7 +8,7 @@ export const DEV_SECRET = 'secret';
 /**
  * @param {{ room: string, identity: string, name?: string, metadata?: string, attributes?: Record<string, string>,
  *   grants?: Record<string, unknown>, key?: string, secret?: string, ttlSeconds?: number,
- *   roomConfig?: Record<string, unknown> }} claims
+ *   kind?: string, roomConfig?: Record<string, unknown> }} claims
  */
 export function mintToken(claims) {
   const { room, identity, key = DEV_KEY, secret = DEV_SECRET, ttlSeconds = 600 } = claims;
@@ -21,6 +21,7 @@ export function mintToken(claims) {
     name: claims.name ?? identity,
     metadata: claims.metadata ?? '',
     attributes: claims.attributes ?? {},
+    ...(claims.kind && { kind: claims.kind }),
     ...(claims.roomConfig && { roomConfig: claims.roomConfig }),
     video: { room, roomJoin: true, canPublish: true, canSubscribe: true, canPublishData: true, canUpdateOwnMetadata: true, ...claims.grants },
   };
