@@ -266,6 +266,13 @@ pub enum Command {
         /// What the subscriber finds in the packets in place of the publisher's handle; unique among its subscriptions.
         handle: u16,
     },
+    /// From its next description on, a participant is told addresses for TCP only, if there are any; or all again.
+    PreferTcp {
+        /// Who.
+        participant: ParticipantId,
+        /// False: all again.
+        is_preferred: bool,
+    },
     /// Ends a subscription to a data track.
     UnsubscribeData {
         /// Who.

@@ -102,7 +102,8 @@ impl Shard {
         let Some(primary) = self.primary_of(down.up) else { return };
         let Some(up) = self.ups.get(primary) else { return };
         let in_order = up.backups.iter().copied();
-        let order: Vec<UpKey> = if up.is_regressed { in_order.chain([primary]).collect() } else { [primary].into_iter().chain(in_order).collect() };
+        let order: Vec<UpKey> =
+            if up.is_regressed { in_order.chain([primary]).collect() } else { [primary].into_iter().chain(in_order).collect() };
         let format_of = |up: &UpKey| {
             let configuration = self.ups.get(*up)?.configuration;
             down.formats.iter().find(|format| format.configuration == configuration).copied()
@@ -149,7 +150,9 @@ impl Shard {
     /// Every 100 ms: once a backup flows, everybody may have to move to it.
     pub(crate) fn review_codecs(&mut self, primary: UpKey, now: Instant) {
         let Some(up) = self.ups.get(primary).filter(|up| up.primary.is_none() && up.codec.codec.is_video()) else { return };
-        let flows = |&backup: &UpKey| self.ups.get(backup).is_some_and(|up| up.offered(now).iter().any(|encoding| encoding.rungs.iter().any(|rung| rung.is_active)));
+        let flows = |&backup: &UpKey| {
+            self.ups.get(backup).is_some_and(|up| up.offered(now).iter().any(|encoding| encoding.rungs.iter().any(|rung| rung.is_active)))
+        };
         if !up.is_regressed && up.backup_policy == BackupPolicy::Regress && up.backups.iter().any(flows) {
             if let Some(up) = self.ups.get_mut(primary) {
                 up.is_regressed = true;

@@ -52,6 +52,9 @@ impl Shard {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::PreferTcp { participant, is_preferred } => {
+                self.participant(participant).map(|key| self.participants[key].prefers_tcp = is_preferred)
+            }
             Command::SetPlayoutDelay { room, delay } => self.set_playout_delay(room, delay),
             Command::PublishData { participant, track, handle } => self.publish_data(participant, track, handle),
             Command::UnpublishData { track, .. } => self.unpublish_data(track),
@@ -77,6 +80,7 @@ impl Shard {
             pending: Vec::new(),
             ups: Vec::new(),
             quality: Monitor::default(),
+            prefers_tcp: false,
         };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
@@ -132,11 +136,9 @@ impl Shard {
     }
 
     fn open_room(&mut self, room: RoomId) -> RoomKey {
-        *self
-            .directory
-            .rooms
-            .entry(room)
-            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None }))
+        *self.directory.rooms.entry(room).or_insert_with(|| {
+            self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None })
+        })
     }
 
     fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey) {
@@ -239,13 +241,7 @@ impl Shard {
         peer.down_by_ssrc.insert(ssrc, down_key);
         up.downs.push(down_key);
         let has_rtx = up.codec.codec.is_video();
-        let media = DownMedia {
-            key: down_key.data().as_ffi(),
-            codecs,
-            ssrc,
-            rtx_ssrc: has_rtx.then_some(rtx_ssrc),
-            label,
-        };
+        let media = DownMedia { key: down_key.data().as_ffi(), codecs, ssrc, rtx_ssrc: has_rtx.then_some(rtx_ssrc), label };
         if let Err(error) = self.participants[key].add_down(media) {
             tracing::debug!(%error, "subscription refused");
             self.remove_down(down_key);

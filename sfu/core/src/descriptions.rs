@@ -11,13 +11,14 @@ use crate::error::Discard;
 use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
 use crate::media::{Extension, NegotiatedCodec};
 use crate::negotiate::{AnnouncedTrack, DownLines, DownMediaState, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
+use crate::net::Protocol;
 use crate::peer::Carries;
 use crate::publish::encoding::Encoding;
 use crate::publish::{UpTrack, announced};
 use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::shard::Shard;
 use crate::subscribe::Reads;
-use crate::transport::params::LocalParams;
+use crate::transport::params::{Candidate, LocalParams};
 
 /// Offers written in one flush; the others follow in the next, so that media does not wait for hundreds of them.
 const OFFERS_PER_FLUSH: usize = 8;
@@ -262,10 +263,11 @@ impl Shard {
     }
 
     pub(crate) fn local_params(&self, key: PeerKey) -> LocalParams {
+        let owner = self.participants.get(self.peers[key].participant);
         LocalParams {
             ice: self.peers[key].transport.local_ice().clone(),
             fingerprint: self.config.certificate.fingerprint(),
-            candidates: self.config.candidates.clone(),
+            candidates: told(&self.config.candidates, owner.is_some_and(|owner| owner.prefers_tcp)),
         }
     }
 
@@ -273,6 +275,12 @@ impl Shard {
         self.events.push_back(Event::NegotiationFailed { participant, role, message });
         Ok(())
     }
+}
+
+/// The addresses that a client is told. Without any for TCP it is told those that there are.
+fn told(candidates: &[Candidate], prefers_tcp: bool) -> Vec<Candidate> {
+    let tcp: Vec<_> = candidates.iter().filter(|candidate| candidate.protocol == Protocol::Tcp).copied().collect();
+    if prefers_tcp && !tcp.is_empty() { tcp } else { candidates.to_vec() }
 }
 
 fn down_key(media: &DownMediaState) -> DownKey {
@@ -286,5 +294,18 @@ fn reads(media: &DownMediaState) -> Reads {
     Reads {
         stamp: if is_timed { SendStamp::AbsSendTime } else { SendStamp::TransportCc },
         descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_prefers_tcp_is_told_nothing_else_unless_there_is_nothing() {
+        let [udp, tcp] = [Protocol::Udp, Protocol::Tcp].map(|protocol| Candidate { protocol, address: ([192, 0, 2, 1], 7881).into() });
+        assert_eq!(told(&[udp, tcp], false), [udp, tcp]);
+        assert_eq!(told(&[udp, tcp], true), [tcp]);
+        assert_eq!(told(&[udp], true), [udp]);
     }
 }

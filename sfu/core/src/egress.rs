@@ -294,7 +294,14 @@ fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>,
 }
 
 /// Forwards a run to one subscriber as trains.
-fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, forwarded: &mut Forwarded, with: &Copying<'_>) {
+fn forward_run(
+    run: &[Planned<'_>],
+    down: &mut DownTrack,
+    peer: &mut Peer,
+    outbox: &mut Outbox,
+    forwarded: &mut Forwarded,
+    with: &Copying<'_>,
+) {
     let Some(flow) = peer.transport.selected() else { return };
     let Some(payload_type) = down.payload_type_of(with.form) else { return };
     let Some(srtp) = peer.transport.srtp() else { return };
@@ -396,7 +403,15 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
 }
 
 /// Patches the numbers that stand behind the RTP header's own.
-fn patch_numbers(meta: &Meta, placed: &Placed, is_common_block: bool, is_filler: bool, down: &DownTrack, header_len: usize, packet: &mut [u8]) {
+fn patch_numbers(
+    meta: &Meta,
+    placed: &Placed,
+    is_common_block: bool,
+    is_filler: bool,
+    down: &DownTrack,
+    header_len: usize,
+    packet: &mut [u8],
+) {
     if meta.descriptor.len > 0
         && is_common_block
         && let Some(epoch) = down.rewriter.epoch()

@@ -35,6 +35,8 @@ pub struct Participant {
     pub ups: Vec<UpKey>,
     /// How well its media gets through.
     pub quality: Monitor,
+    /// It is told addresses for TCP only.
+    pub prefers_tcp: bool,
 }
 
 impl Participant {

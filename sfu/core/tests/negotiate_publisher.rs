@@ -141,10 +141,9 @@ fn a_line_without_a_supported_codec_is_refused_and_the_rest_works() {
 #[test]
 fn layered_codecs_are_answered_with_their_profiles() {
     let offer = offer("chromium-publish-vp8");
-    for (codec, payload_type, rtx, fmtp) in [
-        (Codec::Vp9, 98, 99, "a=fmtp:98 profile-id=0\r\n"),
-        (Codec::Av1, 45, 46, "a=fmtp:45 level-idx=5;profile=0;tier=0\r\n"),
-    ] {
+    for (codec, payload_type, rtx, fmtp) in
+        [(Codec::Vp9, 98, 99, "a=fmtp:98 profile-id=0\r\n"), (Codec::Av1, 45, 46, "a=fmtp:45 level-idx=5;profile=0;tier=0\r\n")]
+    {
         let wish = EncodingWish { codec: Some(codec), ..EncodingWish::default() };
         let cid = "e23acb75-2d58-4d81-ace7-1950e5f7b4c9".to_owned();
         let announced = AnnouncedTrack { cid, kind: MediaKind::Video, wish };

@@ -221,13 +221,15 @@ fn a_line_offers_every_codec_of_its_track_and_the_answer_says_which_are_taken() 
     session.add(DownMedia { codecs: vec![choice(Codec::H264, H264_HIGH), choice(Codec::Vp8, "")], ..video(1) }).unwrap();
     let (sdp, answer) = negotiate(&mut session);
     assert!(sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 106 107 96 97\r\n"), "{sdp}");
-    let taken = |answer: &SubscriberAnswer| answer.media[0].formats.iter().map(|f| (f.payload_type, f.rtx_payload_type)).collect::<Vec<_>>();
+    let taken =
+        |answer: &SubscriberAnswer| answer.media[0].formats.iter().map(|f| (f.payload_type, f.rtx_payload_type)).collect::<Vec<_>>();
     assert_eq!(taken(&answer), [(106, Some(107)), (96, Some(97))]);
 
     // The client takes the second only, and the first in a lower profile, which is of no use.
     session.request_offer();
     let offer = session.offer(&local()).unwrap();
-    let answer = session.apply_answer(offer.id, &answer_to(&offer.sdp).replace("profile-level-id=64001f", "profile-level-id=42e01f")).unwrap();
+    let answer =
+        session.apply_answer(offer.id, &answer_to(&offer.sdp).replace("profile-level-id=64001f", "profile-level-id=42e01f")).unwrap();
     assert_eq!(taken(&answer), [(96, Some(97))]);
 
     session.set_codecs(1, vec![choice(Codec::H264, H264_BASELINE)]);

@@ -88,6 +88,7 @@ impl Directory {
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
             | Command::SetWish { participant, .. }
+            | Command::PreferTcp { participant, .. }
             | Command::PublishData { participant, .. }
             | Command::UnpublishData { participant, .. }
             | Command::SubscribeData { participant, .. }
@@ -329,9 +330,6 @@ mod tests {
             width_px: 0,
             height_px: 0,
             layers: Vec::new(),
-            red: false,
-            backup_codecs: Vec::new(),
-            backup_policy: sfu_api::BackupPolicy::default(),
             red: false,
             backup_codecs: Vec::new(),
             backup_policy: sfu_api::BackupPolicy::default(),

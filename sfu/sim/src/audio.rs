@@ -218,6 +218,9 @@ mod tests {
         let offsets: Vec<u32> = red.copies.iter().map(|copy| copy.timestamp_offset).collect();
         assert_eq!((offsets, decode(red.copies[0].frame), decode(red.primary)), (vec![1920, 960], Some(1), Some(3)));
         let read = read_copies(109, &payload).unwrap();
-        assert_eq!(read.iter().map(|(offset, frame)| (*offset, decode(frame))).collect::<Vec<_>>(), [(1920, Some(1)), (960, Some(2)), (0, Some(3))]);
+        assert_eq!(
+            read.iter().map(|(offset, frame)| (*offset, decode(frame))).collect::<Vec<_>>(),
+            [(1920, Some(1)), (960, Some(2)), (0, Some(3))]
+        );
     }
 }

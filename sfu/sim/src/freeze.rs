@@ -513,7 +513,8 @@ impl Decoder {
             self.shown.clear();
             self.encoding = Some(frame.encoding);
             self.wants_keyframe = false;
-        } else if self.encoding != Some(frame.encoding) || !self.has(frame.number, frame.reference) || !self.has(frame.number, frame.below) {
+        } else if self.encoding != Some(frame.encoding) || !self.has(frame.number, frame.reference) || !self.has(frame.number, frame.below)
+        {
             // A higher temporal layer can be missed without harm.
             self.wants_keyframe |= frame.temporal == 0;
             return false;

@@ -180,7 +180,10 @@ mod tests {
         for (payloads, read) in all {
             assert!(payloads.iter().all(|payload| payload.len() <= 1100));
             let parts: Vec<Part<'_>> = payloads.iter().map(|payload| read(payload).unwrap()).collect();
-            assert_eq!(parts.iter().map(|part| (part.starts, part.ends)).collect::<Vec<_>>(), [(true, false), (false, false), (false, true)]);
+            assert_eq!(
+                parts.iter().map(|part| (part.starts, part.ends)).collect::<Vec<_>>(),
+                [(true, false), (false, false), (false, true)]
+            );
             assert_eq!(parts.iter().flat_map(|part| part.data).copied().collect::<Vec<u8>>(), frame);
             assert!(parts.iter().all(|part| part.vp9.is_none_or(|own| own == DESCRIPTOR)));
         }

@@ -4,7 +4,8 @@
 //! the pattern 0-2-1-2, so that every frame of a lower temporal layer is a point at which a receiver may go up.
 
 use sfu_core::rtp::payload::dependency_descriptor::{
-    ChainDiffs, Composed, Descriptor, FrameDiffs, Indication, Indications, Layer, MAX_LEN, Mandatory, Resolution, Structure, Template, compose,
+    ChainDiffs, Composed, Descriptor, FrameDiffs, Indication, Indications, Layer, MAX_LEN, Mandatory, Resolution, Structure, Template,
+    compose,
 };
 
 /// A scalability mode.
@@ -155,7 +156,8 @@ impl Describer {
                 *last = Some(number);
             }
         }
-        let announces = layer.spatial == 0 && (self.active != self.announced || (starts_sequence && self.active != self.structure.all_decode_targets()));
+        let announces = layer.spatial == 0
+            && (self.active != self.announced || (starts_sequence && self.active != self.structure.all_decode_targets()));
         if layer.spatial == 0 {
             self.announced = self.active;
         }

@@ -449,7 +449,10 @@ mod tests {
         assert_eq!(answer(wish, &offer), Some(63));
         assert_eq!(answer(EncodingWish::default(), &offer), None);
         assert_eq!(answer(wish, &offer[..2]), None);
-        assert_eq!(answer(wish, &[offered(0, "PCMU", ""), red(63, "0/0")].map(|c| OfferedCodec { clock_rate_hz: 8_000, channels: 1, ..c })), None);
+        assert_eq!(
+            answer(wish, &[offered(0, "PCMU", ""), red(63, "0/0")].map(|c| OfferedCodec { clock_rate_hz: 8_000, channels: 1, ..c })),
+            None
+        );
     }
 
     #[test]

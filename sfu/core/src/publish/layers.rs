@@ -153,7 +153,9 @@ impl Layers {
     #[must_use]
     pub fn spatial_layers(&self) -> usize {
         match &self.current {
-            Some(known) => (0..known.structure.decode_targets()).filter_map(|target| known.structure.layer_of(target)).map(|layer| layer.spatial).max(),
+            Some(known) => {
+                (0..known.structure.decode_targets()).filter_map(|target| known.structure.layer_of(target)).map(|layer| layer.spatial).max()
+            }
             None => (0_u8..).zip(&self.absent).filter(|(_, absent)| absent.is_some()).map(|(spatial, _)| spatial).max(),
         }
         .map_or(1, |highest| usize::from(highest) + 1)
@@ -218,9 +220,12 @@ impl Layers {
     #[must_use]
     pub fn covers(&self, (mask, layer): (u32, Layer), (other_mask, other_layer): (u32, Layer)) -> bool {
         match &self.current {
-            Some(known) => known.structure.templates().iter().map(|template| template.indications.present()).all(|present| {
-                present & other_mask == 0 || present & mask != 0
-            }),
+            Some(known) => known
+                .structure
+                .templates()
+                .iter()
+                .map(|template| template.indications.present())
+                .all(|present| present & other_mask == 0 || present & mask != 0),
             None => {
                 let is_within = other_layer.spatial <= layer.spatial && other_layer.temporal <= layer.temporal;
                 let is_lacking = other_layer.spatial < layer.spatial && self.unreferenced & (1 << other_layer.spatial) != 0;
@@ -277,7 +282,11 @@ impl Layers {
             return Classified::Waits;
         };
         let Ok(descriptor) = Descriptor::parse(bytes, Some(structure)) else {
-            return if is_newest { Classified::Waits } else { Classified::Known { frame: FrameInfo { targets: 0, number, ..FrameInfo::WHOLE }, starts_keyframe: Some(false) } };
+            return if is_newest {
+                Classified::Waits
+            } else {
+                Classified::Known { frame: FrameInfo { targets: 0, number, ..FrameInfo::WHOLE }, starts_keyframe: Some(false) }
+            };
         };
         if is_newest {
             self.newest = Some(number);
@@ -314,7 +323,14 @@ impl Layers {
         self.previous = self.current.replace(Box::new(Known { structure, since: number }));
     }
 
-    fn by_vp8(&mut self, picture_id: Option<(u16, u32)>, temporal: u8, is_sync: bool, is_keyframe: bool, timestamp: u32) -> Option<FrameInfo> {
+    fn by_vp8(
+        &mut self,
+        picture_id: Option<(u16, u32)>,
+        temporal: u8,
+        is_sync: bool,
+        is_keyframe: bool,
+        timestamp: u32,
+    ) -> Option<FrameInfo> {
         let (id, bits) = picture_id?;
         let number = unwrap_number(self.newest, id, bits);
         let layer = Layer { spatial: 0, temporal };

@@ -191,7 +191,8 @@ impl LayerFilter {
     /// layer may change behind them.
     fn is_overtaken_by_all(&self, meta: &Meta) -> bool {
         let above = 1..=u64::from(self.current.layer.spatial).min(MAX_SPATIAL_LAYERS as u64);
-        self.picture == Some(meta.timestamp) && above.into_iter().all(|above| self.forwarded.is_marked(u64::from(meta.frame.number) + above))
+        self.picture == Some(meta.timestamp)
+            && above.into_iter().all(|above| self.forwarded.is_marked(u64::from(meta.frame.number) + above))
     }
 
     /// All references of a frame were forwarded, or are missing, so that they will be: a lower layer of the same picture may

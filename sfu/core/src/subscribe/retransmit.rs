@@ -51,7 +51,15 @@ fn recall(wire: u16, down: &mut DownTrack) {
 }
 
 /// Resends the packet that went out with the number `wire`; false if that is not possible any more.
-pub fn resend(wire: u16, up: &UpTrack, down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, send_time: [u8; 3], now: Instant) -> bool {
+pub fn resend(
+    wire: u16,
+    up: &UpTrack,
+    down: &mut DownTrack,
+    peer: &mut Peer,
+    outbox: &mut Outbox,
+    send_time: [u8; 3],
+    now: Instant,
+) -> bool {
     let Some(payload_type) = down.rtx_payload_type else { return false };
     let Some(flow) = peer.transport.selected() else { return false };
     if !down.history.knows(wire) {

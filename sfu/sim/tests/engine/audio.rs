@@ -177,11 +177,14 @@ fn who_speaks_is_known_in_every_form() {
         let (mut world, track, _) = call(seed, voice, &[&["red"]]);
         world.run_for(2 * SECOND);
         let speaker = world.id(world.sender_of(track));
-        let is_heard = |event: &Event| matches!(event, Event::Speakers { speakers, .. } if speakers.iter().any(|s| s.participant == speaker));
+        let is_heard =
+            |event: &Event| matches!(event, Event::Speakers { speakers, .. } if speakers.iter().any(|s| s.participant == speaker));
         assert!(world.log.iter().any(is_heard));
         world.sender_mut(track).set_level(127);
         world.run_for(2 * SECOND);
-        assert!(matches!(world.log.iter().rev().find(|e| matches!(e, Event::Speakers { .. })), Some(Event::Speakers { speakers, .. }) if speakers.is_empty()));
+        assert!(
+            matches!(world.log.iter().rev().find(|e| matches!(e, Event::Speakers { .. })), Some(Event::Speakers { speakers, .. }) if speakers.is_empty())
+        );
     }
 }
 

@@ -79,7 +79,9 @@ fn every_mode_changes_its_frame_rate_without_a_fault_or_a_keyframe_at_every_edge
             // Rates have to be measured first.
             world.run_for(2500 * MS);
             let keyframes = world.report(who, track).keyframes_shown;
-            for (max_fps, expected) in [(8, 30 >> (case.1.temporal - 1)), (0, 30), (16, 15), (8, 30 >> (case.1.temporal - 1)), (16, 15), (0, 30)] {
+            for (max_fps, expected) in
+                [(8, 30 >> (case.1.temporal - 1)), (0, 30), (16, 15), (8, 30 >> (case.1.temporal - 1)), (16, 15), (0, 30)]
+            {
                 world.set_wish(who, track, wish(u8::MAX, max_fps));
                 world.run_for(300 * MS);
                 let before = world.frames(who, track);
@@ -119,10 +121,14 @@ fn each_layer_has_its_share_of_the_bitrate() {
             for (max_fps, share) in [(0, 1.0), (8, 1.0 / f64::from(1_u32 << (mode.temporal - 1)))] {
                 world.set_wish(who, track, wish(spatial, max_fps));
                 world.run_for(500 * MS);
-                let layers = if mode.is_key { &shares[usize::from(spatial)..=usize::from(spatial)] } else { &shares[..=usize::from(spatial)] };
+                let layers =
+                    if mode.is_key { &shares[usize::from(spatial)..=usize::from(spatial)] } else { &shares[..=usize::from(spatial)] };
                 let expected = layers.iter().sum::<f64>() * share * 1e6;
                 let got = bitrate(&mut world, who, track);
-                assert!((got / expected - 1.0).abs() < 0.15, "{codec:?} {mode:?} layer {spatial} at {max_fps} fps: {got} instead of {expected}");
+                assert!(
+                    (got / expected - 1.0).abs() < 0.15,
+                    "{codec:?} {mode:?} layer {spatial} at {max_fps} fps: {got} instead of {expected}"
+                );
             }
         }
         assert_faultless(&world, who, track);
@@ -156,7 +162,8 @@ fn loss_and_reordering_cause_no_faults_while_layers_change() {
     for case in ALL {
         for seed in [44, 45] {
             let (mut world, track, who) = pair(seed, |world| world.layered(case.0, case.1, case.2));
-            let rough = LinkConfig { jitter: Jitter::Reordering(8 * MS), loss: Loss::Random(Chance::percent(1.0)), ..LinkConfig::delayed(15 * MS) };
+            let rough =
+                LinkConfig { jitter: Jitter::Reordering(8 * MS), loss: Loss::Random(Chance::percent(1.0)), ..LinkConfig::delayed(15 * MS) };
             let owner = world.sender_of(track);
             world.participant_mut(owner).up.reconfigure(rough);
             world.participant_mut(who).down.reconfigure(rough);
@@ -164,7 +171,12 @@ fn loss_and_reordering_cause_no_faults_while_layers_change() {
                 let (spatial, max_fps) = [(0, 0), (2, 8), (1, 16), (2, 0), (0, 8), (1, 0)][round];
                 world.set_wish(who, track, wish(spatial, max_fps));
                 world.run_for(1500 * MS);
-                assert_eq!(world.layer(who, track), Some(spatial.min(case.1.spatial - 1)), "{case:?} seed {seed} round {round}: {:?}", world.report(who, track));
+                assert_eq!(
+                    world.layer(who, track),
+                    Some(spatial.min(case.1.spatial - 1)),
+                    "{case:?} seed {seed} round {round}: {:?}",
+                    world.report(who, track)
+                );
             }
             let report = world.report(who, track);
             assert_eq!(report.faults(), [""; 0], "{case:?} seed {seed}: {report:?}");

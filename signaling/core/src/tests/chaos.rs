@@ -527,7 +527,11 @@ impl Node {
                 let tracks = &self.tracks;
                 self.subscriptions.retain(|(subscriber, track)| *subscriber != participant && tracks[track] != participant);
             }
-            Command::RestartIce { participant } | Command::Offer { participant, .. } | Command::Answer { participant, .. } => {
+            Command::SetPlayoutDelay { .. } => unreachable!("nobody asks for a delay"),
+            Command::RestartIce { participant }
+            | Command::PreferTcp { participant, .. }
+            | Command::Offer { participant, .. }
+            | Command::Answer { participant, .. } => {
                 assert!(self.participants.contains(&participant));
             }
         }

@@ -35,8 +35,7 @@ fn requests(world: &mut World) -> Vec<PublishRequest> {
 /// A track in VP9 whose media is there.
 fn vp9(world: &mut World, client: &Client) -> (TrackId, String) {
     let (id, sid) = world.add_track(client, two_codecs());
-    let ready =
-        Event::TrackReady { participant: client.id, track: id, mid: "0".into(), mime: "video/VP9".into(), simulcast: false };
+    let ready = Event::TrackReady { participant: client.id, track: id, mid: "0".into(), mime: "video/VP9".into(), simulcast: false };
     world.input(Input::Media(ready));
     (id, sid)
 }
@@ -149,11 +148,8 @@ fn codecs_of_a_track_are_bounded() {
     let alice = world.active("alice");
     let (_, sid) = vp9(&mut world, &alice);
     let refused = (0..20).filter(|n| {
-        let request = proto::AddTrackRequest {
-            cid: format!("cam-{n}"),
-            simulcast_codecs: vec![codec(&format!("codec{n}"), "x")],
-            ..backup(&sid)
-        };
+        let request =
+            proto::AddTrackRequest { cid: format!("cam-{n}"), simulcast_codecs: vec![codec(&format!("codec{n}"), "x")], ..backup(&sid) };
         world.send(alice.conn, Request::AddTrack(request));
         reply(&world.take(alice.conn)).is_some_and(|reply| reply.reason() == Reason::LimitExceeded)
     });

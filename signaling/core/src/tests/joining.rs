@@ -64,6 +64,22 @@ fn the_others_see_a_newcomer_join_and_become_active() {
 }
 
 #[test]
+fn the_media_node_learns_how_long_to_delay_the_video_of_a_room() {
+    for ((min, max), expected) in
+        [((200, 0), Some((200, 40_950))), ((200, 1_000), Some((200, 1_000))), ((300, 100), Some((300, 300))), ((0, 0), None)]
+    {
+        let mut world = World::new();
+        let room_config = Box::new(RoomConfig { min_playout_delay: min, max_playout_delay: max, ..RoomConfig::default() });
+        world.join_as(Grants { room_config, ..grants("alice") }, JoinParams::default());
+        let told = world.take_commands().into_iter().find_map(|command| match command {
+            Command::SetPlayoutDelay { delay, .. } => delay.map(|delay| (delay.min_ms, delay.max_ms)),
+            _ => None,
+        });
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
 fn the_media_node_learns_of_a_newcomer_before_any_subscription() {
     let mut world = World::new();
     let alice = world.active("alice");

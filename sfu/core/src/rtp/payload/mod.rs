@@ -62,8 +62,7 @@ pub fn read(codec: Codec, payload: &[u8]) -> (PayloadInfo, Layering) {
 
 fn read_vp8(info: vp8::Vp8Payload) -> (PayloadInfo, Layering) {
     let picture_id = info.fields.picture_id.map(|id| (id.value, if id.is_long { 15 } else { 7 }));
-    let layering =
-        Layering::Vp8 { picture_id, temporal: info.temporal, is_sync: info.is_layer_sync, is_keyframe: info.starts_keyframe };
+    let layering = Layering::Vp8 { picture_id, temporal: info.temporal, is_sync: info.is_layer_sync, is_keyframe: info.starts_keyframe };
     (PayloadInfo { starts_keyframe: info.starts_keyframe, picture: Some(info.fields), counts_pictures: true }, layering)
 }
 
