@@ -14,10 +14,15 @@ const NUMBERS = 120;
 
 /** @param {import('node:test').TestContext} t @param {string[]} identities at most three */
 async function people(t, ...identities) {
+  return joined(t, {}, ...identities);
+}
+
+/** @param {import('node:test').TestContext} t @param {import('livekit-client').RoomOptions} options @param {string[]} identities */
+async function joined(t, options, ...identities) {
   const name = room();
   const all = await Promise.all(identities.map((identity) => participant(t, name, identity)));
   await Promise.all(all.map(async (one) => {
-    await one.join();
+    await one.join({ options });
     await one.features('listen');
   }));
   for (const one of all) {
@@ -59,8 +64,8 @@ test('a byte stream of a megabyte arrives without a byte changed', async (t) => 
   assert.deepEqual(files, [{ from: 'alice', name: 'noise.bin', bytes: MEGABYTE, digest }]);
 });
 
-test('reliable packets survive cut sockets of both sides: none is lost, none comes twice, all in order', async (t) => {
-  const [alice, bob] = await people(t, 'alice', 'bob');
+for (const singlePeerConnection of [true, false]) test(`reliable packets survive cut sockets of both sides (${singlePeerConnection ? 'one peer connection' : 'two'}): none is lost, none comes twice, all in order`, async (t) => {
+  const [alice, bob] = await joined(t, { singlePeerConnection }, 'alice', 'bob');
   const sending = alice.features('sendNumbers', NUMBERS, 25);
   const numbers = async () => (await bob.lab('messages')).map((message) => message.text).filter((text) => text.startsWith('n'));
   await until('some have arrived', numbers, (texts) => texts.length > 10);
@@ -128,6 +133,17 @@ test('a camera that stops is a paused stream until it goes on', async (t) => {
   await bob.sees('alice', 93);
   await alice.features('replaceWithNothing');
   await until('bob is told', () => bob.features('streamStates'), (states) => states.at(-1)?.state === 'paused', { withinMs: 20_000 });
+});
+
+test('a client that asks for TCP comes back over TCP', async (t) => {
+  const [alice, bob] = await people(t, 'alice', 'bob');
+  await Promise.all([alice.lab('publishPicture', { id: 94 }), bob.lab('publishPicture', { id: 95 })]);
+  await Promise.all([bob.sees('alice', 94), alice.sees('bob', 95)]);
+  assert.ok((await alice.features('protocols')).every((protocol) => protocol === 'udp'));
+  await alice.lab('simulate', 'force-tcp');
+  const protocols = () => alice.features('protocols');
+  await until('alice is on TCP', protocols, (all) => all.length > 0 && all.every((protocol) => protocol === 'tcp'), { withinMs: 30_000 });
+  await Promise.all([bob.sees('alice', 94), alice.sees('bob', 95)]);
 });
 
 test('the regions of a server are told to who has a token', async (t) => {

@@ -79,6 +79,23 @@ pub struct PublishRequest {
     pub height_px: u32,
     /// Announced simulcast layers, smallest first; may be empty.
     pub layers: Vec<LayerInfo>,
+    /// Opus may come with redundancy (RFC 2198). False for frames that are encrypted end to end: nobody could take them apart.
+    pub red: bool,
+    /// Codecs (named like `preferred_codec`) that the client is ready to send beside the preferred one, if [`Event::WantedLayers`]
+    /// asks for them; see [`Command::PublishCodec`].
+    pub backup_codecs: Vec<String>,
+    /// What happens to the preferred codec once a backup is there.
+    pub backup_policy: BackupPolicy,
+}
+
+/// What happens to the preferred codec of a track when somebody needs another one (LiveKit: `BackupCodecPolicy`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum BackupPolicy {
+    /// Everybody moves to the other codec and the preferred one stops.
+    #[default]
+    Regress,
+    /// Both are sent, each to those who can decode it; the preferred one first.
+    Simulcast,
 }
 
 /// One announced simulcast layer.
@@ -249,6 +266,13 @@ pub enum Command {
         /// What the subscriber finds in the packets in place of the publisher's handle; unique among its subscriptions.
         handle: u16,
     },
+    /// From its next description on, a participant is told addresses for TCP only, if there are any; or all again.
+    PreferTcp {
+        /// Who.
+        participant: ParticipantId,
+        /// False: all again.
+        is_preferred: bool,
+    },
     /// Ends a subscription to a data track.
     UnsubscribeData {
         /// Who.
@@ -264,6 +288,32 @@ pub enum Command {
         /// Where to.
         room: RoomId,
     },
+    /// Announces a further codec of a published track; its media is bound to it when an offer carries the `cid` of the request.
+    /// Of the request `cid`, `preferred_codec` and `layers` count.
+    PublishCodec {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+        /// What the client said of it.
+        request: PublishRequest,
+    },
+    /// Says with which delay subscribers of a room play video from here on. Counts as nothing for a room that nobody is in.
+    SetPlayoutDelay {
+        /// Where.
+        room: RoomId,
+        /// Bounds of the delay; None: what each publisher says.
+        delay: Option<PlayoutDelay>,
+    },
+}
+
+/// Bounds of the time between the capture and the display of a frame. Clients take steps of 10 ms, up to 40,950 ms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct PlayoutDelay {
+    /// At least this long, in milliseconds: 0 is "as fast as it gets".
+    pub min_ms: u32,
+    /// At most this long, in milliseconds.
+    pub max_ms: u32,
 }
 
 /// State of a transport as signaling needs it.
@@ -435,6 +485,38 @@ pub enum Event {
         /// Mean opinion score, 1.0 to 4.5, of the worst of its audio and video in either direction.
         score: f32,
     },
+    /// The media of a further codec of a track is negotiated.
+    CodecReady {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+        /// m-line in the publisher's SDP.
+        mid: String,
+        /// `video/VP8` and so on.
+        mime: String,
+        /// More than one rid was negotiated.
+        simulcast: bool,
+    },
+    /// Which codecs and layers of a video track somebody wants, whenever that changes; more is told at once, less after half a
+    /// second. Only for tracks that have several layers or codecs.
+    WantedLayers {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+        /// Every codec of the track that is sent or was ever wanted, the preferred one first.
+        codecs: Vec<WantedCodec>,
+    },
+}
+
+/// What subscribers want of one codec of a track.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WantedCodec {
+    /// `video/VP8` and so on.
+    pub mime: String,
+    /// Highest spatial layer that somebody wants (0 = smallest); None: nobody wants the codec.
+    pub max_spatial: Option<u8>,
 }
 
 /// Class of a participant's connection, worst first.

@@ -8,11 +8,13 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 use sfu_api::{
-    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, SubscriptionError, TrackId, VideoWish,
+    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PlayoutDelay, PublishRequest, RoomId, SubscriptionError,
+    TrackId, VideoWish,
 };
 use slotmap::Key;
 
 use crate::audio::speaker::Speakers;
+use crate::codecs::configurations;
 use crate::error::Discard;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey};
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
@@ -43,10 +45,17 @@ impl Shard {
             Command::Subscribe { participant, track, label } => self.subscribe(now, participant, track, label),
             Command::Unsubscribe { participant, track } => self.unsubscribe(participant, track),
             Command::SetWish { participant, track, wish } => self.set_wish(now, participant, track, wish),
+            Command::PublishCodec { participant, track, request } => {
+                self.participant(participant).and_then(|key| self.announce_codec(key, track, request))
+            }
             Command::SendData { to, delivery, payload } => {
                 self.send_data(now, &to, delivery, &payload);
                 Ok(())
             }
+            Command::PreferTcp { participant, is_preferred } => {
+                self.participant(participant).map(|key| self.participants[key].prefers_tcp = is_preferred)
+            }
+            Command::SetPlayoutDelay { room, delay } => self.set_playout_delay(room, delay),
             Command::PublishData { participant, track, handle } => self.publish_data(participant, track, handle),
             Command::UnpublishData { track, .. } => self.unpublish_data(track),
             Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
@@ -71,6 +80,7 @@ impl Shard {
             pending: Vec::new(),
             ups: Vec::new(),
             quality: Monitor::default(),
+            prefers_tcp: false,
         };
         let key = self.participants.insert(participant);
         self.rooms[room_key].participants.push(key);
@@ -126,11 +136,9 @@ impl Shard {
     }
 
     fn open_room(&mut self, room: RoomId) -> RoomKey {
-        *self
-            .directory
-            .rooms
-            .entry(room)
-            .or_insert_with(|| self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default() }))
+        *self.directory.rooms.entry(room).or_insert_with(|| {
+            self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None })
+        })
     }
 
     fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey) {
@@ -155,11 +163,11 @@ impl Shard {
     }
 
     fn unpublish(&mut self, track: TrackId) -> Found {
+        let mut found = Err(Discard::UnknownEntity);
         if let Some(&up) = self.directory.tracks.get(&track) {
             self.remove_up(up);
-            return Ok(());
+            found = Ok(());
         }
-        let mut found = Err(Discard::UnknownEntity);
         for participant in self.participants.values_mut() {
             if participant.pending.iter().any(|(id, _)| *id == track) {
                 participant.pending.retain(|(id, _)| *id != track);
@@ -176,12 +184,18 @@ impl Shard {
             request.muted = muted;
             return Ok(());
         };
+        let downs = self.downs_of_track(key);
+        let backups = self.ups[key].backups.clone();
+        for backup in backups {
+            if let Some(backup) = self.ups.get_mut(backup) {
+                backup.is_muted = muted;
+            }
+        }
         let up = &mut self.ups[key];
         if up.is_muted == muted {
             return Ok(());
         }
         up.is_muted = muted;
-        let downs = up.downs.clone();
         if muted {
             let owner = up.participant;
             if up.kind() == MediaKind::Audio
@@ -211,27 +225,23 @@ impl Shard {
             Some(peer) => peer,
             None => self.open_subscriber(key, now),
         };
-        if self.down_of(peer_key, up_key).is_some() {
+        if self.down_of(peer_key, track).is_some() {
             return Ok(());
         }
         let first_sequence = self.rng.random();
         let peer = &mut self.peers[peer_key];
         let (ssrc, rtx_ssrc) = (peer.allocate_ssrc(), peer.allocate_ssrc());
+        let codecs = self.choices(up_key);
+        let peer = &mut self.peers[peer_key];
         let up = &mut self.ups[up_key];
-        let down_key =
-            self.downs.insert(DownTrack::new(up_key, peer_key, up.codec.codec, &label.stream_id, ssrc, rtx_ssrc, first_sequence));
+        let mut down = DownTrack::new(track, up_key, peer_key, up.codec.codec, &label.stream_id, ssrc, rtx_ssrc, first_sequence);
+        down.offered = configurations(&codecs);
+        let down_key = self.downs.insert(down);
         peer.downs.push(down_key);
         peer.down_by_ssrc.insert(ssrc, down_key);
         up.downs.push(down_key);
         let has_rtx = up.codec.codec.is_video();
-        let media = DownMedia {
-            key: down_key.data().as_ffi(),
-            codec: up.codec.codec,
-            fmtp: up.codec.fmtp.clone(),
-            ssrc,
-            rtx_ssrc: has_rtx.then_some(rtx_ssrc),
-            label,
-        };
+        let media = DownMedia { key: down_key.data().as_ffi(), codecs, ssrc, rtx_ssrc: has_rtx.then_some(rtx_ssrc), label };
         if let Err(error) = self.participants[key].add_down(media) {
             tracing::debug!(%error, "subscription refused");
             self.remove_down(down_key);
@@ -244,20 +254,33 @@ impl Shard {
 
     fn unsubscribe(&mut self, id: ParticipantId, track: TrackId) -> Found {
         let key = self.participant(id)?;
-        let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
         let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
-        let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
+        let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
         self.remove_down(down);
         Ok(())
     }
 
     fn set_wish(&mut self, now: Instant, id: ParticipantId, track: TrackId, wish: VideoWish) -> Found {
         let key = self.participant(id)?;
-        let up = *self.directory.tracks.get(&track).ok_or(Discard::UnknownEntity)?;
         let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
-        let down = self.down_of(peer, up).ok_or(Discard::UnknownEntity)?;
+        let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
         self.downs[down].wish = wish;
         self.retarget(down, now);
+        if let Some(primary) = self.primary_of(self.downs[down].up) {
+            self.review_wanted(primary, now);
+        }
+        Ok(())
+    }
+
+    fn set_playout_delay(&mut self, room: RoomId, delay: Option<PlayoutDelay>) -> Found {
+        let key = *self.directory.rooms.get(&room).ok_or(Discard::UnknownEntity)?;
+        let room = self.rooms.get_mut(key).ok_or(Discard::UnknownEntity)?;
+        room.playout_delay = delay;
+        for up in room.participants.iter().filter_map(|&participant| self.participants.get(participant)).flat_map(|p| &p.ups) {
+            if let Some(up) = self.ups.get_mut(*up) {
+                up.set_playout_delay(delay);
+            }
+        }
         Ok(())
     }
 

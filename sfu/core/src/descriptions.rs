@@ -4,17 +4,21 @@
 
 use std::time::{Duration, Instant};
 
-use sfu_api::{Event, ParticipantId, PublishRequest, SubscriptionError, TrackId, TransportRole};
+use sfu_api::{Event, ParticipantId, PublishRequest, TrackId, TransportRole};
 
 use crate::control::Found;
 use crate::error::Discard;
-use crate::ids::{DownKey, ParticipantKey, PeerKey};
+use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
+use crate::media::{Extension, NegotiatedCodec};
 use crate::negotiate::{AnnouncedTrack, DownLines, DownMediaState, NegotiationError, PublisherSession, UpMedia, ice_ufrag};
+use crate::net::Protocol;
 use crate::peer::Carries;
+use crate::publish::encoding::Encoding;
 use crate::publish::{UpTrack, announced};
-use crate::rtp::extension::Renumbering;
+use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::shard::Shard;
-use crate::transport::params::LocalParams;
+use crate::subscribe::Reads;
+use crate::transport::params::{Candidate, LocalParams};
 
 /// Offers written in one flush; the others follow in the next, so that media does not wait for hundreds of them.
 const OFFERS_PER_FLUSH: usize = 8;
@@ -48,8 +52,8 @@ impl Shard {
         side.remote_ufrag = Some(answer.remote.ice.ufrag.clone());
         let subscribed = self.subscribed(&answer.downs);
         self.events.push_back(Event::Answer { participant: id, id: offer_id, sdp: answer.sdp, subscribed });
-        self.apply_media(key, peer, &answer.media);
-        self.apply_downs(id, peer, &answer.downs, now);
+        self.apply_media(key, peer, &answer.media, now);
+        self.apply_downs(peer, &answer.downs, now);
         // What found no m-line has to be asked for.
         self.unnegotiated.insert(key);
         self.peer_changed(peer, now);
@@ -70,13 +74,13 @@ impl Shard {
         if let Err(error) = self.peers[peer].transport.set_remote(now, &answer.remote) {
             return self.negotiation_failed(id, TransportRole::Subscriber, error.to_string());
         }
-        self.apply_downs(id, peer, &answer.media, now);
+        self.apply_downs(peer, &answer.media, now);
         self.peer_changed(peer, now);
         Ok(())
     }
 
     /// Takes over what was agreed on a client's subscriptions.
-    fn apply_downs(&mut self, id: ParticipantId, peer: PeerKey, downs: &[DownMediaState], now: Instant) {
+    fn apply_downs(&mut self, peer: PeerKey, downs: &[DownMediaState], now: Instant) {
         let Some(peer) = self.peers.get(peer) else { return };
         let is_answerer = peer.role == TransportRole::Publisher;
         // The client learns of new streams by our answer. On a transport that is up their packets would overtake it.
@@ -84,29 +88,25 @@ impl Shard {
         for media in downs {
             let key = down_key(media);
             let Some(down) = self.downs.get_mut(key) else { continue };
-            let was_accepted = down.payload_type.is_some();
-            down.payload_type = Some(media.payload_type).filter(|_| media.accepted);
-            down.rtx_payload_type = media.rtx_payload_type.filter(|_| media.accepted);
+            down.reads = reads(media);
             if is_answerer {
                 down.renumbering = Renumbering::new(&media.extensions);
             }
-            let Some(track) = self.ups.get(down.up).map(|up| up.id) else { continue };
-            if !media.accepted {
-                // Forgotten on both sides, so that the client may ask again.
-                self.remove_down(key);
-                self.events.push_back(Event::Subscription { participant: id, track, error: Some(SubscriptionError::CodecUnsupported) });
-            } else if !was_accepted {
+            let formats = if media.accepted { media.formats.clone() } else { Vec::new() };
+            if !down.is_accepted {
                 down.hold_until = hold_until;
-                self.events.push_back(Event::Subscription { participant: id, track, error: None });
-                self.retarget(key, now);
+            } else if down.formats == formats {
+                continue;
             }
+            down.formats = formats;
+            self.subscription_answered(key, now);
         }
     }
 
     /// Which m-line carries which track.
     fn subscribed(&self, downs: &[DownMediaState]) -> Vec<(String, TrackId)> {
         let accepted = downs.iter().filter(|media| media.accepted);
-        accepted.filter_map(|media| Some((media.mid.to_string(), self.ups.get(self.downs.get(down_key(media))?.up)?.id))).collect()
+        accepted.filter_map(|media| Some((media.mid.to_string(), self.downs.get(down_key(media))?.track))).collect()
     }
 
     pub(crate) fn restart_ice(&mut self, id: ParticipantId) -> Found {
@@ -150,7 +150,7 @@ impl Shard {
     }
 
     /// Takes over what an answered offer says about the client's tracks.
-    pub(crate) fn apply_media(&mut self, key: ParticipantKey, peer_key: PeerKey, media: &[UpMedia]) {
+    pub(crate) fn apply_media(&mut self, key: ParticipantKey, peer_key: PeerKey, media: &[UpMedia], now: Instant) {
         for media in media {
             let known = self.peers[peer_key].inbound.tracks.iter().find(|(mid, _)| *mid == media.mid).map(|&(_, up)| up);
             if media.is_sending {
@@ -164,39 +164,56 @@ impl Shard {
                 (true, Some(index)) => {
                     let (track, request) = participant.pending.remove(index);
                     if let Some(old) = known {
-                        self.end_up(old);
+                        self.end_up(old, now);
                     }
-                    self.start_up(key, peer_key, track, &request, media);
+                    self.start_up(key, peer_key, track, &request, media, now);
                 }
                 (false, Some(index)) if media.codecs.is_empty() => {
                     // None of its codecs can be forwarded: it will never be ready.
                     let (track, _) = participant.pending.remove(index);
-                    self.events.push_back(Event::TrackEnded { participant: participant.id, track });
+                    if !self.directory.tracks.contains_key(&track) {
+                        self.events.push_back(Event::TrackEnded { participant: participant.id, track });
+                    }
                 }
                 (true, None) if known.is_none() => tracing::debug!(mid = %media.mid, "m-line without an announced track"),
                 (true, None) => {
                     let codec = media.codecs.first();
-                    if let Some(up) = known.and_then(|up| self.ups.get_mut(up))
+                    if let Some(up_key) = known
+                        && let Some(up) = self.ups.get(up_key)
                         && let Some(codec) = codec.filter(|codec| codec.codec == up.codec.codec)
                     {
                         // A later offer may give the same codec other numbers.
-                        up.codec = codec.clone();
+                        let codec = codec.clone();
+                        self.change_numbers(up_key, codec, now);
                     }
                 }
                 (false, _) => {
                     if let Some(old) = known {
-                        self.end_up(old);
+                        self.end_up(old, now);
                     }
                 }
             }
         }
     }
 
-    pub(crate) fn start_up(&mut self, key: ParticipantKey, peer_key: PeerKey, track: TrackId, request: &PublishRequest, media: &UpMedia) {
-        let Some(up) = UpTrack::new(track, key, peer_key, media, request) else { return };
-        let (codec, is_simulcast) = (up.codec.codec, up.is_simulcast());
+    pub(crate) fn start_up(
+        &mut self,
+        key: ParticipantKey,
+        peer_key: PeerKey,
+        track: TrackId,
+        request: &PublishRequest,
+        media: &UpMedia,
+        now: Instant,
+    ) {
+        let Some(mut up) = UpTrack::new(track, key, peer_key, media, request) else { return };
+        let room = self.participants.get(key).and_then(|participant| self.rooms.get(participant.room));
+        up.set_playout_delay(room.and_then(|room| room.playout_delay));
+        let (mime, is_simulcast) = (up.mime().to_owned(), up.is_simulcast());
         let up_key = self.ups.insert(up);
-        self.directory.tracks.insert(track, up_key);
+        let primary = self.directory.tracks.get(&track).copied();
+        if primary.is_none() {
+            self.directory.tracks.insert(track, up_key);
+        }
         let inbound = &mut self.peers[peer_key].inbound;
         inbound.tracks.push((media.mid, up_key));
         if !is_simulcast {
@@ -214,20 +231,43 @@ impl Shard {
         }
         let participant = &mut self.participants[key];
         participant.ups.push(up_key);
-        self.events.push_back(Event::TrackReady {
-            participant: participant.id,
-            track,
-            mid: media.mid.to_string(),
-            mime: codec.mime().to_owned(),
-            simulcast: is_simulcast,
-        });
+        let (participant, mid, simulcast) = (participant.id, media.mid.to_string(), is_simulcast);
+        if let Some(primary) = primary {
+            self.events.push_back(Event::CodecReady { participant, track, mid, mime, simulcast });
+            self.join_codecs(primary, up_key, now);
+        } else {
+            self.events.push_back(Event::TrackReady { participant, track, mid, mime, simulcast });
+        }
+    }
+
+    /// The same codec goes on under other payload types.
+    fn change_numbers(&mut self, key: UpKey, codec: NegotiatedCodec, now: Instant) {
+        let Some(up) = self.ups.get_mut(key) else { return };
+        let changes_form = up.codec.red_payload_type.is_some() != codec.red_payload_type.is_some();
+        up.codec = codec;
+        if !changes_form {
+            return;
+        }
+        let downs = up.downs.clone();
+        for &down in &downs {
+            self.stop_flow(down);
+        }
+        if let Some(up) = self.ups.get_mut(key) {
+            // What is stored has the other form.
+            up.close_form();
+            up.encodings.iter_mut().for_each(Encoding::forget_unsent);
+        }
+        for down in downs {
+            self.retarget(down, now);
+        }
     }
 
     pub(crate) fn local_params(&self, key: PeerKey) -> LocalParams {
+        let owner = self.participants.get(self.peers[key].participant);
         LocalParams {
             ice: self.peers[key].transport.local_ice().clone(),
             fingerprint: self.config.certificate.fingerprint(),
-            candidates: self.config.candidates.clone(),
+            candidates: told(&self.config.candidates, owner.is_some_and(|owner| owner.prefers_tcp)),
         }
     }
 
@@ -237,6 +277,35 @@ impl Shard {
     }
 }
 
+/// The addresses that a client is told. Without any for TCP it is told those that there are.
+fn told(candidates: &[Candidate], prefers_tcp: bool) -> Vec<Candidate> {
+    let tcp: Vec<_> = candidates.iter().filter(|candidate| candidate.protocol == Protocol::Tcp).copied().collect();
+    if prefers_tcp && !tcp.is_empty() { tcp } else { candidates.to_vec() }
+}
+
 fn down_key(media: &DownMediaState) -> DownKey {
     DownKey::from(slotmap::KeyData::from_ffi(media.key))
+}
+
+/// What a subscriber's answer means for the headers of its packets.
+fn reads(media: &DownMediaState) -> Reads {
+    let has = |extension| media.extensions.id(extension).is_some();
+    let is_timed = !has(Extension::TransportCc) && has(Extension::AbsSendTime);
+    Reads {
+        stamp: if is_timed { SendStamp::AbsSendTime } else { SendStamp::TransportCc },
+        descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_prefers_tcp_is_told_nothing_else_unless_there_is_nothing() {
+        let [udp, tcp] = [Protocol::Udp, Protocol::Tcp].map(|protocol| Candidate { protocol, address: ([192, 0, 2, 1], 7881).into() });
+        assert_eq!(told(&[udp, tcp], false), [udp, tcp]);
+        assert_eq!(told(&[udp, tcp], true), [tcp]);
+        assert_eq!(told(&[udp], true), [udp]);
+    }
 }

@@ -11,15 +11,20 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use slotmap::SlotMap;
 
+use crate::audio::forms::{Form, MADE};
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::net::Outbox;
 use crate::peer::Peer;
 use crate::publish::UpTrack;
 use crate::publish::encoding::Encoding;
-use crate::publish::ring::Stored;
-use crate::rtp::extension::TRANSPORT_CC_OFFSET;
+use crate::publish::layers::Layers;
+use crate::publish::ring::{Meta, Stored};
+use crate::rtp::extension::abs_send_time;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
 use crate::rtp::sequence::low16;
+use crate::subscribe::copy::{may_need_own_block, own_block, patch_descriptor, stamp};
+use crate::subscribe::filter::{LayerFilter, Verdict};
+use crate::subscribe::rewrite::{Junction, Placed};
 use crate::subscribe::{DownTrack, FlowState};
 
 /// Packets of one encoding that are planned at once.
@@ -59,6 +64,8 @@ pub struct Egress {
     switching: VecDeque<UpKey>,
     /// RTP packets and bytes (with SRTP overhead) forwarded so far, without retransmissions.
     pub forwarded: Forwarded,
+    /// First flush: absolute send times count from it.
+    started: Option<Instant>,
 }
 
 /// Totals of forwarding.
@@ -77,6 +84,17 @@ struct Planned<'a> {
     stored: Stored<'a>,
     padding: u8,
     starts_train: bool,
+    /// Some subscribers may need another extension block.
+    may_differ: bool,
+}
+
+/// What is the same for all copies that are made at once.
+struct Copying<'a> {
+    layers: &'a Layers,
+    send_time: [u8; 3],
+    /// Of an audio track.
+    form: Form,
+    now: Instant,
 }
 
 impl Egress {
@@ -92,6 +110,11 @@ impl Egress {
         }
     }
 
+    /// Absolute send time of what is sent now (24 bits, wraps every 64 s).
+    pub fn send_time(&mut self, now: Instant) -> [u8; 3] {
+        abs_send_time(now.saturating_duration_since(*self.started.get_or_insert(now)))
+    }
+
     /// Forwards what is fresh, then starts those who waited. On `More` the outbox has to be sent and cleared first.
     pub fn forward(
         &mut self,
@@ -100,17 +123,20 @@ impl Egress {
         peers: &mut SlotMap<PeerKey, Peer>,
         now: Instant,
     ) -> Progress {
+        let send_time = self.send_time(now);
         while let Some(&(up_key, index)) = self.dirty.front() {
             let Some(up) = ups.get_mut(up_key) else {
                 self.next_encoding();
                 continue;
             };
+            let form = up.form(index);
             let Some(encoding) = up.encodings.get_mut(index) else {
                 self.next_encoding();
                 continue;
             };
             let planned = encoding.fresh.len().min(RUN);
             let run = plan(encoding, planned);
+            let copying = Copying { layers: &encoding.layers, send_time, form, now };
             while let Some(&down_key) = encoding.live.get(self.cursor) {
                 if self.outbox.arena().len() >= FLUSH_BYTES {
                     return Progress::More;
@@ -119,7 +145,7 @@ impl Egress {
                 if let Some(down) = downs.get_mut(down_key)
                     && let Some(peer) = peers.get_mut(down.peer)
                 {
-                    forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, now);
+                    forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, &copying);
                 }
             }
             drop(run);
@@ -150,8 +176,11 @@ impl Egress {
         peers: &mut SlotMap<PeerKey, Peer>,
         now: Instant,
     ) -> Progress {
+        let forms = [up.form(0), up.form(MADE)];
         let UpTrack { waiting, encodings, codec, .. } = up;
+        let is_video = codec.codec.is_video();
         let mut progress = Progress::Done;
+        let send_time = self.send_time(now);
         waiting.retain(|&key| {
             if self.outbox.arena().len() >= FLUSH_BYTES {
                 progress = Progress::More;
@@ -159,7 +188,7 @@ impl Egress {
             }
             let Some(down) = downs.get_mut(key) else { return false };
             let Some(wanted) = &mut down.flow.wanted else { return false };
-            let index = wanted.encoding;
+            let (index, layer) = (wanted.encoding, wanted.layer);
             let Some(target) = encodings.get_mut(index) else { return true };
             // What is still to be forwarded to the live ones would reach this one twice.
             debug_assert!(target.fresh.is_empty());
@@ -184,6 +213,7 @@ impl Egress {
                 let delta = previous.timestamp_delta_from(&encodings[index], codec.codec.clock_rate_hz())?;
                 Some(epoch.timestamp_delta.wrapping_add(delta))
             });
+            let old_templates = down.rewriter.epoch().and_then(|e| encodings.get(usize::from(e.encoding))?.layers.template_ids());
             if let Some(previous) = old.and_then(|index| encodings.get_mut(index)) {
                 previous.live.retain(|&live| live != key);
                 self.forwarded.switches += 1;
@@ -191,15 +221,21 @@ impl Egress {
             let encoding = &mut encodings[index];
             encoding.live.push(key);
             down.flow = FlowState { live: Some(index), wanted: None, is_frame_complete: false };
+            down.filter = encoding.layers.is_layered().then(|| Box::new(LayerFilter::new(layer)));
             if let Some(first) = encoding.ring.get(start.sequence) {
-                down.rewriter.switch(u8::try_from(index).unwrap_or(0), first.meta, aligned, now);
+                // Both forms of audio have the clock of the one that is sent.
+                let clock = u8::try_from(index).ok().filter(|_| is_video).unwrap_or(0);
+                let junction = Junction { aligned, old_templates, new_templates: encoding.layers.template_ids() };
+                down.rewriter.switch(clock, first.meta, junction, now);
             }
+            let form = forms.get(index).copied().filter(|_| !is_video).unwrap_or(Form::Plain);
+            let copying = Copying { layers: &encoding.layers, send_time, form, now };
             let highest = encoding.highest().unwrap_or(start.sequence);
             let mut next = start.sequence;
             while next <= highest {
                 let end = highest.min(next + RUN as u64 - 1);
                 let run = plan_range(encoding, next..=end);
-                forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, now);
+                forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, &copying);
                 next = end + 1;
             }
             false
@@ -225,7 +261,11 @@ fn plan_range(encoding: &Encoding, range: std::ops::RangeInclusive<u64>) -> Arra
 
 /// Cuts packets into trains: all segments of a train have one size, but the last may be shorter.
 fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>, RUN> {
-    let mut run: ArrayVec<Planned<'a>, RUN> = packets.take(RUN).map(|stored| Planned { stored, padding: 0, starts_train: false }).collect();
+    let planned = |stored: Stored<'a>| {
+        let may_differ = may_need_own_block(stored.meta, stored.bytes);
+        Planned { stored, padding: 0, starts_train: false, may_differ }
+    };
+    let mut run: ArrayVec<Planned<'a>, RUN> = packets.take(RUN).map(planned).collect();
     let mut start = 0;
     while start < run.len() {
         // The longest stretch whose sizes can be made equal ...
@@ -254,9 +294,16 @@ fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>,
 }
 
 /// Forwards a run to one subscriber as trains.
-fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, forwarded: &mut Forwarded, now: Instant) {
+fn forward_run(
+    run: &[Planned<'_>],
+    down: &mut DownTrack,
+    peer: &mut Peer,
+    outbox: &mut Outbox,
+    forwarded: &mut Forwarded,
+    with: &Copying<'_>,
+) {
     let Some(flow) = peer.transport.selected() else { return };
-    let Some(payload_type) = down.payload_type else { return };
+    let Some(payload_type) = down.payload_type_of(with.form) else { return };
     let Some(srtp) = peer.transport.srtp() else { return };
     let tag_len = srtp.profile().rtp_tag_len();
     let mut train_start = outbox.arena().len();
@@ -267,36 +314,67 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
             train_start = outbox.arena().len();
         }
         let meta = planned.stored.meta;
-        let Some(placed) = down.rewriter.place(meta, now) else { continue };
+        let mut stored = planned.stored.bytes;
+        let (mut marker, mut announces, mut pictures_left_out) = (meta.marker, false, 0);
+        if let Some(filter) = &mut down.filter {
+            match filter.judge(meta, with.layers) {
+                Verdict::Pass { marker: ends_picture, announces: changes } => (marker, announces) = (ends_picture, changes),
+                Verdict::LeaveOut if down.rewriter.leave_out(meta) => continue,
+                // A number was kept for it: an empty packet takes that, or the subscriber would ask for it in vain.
+                Verdict::LeaveOut => {
+                    stored = &stored[..usize::from(meta.block_len)];
+                    marker = false;
+                }
+            }
+            pictures_left_out = filter.pictures_left_out(meta);
+        }
+        let Some(placed) = down.rewriter.place(meta, pictures_left_out, with.now) else { continue };
+        let is_filler = stored.len() < planned.stored.bytes.len();
+        let own = if announces || planned.may_differ {
+            down.rewriter.epoch().and_then(|epoch| own_block(meta, stored, announces, down, &epoch, with.layers))
+        } else {
+            None
+        };
+        // A packet of another length is a train of its own.
+        let is_alone = own.is_some() || is_filler;
+        if is_alone && outbox.arena().len() > train_start {
+            outbox.close_train(flow, train_start, segment_len);
+            train_start = outbox.arena().len();
+        }
+        let padding = if is_alone { 0 } else { planned.padding };
         let arena = outbox.arena();
         let start = arena.len();
-        let header_len = FIXED_LEN + usize::from(meta.block_len);
         let header = FixedHeader {
-            marker: meta.marker,
-            has_padding: planned.padding > 0,
+            marker,
+            has_padding: padding > 0,
             payload_type,
             sequence: low16(placed.sequence),
             timestamp: placed.timestamp,
             ssrc: down.ssrc,
         };
         arena.extend_from_slice(&header.to_bytes());
-        arena.extend_from_slice(planned.stored.bytes);
+        let header_len = match &own {
+            None => {
+                arena.extend_from_slice(stored);
+                FIXED_LEN + usize::from(meta.block_len)
+            }
+            Some(block) => {
+                arena.extend_from_slice(block);
+                arena.extend_from_slice(&stored[usize::from(meta.block_len)..]);
+                FIXED_LEN + block.len()
+            }
+        };
         let plain_len = arena.len() - start;
         let tail = [0_u8; MAX_PADDING + MAX_TAG];
-        arena.extend_from_slice(&tail[..usize::from(planned.padding) + tag_len]);
+        arena.extend_from_slice(&tail[..usize::from(padding) + tag_len]);
         let packet = &mut arena[start..];
-        if planned.padding > 0 {
-            packet[plain_len + usize::from(planned.padding) - 1] = planned.padding;
+        if padding > 0 {
+            packet[plain_len + usize::from(padding) - 1] = padding;
         }
-        packet[TRANSPORT_CC_OFFSET..TRANSPORT_CC_OFFSET + 2].copy_from_slice(&peer.next_transport_sequence.to_be_bytes());
-        peer.next_transport_sequence = peer.next_transport_sequence.wrapping_add(1);
+        stamp(down.reads.stamp, &mut peer.next_transport_sequence, with.send_time, packet);
+        patch_numbers(meta, &placed, own.is_none(), is_filler, down, header_len, packet);
         if let Some(renumbering) = &down.renumbering {
             renumbering.apply(&mut packet[FIXED_LEN..header_len]);
-        }
-        if let Some(fields) = meta.payload.vp8
-            && let Some(epoch) = down.rewriter.epoch()
-        {
-            fields.rewrite(&mut packet[header_len..], epoch.vp8);
         }
         srtp.sender.seal_rtp(down.ssrc, placed.sequence, packet, header_len);
         let len = packet.len();
@@ -309,26 +387,49 @@ fn forward_run(run: &[Planned<'_>], down: &mut DownTrack, peer: &mut Peer, outbo
         // A late or repaired packet says nothing about the newest frame, and neither does padding.
         let is_newest = down.rewriter.highest() == Some(placed.sequence);
         if is_newest && plain_len > header_len {
-            down.flow.is_frame_complete = meta.marker;
+            down.flow.is_frame_complete = marker;
         }
         down.sent.late += u64::from(!is_newest);
         down.sent.packets += 1;
         down.sent.octets += (plain_len - header_len) as u64;
         forwarded.packets += 1;
         forwarded.bytes += len as u64;
+        if is_alone {
+            outbox.close_train(flow, train_start, segment_len);
+            train_start = outbox.arena().len();
+        }
     }
     outbox.close_train(flow, train_start, segment_len);
+}
+
+/// Patches the numbers that stand behind the RTP header's own.
+fn patch_numbers(
+    meta: &Meta,
+    placed: &Placed,
+    is_common_block: bool,
+    is_filler: bool,
+    down: &DownTrack,
+    header_len: usize,
+    packet: &mut [u8],
+) {
+    if meta.descriptor.len > 0
+        && is_common_block
+        && let Some(epoch) = down.rewriter.epoch()
+    {
+        patch_descriptor(meta.descriptor, meta.frame.number, &epoch, packet);
+    }
+    if let Some(fields) = meta.payload.picture.filter(|_| !is_filler) {
+        fields.rewrite(&mut packet[header_len..], placed.picture);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::ring::Meta;
-    use crate::rtp::payload::PayloadInfo;
 
     /// (padding, starts train) of packets with these sizes.
     fn grouped(sizes: &[usize]) -> Vec<(u8, bool)> {
-        let meta = Meta { sequence: 0, timestamp: 0, marker: false, block_len: 0, payload: PayloadInfo::default() };
+        let meta = Meta::plain(0, 0, false);
         let bytes = [0_u8; 1500];
         let packets = sizes.iter().map(|&len| Stored { meta: &meta, bytes: &bytes[..len] });
         group(packets).iter().map(|p| (p.padding, p.starts_train)).collect()

@@ -53,6 +53,8 @@ discards! {
     UnknownPayloadType => "unknown-payload-type",
     /// RTX packet too short or for nothing that was asked.
     RtxMalformed => "rtx-malformed",
+    /// Redundant audio (RFC 2198) that does not parse or has blocks of another type.
+    RedMalformed => "red-malformed",
     /// A packet that is already in the ring.
     Duplicate => "duplicate",
     /// A packet older than the ring reaches.

@@ -54,6 +54,10 @@ impl Shard {
             down.reported.fraction_lost = block.fraction_lost;
             down.reported.cumulative_lost = block.cumulative_lost;
             down.reported.jitter_ticks = block.jitter_ticks;
+            if down.redundancy.on_report(block.fraction_lost, now) && down.red_payload_type.is_some() {
+                self.retarget(down_key, now);
+            }
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
             let Some((_, sent)) = down.last_sender_report.filter(|(ntp, _)| *ntp == block.last_sr) else { continue };
             let round_trip = now.saturating_duration_since(sent).saturating_sub(block.delay_since_last_sr.duration());
             if let Some(peer) = self.peers.get_mut(key) {
@@ -67,9 +71,10 @@ impl Shard {
         let Some(down) = self.downs.get_mut(down_key) else { return };
         let Some(up) = self.ups.get(down.up) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let send_time = self.egress.send_time(now);
         for sequence in nack.sequences() {
             down.reported.nacks += 1;
-            if resend(sequence, up, down, peer, &mut self.egress.outbox, now) {
+            if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {
                 self.retransmitted += 1;
             }
         }

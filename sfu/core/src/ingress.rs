@@ -5,17 +5,19 @@
 
 use std::time::Instant;
 
+use crate::audio::forms::{MADE, Source};
 use crate::demux::Kind;
 use crate::error::Discard;
-use crate::ids::PeerKey;
+use crate::ids::{DownKey, PeerKey};
 use crate::limits::MAX_DATAGRAM;
 use crate::net::Flow;
 use crate::peer::{Carries, Peer, Stream};
 use crate::publish::UpTrack;
+use crate::publish::encoding::Arrived;
 use crate::publish::ring::Meta;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::{RtpHeader, is_rtcp};
-use crate::rtp::payload::PayloadInfo;
+use crate::rtp::payload;
 use crate::rtp::sequence::nearest;
 use crate::shard::Shard;
 use crate::transport::{answered_transaction, username_ufrag};
@@ -26,6 +28,7 @@ struct Arrival<'a> {
     header: &'a RtpHeader,
     extensions: &'a Extensions<'a>,
     payload: &'a [u8],
+    payload_type: u8,
     is_repair: bool,
 }
 
@@ -118,31 +121,36 @@ impl Shard {
                 // Nobody asks for what was not sent yet.
                 return Err(Discard::RtxMalformed);
             }
-            let arrival = Arrival { sequence, header: &header, extensions: &extensions, payload, is_repair: true };
+            let payload_type = up.codec.payload_type;
+            let arrival = Arrival { sequence, header: &header, extensions: &extensions, payload, payload_type, is_repair: true };
             return self.publish(now, carries, &arrival);
         }
-        if header.payload_type != up.codec.payload_type {
+        if !up.carries(header.payload_type) {
             return Err(Discard::UnknownPayloadType);
         }
         // Without RTX probes are padding on the stream itself: forwarded empty, so that their numbers are no gap.
         let numbering = up.encodings.get(carries.encoding).ok_or(Discard::UnknownSsrc)?.numbering;
-        let arrival = Arrival { sequence: numbering.own(sequence), header: &header, extensions: &extensions, payload, is_repair: false };
+        let (sequence, payload_type) = (numbering.own(sequence), header.payload_type);
+        let arrival = Arrival { sequence, header: &header, extensions: &extensions, payload, payload_type, is_repair: false };
         self.publish(now, carries, &arrival)
     }
 
     /// Stores a packet and queues it for forwarding.
     fn publish(&mut self, now: Instant, carries: Carries, arrival: &Arrival<'_>) -> Result<(), Discard> {
         let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
+        let normalized = up.normalized(arrival.payload, arrival.payload_type)?;
+        let payload = normalized.as_deref().unwrap_or(arrival.payload);
         let encoding = up.encodings.get_mut(carries.encoding).ok_or(Discard::UnknownSsrc)?;
-        let block = arrival.extensions.forwarded_block();
+        let (block, descriptor) = arrival.extensions.forwarded_block(up.playout_delay.as_ref());
+        let (info, layering) = payload::read(up.codec.codec, arrival.payload);
         let meta = Meta {
-            sequence: arrival.sequence,
-            timestamp: arrival.header.timestamp,
-            marker: arrival.header.marker,
-            block_len: u8::try_from(block.len()).unwrap_or(0),
-            payload: PayloadInfo::parse(up.codec.codec, arrival.payload),
+            block_len: u16::try_from(block.len()).unwrap_or(0),
+            descriptor,
+            payload: info,
+            ..Meta::plain(arrival.sequence, arrival.header.timestamp, arrival.header.marker)
         };
-        let is_first = encoding.store(meta, &block, arrival.payload, !up.is_muted, now)?;
+        let arrived = Arrived { meta, layering: &layering, block: &block, payload };
+        let is_first = encoding.store(arrived, !up.is_muted, now)?;
         if arrival.is_repair {
             encoding.nack.on_recovered(arrival.sequence);
         } else {
@@ -153,6 +161,9 @@ impl Shard {
         }
         if is_first {
             self.egress.mark(carries.up, carries.encoding);
+        }
+        if up.make_form(&Source { meta: &meta, block: &block, payload }, now) {
+            self.egress.mark(carries.up, MADE);
         }
         if let Some(level) = arrival.extensions.audio_level
             && !up.is_muted
@@ -185,7 +196,7 @@ impl Shard {
         let up_key = up_key.ok_or(Discard::UnknownSsrc)?;
         let up = self.ups.get_mut(up_key).ok_or(Discard::UnknownSsrc)?;
         let is_rtx = up.codec.rtx_payload_type == Some(header.payload_type);
-        if !is_rtx && up.codec.payload_type != header.payload_type {
+        if !is_rtx && !up.carries(header.payload_type) {
             return Err(Discard::UnknownPayloadType);
         }
         let rid = if is_rtx { extensions.repaired_rid.or(extensions.rid) } else { extensions.rid };
@@ -205,8 +216,14 @@ impl Shard {
                 if let Some(stream) = peer.inbound.streams.get_mut(&ssrc) {
                     stream.carries = None;
                 }
-                for down in known.live.clone() {
+                let listeners: Vec<DownKey> = if up.codec.codec.is_video() { known.live.clone() } else { up.downs.clone() };
+                for &down in &listeners {
                     self.stop_flow(down);
+                }
+                if let Some(up) = self.ups.get_mut(up_key) {
+                    up.close_form();
+                }
+                for down in listeners {
                     self.retarget(down, now);
                 }
             }
@@ -233,5 +250,5 @@ fn open(peer: &mut Peer, header: &RtpHeader, datagram: &mut [u8]) -> Result<u64,
 }
 
 fn accepts(up: &UpTrack, header: &RtpHeader) -> bool {
-    up.codec.payload_type == header.payload_type || up.codec.rtx_payload_type == Some(header.payload_type)
+    up.carries(header.payload_type) || up.codec.rtx_payload_type == Some(header.payload_type)
 }

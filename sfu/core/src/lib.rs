@@ -4,6 +4,7 @@
 //! [`shard`], then `ingress` (the packet's journey in) and `egress` (its journey out).
 
 pub mod audio;
+mod codecs;
 mod control;
 mod data_tracks;
 pub mod demux;

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use rand::RngExt as _;
-use sfu_api::{Event, MediaKind, ParticipantId, TransportRole};
+use sfu_api::{Event, MediaKind, ParticipantId, TrackId, TransportRole};
 use slotmap::Key;
 
 use crate::error::Discard;
@@ -18,8 +18,11 @@ use crate::transport::Transport;
 
 impl Shard {
     /// The client itself has ended a track.
-    pub(crate) fn end_up(&mut self, key: UpKey) {
-        if let Some(up) = self.ups.get(key)
+    pub(crate) fn end_up(&mut self, key: UpKey, now: Instant) {
+        if let Some(primary) = self.ups.get(key).and_then(|up| up.primary) {
+            self.part_codecs(primary, key, now);
+        }
+        if let Some(up) = self.ups.get(key).filter(|up| up.primary.is_none())
             && let Some(participant) = self.participants.get(up.participant)
         {
             self.events.push_back(Event::TrackEnded { participant: participant.id, track: up.id });
@@ -29,11 +32,20 @@ impl Shard {
 
     pub(crate) fn remove_up(&mut self, key: UpKey) {
         let Some(up) = self.ups.get(key) else { return };
+        for backup in up.backups.clone() {
+            self.remove_up(backup);
+        }
+        let Some(up) = self.ups.get(key) else { return };
         for down in up.downs.clone() {
             self.remove_down(down);
         }
         let Some(up) = self.ups.remove(key) else { return };
-        self.directory.tracks.remove(&up.id);
+        match up.primary.and_then(|primary| self.ups.get_mut(primary)) {
+            Some(primary) => primary.backups.retain(|&other| other != key),
+            None => {
+                self.directory.tracks.remove(&up.id);
+            }
+        }
         if let Some(participant) = self.participants.get_mut(up.participant) {
             participant.ups.retain(|&other| other != key);
             if up.kind() == MediaKind::Audio
@@ -123,7 +135,7 @@ impl Shard {
         Some(self.participants.get(self.ups.get(up)?.participant)?.room)
     }
 
-    pub(crate) fn down_of(&self, peer: PeerKey, up: UpKey) -> Option<DownKey> {
-        self.peers.get(peer)?.downs.iter().copied().find(|&down| self.downs.get(down).is_some_and(|down| down.up == up))
+    pub(crate) fn down_of(&self, peer: PeerKey, track: TrackId) -> Option<DownKey> {
+        self.peers.get(peer)?.downs.iter().copied().find(|&down| self.downs.get(down).is_some_and(|down| down.track == track))
     }
 }

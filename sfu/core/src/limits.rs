@@ -19,6 +19,8 @@ pub const MAX_ENCODINGS: usize = 3;
 pub const MAX_SSRCS_PER_TRANSPORT: usize = 256;
 /// Tracks that one participant may publish; more are refused in signaling and here.
 pub const MAX_TRACKS_PER_PARTICIPANT: usize = 64;
+/// Codecs of one track beside the preferred one; further ones are not taken.
+pub const MAX_BACKUP_CODECS: usize = 3;
 /// Bytes of one data message; a longer one closes the association.
 pub const MAX_DATA_MESSAGE: usize = 256 * 1024;
 /// Data channels that one association may open; further ones are refused.

@@ -16,6 +16,16 @@ pub enum Codec {
     Vp8,
     /// RFC 6184.
     H264,
+    /// RFC 9628.
+    Vp9,
+    /// <https://aomediacodec.github.io/av1-rtp-spec/>
+    Av1,
+    /// RFC 7798.
+    H265,
+    /// G.711 mu-law (RFC 3551 section 4.5.14), passed through.
+    Pcmu,
+    /// G.711 A-law (RFC 3551 section 4.5.14), passed through.
+    Pcma,
 }
 
 impl Codec {
@@ -26,16 +36,26 @@ impl Codec {
             Self::Opus => "audio/opus",
             Self::Vp8 => "video/VP8",
             Self::H264 => "video/H264",
+            Self::Vp9 => "video/VP9",
+            Self::Av1 => "video/AV1",
+            Self::H265 => "video/H265",
+            Self::Pcmu => "audio/PCMU",
+            Self::Pcma => "audio/PCMA",
         }
+    }
+
+    /// As in `a=rtpmap`, without clock rate: the part of [`Self::mime`] behind the slash.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.mime().split_once('/').map_or("", |(_, name)| name)
     }
 
     /// Codec by the name that signaling uses: `video/VP8`, `vp8`, `audio/opus`; case does not matter.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         let short = name.rsplit('/').next().unwrap_or(name);
-        [Self::Opus, Self::Vp8, Self::H264]
-            .into_iter()
-            .find(|codec| codec.mime().rsplit('/').next().is_some_and(|own| own.eq_ignore_ascii_case(short)))
+        let all = [Self::Opus, Self::Vp8, Self::H264, Self::Vp9, Self::Av1, Self::H265, Self::Pcmu, Self::Pcma];
+        all.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(short))
     }
 
     /// RTP clock rate in Hz.
@@ -43,14 +63,15 @@ impl Codec {
     pub const fn clock_rate_hz(self) -> u32 {
         match self {
             Self::Opus => 48_000,
-            Self::Vp8 | Self::H264 => 90_000,
+            Self::Vp8 | Self::H264 | Self::Vp9 | Self::Av1 | Self::H265 => 90_000,
+            Self::Pcmu | Self::Pcma => 8_000,
         }
     }
 
     /// Video has keyframes, layers and retransmission.
     #[must_use]
     pub const fn is_video(self) -> bool {
-        !matches!(self, Self::Opus)
+        !matches!(self, Self::Opus | Self::Pcmu | Self::Pcma)
     }
 }
 
@@ -63,6 +84,8 @@ pub struct NegotiatedCodec {
     pub payload_type: u8,
     /// Payload type of its RTX (RFC 4588), if agreed.
     pub rtx_payload_type: Option<u8>,
+    /// Payload type of its packets with redundancy (RFC 2198), if agreed; then the client sends these as a rule.
+    pub red_payload_type: Option<u8>,
     /// `a=fmtp` parameters as the remote side wrote them (without the payload type), for example
     /// `level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f`.
     pub fmtp: String,
@@ -98,11 +121,13 @@ pub enum Extension {
     PlayoutDelay,
     /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time`
     AbsCaptureTime,
+    /// `https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension`, for any video codec.
+    DependencyDescriptor,
 }
 
 impl Extension {
     /// Every extension, in declaration order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Mid,
         Self::Rid,
         Self::RepairedRid,
@@ -112,6 +137,7 @@ impl Extension {
         Self::VideoOrientation,
         Self::PlayoutDelay,
         Self::AbsCaptureTime,
+        Self::DependencyDescriptor,
     ];
 
     /// As in `a=extmap`.
@@ -127,6 +153,7 @@ impl Extension {
             Self::VideoOrientation => "urn:3gpp:video-orientation",
             Self::PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
             Self::AbsCaptureTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+            Self::DependencyDescriptor => "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use sfu_api::{Event, Speaker, TrackId, TransportRole};
+use sfu_api::{Event, MediaKind, Speaker, TrackId, TransportRole};
 
-use crate::ids::{PeerKey, UpKey};
+use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
 use crate::room::Participant;
 use crate::rtp::rtcp::{
@@ -34,12 +34,11 @@ impl Shard {
             }
             if tick.is_multiple_of(REVIEW_TICKS) {
                 self.review(up, now);
+                self.review_codecs(up, now);
                 self.review_streams(up, now);
             }
-            if tick.is_multiple_of(TICKS_PER_SECOND)
-                && let Some(track) = self.ups.get_mut(up)
-            {
-                track.encodings.iter_mut().for_each(crate::publish::encoding::Encoding::end_second);
+            if tick.is_multiple_of(TICKS_PER_SECOND) {
+                self.end_second(up, now);
             }
         }
         let peers: Vec<PeerKey> = self.peers.keys().collect();
@@ -176,13 +175,36 @@ impl Shard {
         }
     }
 
-    /// Encodings begin and cease to flow: subscribers of a simulcast track get what there is.
+    /// Encodings and layers begin and cease to flow: subscribers get what there is.
     fn review(&mut self, key: UpKey, now: Instant) {
-        let Some(up) = self.ups.get_mut(key).filter(|up| up.is_simulcast()) else { return };
-        let active: Vec<bool> = up.offered(now).iter().map(|offered| offered.is_active).collect();
-        if active != up.active_before {
-            up.active_before = active;
+        let Some(up) = self.ups.get_mut(key).filter(|up| up.kind() == MediaKind::Video) else { return };
+        let shape = up.shape(now);
+        if shape != up.shape_before {
+            up.shape_before = shape;
             self.retarget_all(key, now);
+            return;
+        }
+        // A keyframe may have come torn, so that somebody could not use it to change the layer.
+        let is_keyframe_needed = up.encodings.iter_mut().fold(false, |is_needed, encoding| {
+            let filters = encoding.live.iter().filter_map(|&down| self.downs.get(down)?.filter.as_ref());
+            let is_stuck = filters.into_iter().any(|filter| filter.needs_keyframe(&encoding.layers));
+            if is_stuck {
+                encoding.keyframe.want();
+            }
+            is_needed || is_stuck
+        });
+        if is_keyframe_needed {
+            self.request_keyframes(key, now);
+        }
+    }
+
+    /// Once a second: frame rates of layers are known anew.
+    fn end_second(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get_mut(key) else { return };
+        up.encodings.iter_mut().for_each(crate::publish::encoding::Encoding::end_second);
+        let has_rate = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.wish.max_fps > 0);
+        for down in up.downs.iter().copied().filter(has_rate).collect::<Vec<_>>() {
+            self.retarget(down, now);
         }
     }
 
@@ -194,7 +216,7 @@ impl Shard {
             up.stall.rest();
             return;
         }
-        let is_flowing = up.encodings.iter().any(|encoding| encoding.offered(now).is_active);
+        let is_flowing = up.encodings.iter().any(|encoding| encoding.is_flowing(now));
         let Some(is_stalled) = up.stall.look(is_flowing, now) else { return };
         let track = up.id;
         for &down_key in &up.downs {

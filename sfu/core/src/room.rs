@@ -1,10 +1,10 @@
 //! Rooms and participants of a shard.
 
-use sfu_api::{ParticipantId, PublishRequest, RoomId, TrackId};
+use sfu_api::{ParticipantId, PlayoutDelay, PublishRequest, RoomId, TrackId};
 
 use crate::audio::speaker::Speakers;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
-use crate::negotiate::{DownMedia, NegotiationError, PublisherSession, SubscriberSession};
+use crate::negotiate::{DownChoice, DownMedia, NegotiationError, PublisherSession, SubscriberSession};
 use crate::quality::Monitor;
 
 /// A room: who is in it and who speaks.
@@ -15,6 +15,8 @@ pub struct Room {
     pub participants: Vec<ParticipantKey>,
     /// Audio levels.
     pub speakers: Speakers,
+    /// Delay with which its video is to be played, whatever publishers say.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 /// A participant: its peer connections, two or one for both directions, and what is negotiated on them.
@@ -33,6 +35,8 @@ pub struct Participant {
     pub ups: Vec<UpKey>,
     /// How well its media gets through.
     pub quality: Monitor,
+    /// It is told addresses for TCP only.
+    pub prefers_tcp: bool,
 }
 
 impl Participant {
@@ -55,6 +59,15 @@ impl Participant {
             return downs.add(media);
         }
         self.subscriber.as_mut().map_or(Ok(()), |side| side.session.add(media))
+    }
+
+    /// A down track may come in other codecs than before.
+    pub fn set_down_codecs(&mut self, key: u64, codecs: Vec<DownChoice>) {
+        if let Some(downs) = self.publisher.as_mut().and_then(|side| side.session.downs()) {
+            downs.set_codecs(key, codecs);
+        } else if let Some(side) = &mut self.subscriber {
+            side.session.set_codecs(key, codecs);
+        }
     }
 
     /// Wants a down track no longer.

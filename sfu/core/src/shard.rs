@@ -70,6 +70,8 @@ pub struct Shard {
     pub(crate) events: VecDeque<Event>,
     /// Participants whose subscriber session may need an offer; looked at in the flush, so that many changes make one offer.
     pub(crate) unnegotiated: FxHashSet<ParticipantKey>,
+    /// Subscribers of audio that should get another form of it, at the end of the batch.
+    pub(crate) reforming: Vec<DownKey>,
     pub(crate) discards: DiscardCounters,
     pub(crate) received: Received,
     /// Packets resent on NACK.
@@ -105,6 +107,7 @@ impl Shard {
             timers: Timers::default(),
             events: VecDeque::new(),
             unnegotiated: FxHashSet::default(),
+            reforming: Vec::new(),
             discards: DiscardCounters::default(),
             received: Received::default(),
             retransmitted: 0,
@@ -138,7 +141,11 @@ impl Shard {
     pub fn flush(&mut self, now: Instant) -> Progress {
         self.flushed_at = Some(now);
         self.send_offers(now);
-        self.egress.forward(&mut self.ups, &mut self.downs, &mut self.peers, now)
+        let progress = self.egress.forward(&mut self.ups, &mut self.downs, &mut self.peers, now);
+        if progress == Progress::Done {
+            self.change_forms();
+        }
+        progress
     }
 
     /// What is to be sent; the owner clears it.

@@ -5,6 +5,7 @@ use sfu_api::MediaKind;
 use crate::egress::Forwarded;
 use crate::error::DiscardCounters;
 use crate::net::{Flow, Protocol};
+use crate::rtp::payload::dependency_descriptor::Layer;
 use crate::shard::Shard;
 use crate::transport::DtlsVersion;
 use crate::transport::srtp::SrtpProfile;
@@ -16,6 +17,26 @@ pub struct Received {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// Live video subscriptions by what they get. Sizes are those of the ladder that the selector chooses from: the encodings of
+/// simulcast or the spatial layers of SVC, smallest first; what is beyond the last place counts there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerUsage {
+    /// By size.
+    pub sizes: [usize; 4],
+    /// By temporal layer; the last place are those without a limit.
+    pub temporal: [usize; 4],
+}
+
+impl LayerUsage {
+    fn count(&mut self, encoding: usize, layer: Layer, is_simulcast: bool) {
+        // Without SVC nothing is known of a spatial layer, and there is one.
+        let spatial = if layer.spatial == u8::MAX { 0 } else { usize::from(layer.spatial) };
+        let size = if is_simulcast { encoding } else { spatial };
+        self.sizes[size.min(3)] += 1;
+        self.temporal[usize::from(layer.temporal).min(3)] += 1;
+    }
 }
 
 /// Counters since the start, and what exists now.
@@ -33,6 +54,10 @@ pub struct Snapshot {
     pub subscriptions: usize,
     /// Subscriptions through which media flows.
     pub live_subscriptions: usize,
+    /// What live video subscriptions get.
+    pub layers_current: LayerUsage,
+    /// What they should get.
+    pub layers_wanted: LayerUsage,
     /// Transports that are up, by SRTP profile in the order of [`SrtpProfile::ALL`].
     pub transports: [usize; SrtpProfile::ALL.len()],
     /// Transports that are up, by DTLS version in the order of [`DtlsVersion::ALL`].
@@ -80,7 +105,7 @@ impl PathKind {
 
 impl Snapshot {
     pub(crate) fn take(shard: &Shard) -> Self {
-        let tracks = |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind).count();
+        let tracks = |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind && up.primary.is_none()).count();
         let mut transports = [0; SrtpProfile::ALL.len()];
         let mut dtls = [0; DtlsVersion::ALL.len()];
         let mut paths = [0; PathKind::ALL.len()];
@@ -94,7 +119,18 @@ impl Snapshot {
                 paths[index] += 1;
             }
         }
+        let (mut layers_current, mut layers_wanted) = (LayerUsage::default(), LayerUsage::default());
+        for down in shard.downs.values() {
+            let Some(up) = shard.ups.get(down.up).filter(|up| up.kind() == MediaKind::Video) else { continue };
+            let Some((encoding, layer)) = down.flowing() else { continue };
+            layers_current.count(encoding, layer, up.is_simulcast());
+            if let Some(target) = down.target {
+                layers_wanted.count(target.encoding, target.layer, up.is_simulcast());
+            }
+        }
         Self {
+            layers_current,
+            layers_wanted,
             rooms: shard.rooms.len(),
             participants: shard.participants.len(),
             audio_tracks: tracks(MediaKind::Audio),

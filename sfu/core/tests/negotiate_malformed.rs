@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sfu_api::MediaLabel;
 use sfu_core::media::Codec;
-use sfu_core::negotiate::{DownMedia, PublisherSession, SubscriberSession};
+use sfu_core::negotiate::{DownChoice, DownMedia, PublisherSession, SubscriberSession};
 use sfu_core::transport::params::{Fingerprint, IceCredentials, LocalParams};
 
 /// One piece of damage. Numbers are taken modulo what there is.
@@ -44,7 +44,8 @@ proptest! {
         session.enable_data();
         for (key, codec) in [(1, Codec::Opus), (2, Codec::Vp8), (3, Codec::H264), (4, Codec::H264)] {
             let label = MediaLabel { stream_id: "s".to_owned(), track_id: "t".to_owned() };
-            session.add(DownMedia { key, codec, fmtp: String::new(), ssrc: 1, rtx_ssrc: Some(2), label }).unwrap();
+            let codecs = vec![DownChoice { codec, fmtp: String::new(), has_red: true }];
+            session.add(DownMedia { key, codecs, ssrc: 1, rtx_ssrc: Some(2), label }).unwrap();
         }
         session.offer(&local()).unwrap();
         let answer = fs::read_to_string(folder().join("chromium-subscribe-answer.sdp")).unwrap();

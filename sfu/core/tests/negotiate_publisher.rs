@@ -62,6 +62,21 @@ fn the_codec_announced_in_signaling_goes_first() {
 }
 
 #[test]
+fn redundancy_is_answered_first_to_those_who_offer_it_if_signaling_allows() {
+    for name in ["livekit-client-vp8", "chromium-publish-recycled", "livekit-native-vp8"] {
+        for red in [true, false] {
+            let cid = first_answer(name, &[]).media.iter().find(|m| m.kind == MediaKind::Audio && m.is_sending).unwrap().track_cid.clone();
+            let wish = EncodingWish { red, ..EncodingWish::default() };
+            let answer = first_answer(name, &[AnnouncedTrack { cid: cid.unwrap(), kind: MediaKind::Audio, wish }]);
+            let audio = answer.media.iter().find(|m| m.kind == MediaKind::Audio && m.is_sending).unwrap();
+            assert_eq!(audio.codecs[0].red_payload_type, red.then_some(63), "{name}");
+            assert_eq!(answer.sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"), red, "{name}");
+            assert_eq!(answer.sdp.contains("a=fmtp:63 111/111\r\n"), red, "{name}");
+        }
+    }
+}
+
+#[test]
 fn simulcast_of_the_native_sdk_is_ordered_by_size() {
     let answer = first_answer("livekit-native-h264", &[]);
     let video = answer.media.iter().find(|m| m.kind == MediaKind::Video && m.is_sending).unwrap();
@@ -115,11 +130,31 @@ fn an_ice_restart_shows_in_the_remote_credentials() {
 
 #[test]
 fn a_line_without_a_supported_codec_is_refused_and_the_rest_works() {
-    let answer = first_answer("chromium-publish-av1-only", &[]);
+    let offer = offer("chromium-publish-av1-only").replace("AV1/90000", "VP10/90000");
+    let answer = PublisherSession::new().answer(&offer, &local(), &[]).unwrap();
     assert!(answer.media[0].codecs.is_empty() && !answer.media[0].is_sending);
     assert!(answer.media[1].is_sending);
     assert!(answer.sdp.contains("m=video 0 ") && answer.sdp.contains("a=group:BUNDLE 1\r\n"));
     assert_eq!(answer.sdp.matches("a=end-of-candidates").count(), 1);
+}
+
+#[test]
+fn layered_codecs_are_answered_with_their_profiles() {
+    let offer = offer("chromium-publish-vp8");
+    for (codec, payload_type, rtx, fmtp) in
+        [(Codec::Vp9, 98, 99, "a=fmtp:98 profile-id=0\r\n"), (Codec::Av1, 45, 46, "a=fmtp:45 level-idx=5;profile=0;tier=0\r\n")]
+    {
+        let wish = EncodingWish { codec: Some(codec), ..EncodingWish::default() };
+        let cid = "e23acb75-2d58-4d81-ace7-1950e5f7b4c9".to_owned();
+        let announced = AnnouncedTrack { cid, kind: MediaKind::Video, wish };
+        let answer = PublisherSession::new().answer(&offer, &local(), &[announced]).unwrap();
+        let video = &answer.media[1];
+        let agreed = &video.codecs[0];
+        assert_eq!((agreed.codec, agreed.payload_type, agreed.rtx_payload_type), (codec, payload_type, Some(rtx)));
+        assert!(answer.sdp.contains(fmtp), "{}", answer.sdp);
+        assert_eq!(video.extensions.id(Extension::DependencyDescriptor), Some(12));
+        assert!(answer.sdp.contains("a=extmap-allow-mixed\r\n"));
+    }
 }
 
 #[test]

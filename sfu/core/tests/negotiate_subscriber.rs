@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use sfu_api::MediaLabel;
 use sfu_core::limits;
 use sfu_core::media::{Codec, Extension};
-use sfu_core::negotiate::{DownMedia, NegotiationError, SubscriberAnswer, SubscriberSession};
+use sfu_core::negotiate::{DownChoice, DownMedia, NegotiationError, SubscriberAnswer, SubscriberSession};
 use sfu_core::net::Protocol;
 use sfu_core::transport::params::{Candidate, Fingerprint, IceCredentials, LocalParams};
 
@@ -22,6 +22,26 @@ fn the_first_offer_is_as_recorded() {
 }
 
 #[test]
+fn an_offer_of_layered_codecs_is_as_recorded() {
+    let mut session = SubscriberSession::new();
+    let fmtps = [
+        (Codec::Vp9, ""),
+        (Codec::Vp9, "profile-id=2"),
+        (Codec::Av1, "level-idx=13;profile=0;tier=0"),
+        (Codec::Av1, "level-idx=13;profile=1;tier=0"),
+        (Codec::H265, "level-id=93;tx-mode=SRST"),
+    ];
+    for (key, (codec, fmtp)) in (1..).zip(fmtps) {
+        session.add(down(key, codec, fmtp)).unwrap();
+    }
+    let (sdp, answer) = negotiate(&mut session);
+    check_golden("subscribe-offer-layered", &sdp);
+    let types: Vec<(u8, Option<u8>)> = answer.media.iter().map(|m| (m.formats[0].payload_type, m.formats[0].rtx_payload_type)).collect();
+    assert_eq!(types, [(122, Some(123)), (124, Some(125)), (45, Some(46)), (39, Some(40)), (49, Some(50))]);
+    assert!(answer.media.iter().all(|m| m.allows_mixed_extensions && m.extensions.id(Extension::DependencyDescriptor) == Some(10)));
+}
+
+#[test]
 fn chromium_takes_what_it_can_decode() {
     let mut session = everything_wanted();
     let offer = session.offer(&local()).unwrap();
@@ -29,7 +49,7 @@ fn chromium_takes_what_it_can_decode() {
     assert_eq!(accepted(&answer), [(1, true), (2, true), (3, true), (4, false)]);
     assert!(answer.remote.has_data);
     let vp8 = &answer.media[1];
-    assert_eq!((vp8.payload_type, vp8.rtx_payload_type), (96, Some(97)));
+    assert_eq!((vp8.formats[0].payload_type, vp8.formats[0].rtx_payload_type), (96, Some(97)));
     assert_eq!(vp8.extensions.id(Extension::Mid), Some(Extension::Mid.offered_id()));
 }
 
@@ -195,6 +215,46 @@ fn a_full_offer_and_its_answer_fit_the_size_limit() {
 }
 
 #[test]
+fn a_line_offers_every_codec_of_its_track_and_the_answer_says_which_are_taken() {
+    let mut session = SubscriberSession::new();
+    let choice = |codec, fmtp: &str| DownChoice { codec, fmtp: fmtp.to_owned(), has_red: false };
+    session.add(DownMedia { codecs: vec![choice(Codec::H264, H264_HIGH), choice(Codec::Vp8, "")], ..video(1) }).unwrap();
+    let (sdp, answer) = negotiate(&mut session);
+    assert!(sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 106 107 96 97\r\n"), "{sdp}");
+    let taken =
+        |answer: &SubscriberAnswer| answer.media[0].formats.iter().map(|f| (f.payload_type, f.rtx_payload_type)).collect::<Vec<_>>();
+    assert_eq!(taken(&answer), [(106, Some(107)), (96, Some(97))]);
+
+    // The client takes the second only, and the first in a lower profile, which is of no use.
+    session.request_offer();
+    let offer = session.offer(&local()).unwrap();
+    let answer =
+        session.apply_answer(offer.id, &answer_to(&offer.sdp).replace("profile-level-id=64001f", "profile-level-id=42e01f")).unwrap();
+    assert_eq!(taken(&answer), [(96, Some(97))]);
+
+    session.set_codecs(1, vec![choice(Codec::H264, H264_BASELINE)]);
+    let (sdp, answer) = negotiate(&mut session);
+    assert!(sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 98 99\r\n"), "{sdp}");
+    assert_eq!(taken(&answer), [(98, Some(99))]);
+}
+
+#[test]
+fn redundancy_is_offered_behind_opus_and_may_be_refused_alone() {
+    let mut session = SubscriberSession::new();
+    let choice = DownChoice { codec: Codec::Opus, fmtp: String::new(), has_red: true };
+    session.add(DownMedia { codecs: vec![choice], ..audio(1) }).unwrap();
+    let (sdp, answer) = negotiate(&mut session);
+    assert!(sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\n"), "{sdp}");
+    assert!(sdp.contains("a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n"), "{sdp}");
+    assert_eq!(answer.media[0].formats[0].red_payload_type, Some(63));
+    session.request_offer();
+    let offer = session.offer(&local()).unwrap();
+    let without = answer_to(&offer.sdp).replace("111 63", "111").replace("a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n", "");
+    let answer = session.apply_answer(offer.id, &without).unwrap();
+    assert_eq!((answer.media[0].accepted, answer.media[0].formats[0].red_payload_type), (true, None));
+}
+
+#[test]
 fn names_from_outside_can_not_add_lines() {
     let mut session = SubscriberSession::new();
     let label = MediaLabel { stream_id: "a\r\na=x b".to_owned(), track_id: String::new() };
@@ -224,7 +284,8 @@ fn video(key: u64) -> DownMedia {
 fn down(key: u64, codec: Codec, fmtp: &str) -> DownMedia {
     let ssrc = 1000 + u32::try_from(key).unwrap();
     let label = MediaLabel { stream_id: format!("s{key}"), track_id: format!("t{key}") };
-    DownMedia { key, codec, fmtp: fmtp.to_owned(), ssrc, rtx_ssrc: Some(ssrc + 100_000), label }
+    let choice = DownChoice { codec, fmtp: fmtp.to_owned(), has_red: false };
+    DownMedia { key, codecs: vec![choice], ssrc, rtx_ssrc: Some(ssrc + 100_000), label }
 }
 
 /// Offer and full acceptance.

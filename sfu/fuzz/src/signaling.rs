@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{SignalRequest, WorkerMessage, signal_request, signal_response};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE;
+use livekit_protocol::{SignalRequest, WorkerMessage, WrappedJoinRequest, signal_request, signal_response};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sfu_api::{Command, Delivery, Event, ParticipantId, TransportRole, TransportState};
@@ -12,7 +14,7 @@ use signaling_core::{
     AdminId, AdminRequest, ConnId, Input, JoinParams, Output, Signaling, SignalingConfig, WorkerId, WorkerInput, parse_participant_sid,
 };
 use signaling_server::IpPrefix;
-use signaling_server::fuzzing::{client_ip, decode, decode_request, join_query as parse_query};
+use signaling_server::fuzzing::{client_ip, decode, decode_request, join_query as parse_query, join_request as parse_request};
 
 use crate::messages;
 
@@ -115,6 +117,25 @@ pub(crate) fn join_query(data: &[u8]) {
     assert!(client.capabilities.len() <= 32);
     let mut world = World::new();
     world.join("newcomer", params);
+    world.check_bystander();
+}
+
+/// The parameter of `/rtc/v1`. The first byte says what the others are: the parameter's text, or the bytes in it, which may
+/// be those of a whole wrapping or of the request in it.
+pub(crate) fn join_request(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let parameter = match kind {
+        0 => String::from_utf8_lossy(bytes).into_owned(),
+        1 => BASE64_URL_SAFE.encode(bytes),
+        kind => {
+            let wrapped = WrappedJoinRequest { compression: i32::from(kind & 1), join_request: bytes.to_vec() };
+            BASE64_URL_SAFE.encode(prost::Message::encode_to_vec(&wrapped))
+        }
+    };
+    let Some((params, grants)) = parse_request(&parameter, grants("newcomer")) else { return };
+    assert!(params.messages.len() <= 64, "what comes with a join is bounded");
+    let mut world = World::new();
+    world.connect(NEWCOMER, grants, params);
     world.check_bystander();
 }
 

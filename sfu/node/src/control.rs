@@ -32,6 +32,9 @@ pub enum CommandError {
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Stopped,
+    /// Nobody is in the room.
+    #[error("no such room")]
+    UnknownRoom,
 }
 
 /// Who and what lives on which shard.
@@ -85,10 +88,13 @@ impl Directory {
             | Command::Subscribe { participant, .. }
             | Command::Unsubscribe { participant, .. }
             | Command::SetWish { participant, .. }
+            | Command::PreferTcp { participant, .. }
             | Command::PublishData { participant, .. }
             | Command::UnpublishData { participant, .. }
             | Command::SubscribeData { participant, .. }
-            | Command::UnsubscribeData { participant, .. } => self.shard_of_participant(*participant),
+            | Command::UnsubscribeData { participant, .. }
+            | Command::PublishCodec { participant, .. } => self.shard_of_participant(*participant),
+            Command::SetPlayoutDelay { room, .. } => self.rooms.get(room).map(|room| room.shard).ok_or(CommandError::UnknownRoom),
             Command::Move { participant, room } => {
                 let shard = self.shard_of_participant(*participant)?;
                 match self.rooms.get(room) {
@@ -324,6 +330,9 @@ mod tests {
             width_px: 0,
             height_px: 0,
             layers: Vec::new(),
+            red: false,
+            backup_codecs: Vec::new(),
+            backup_policy: sfu_api::BackupPolicy::default(),
         };
         Command::Publish { participant: ParticipantId(participant), track: TrackId(track), request }
     }

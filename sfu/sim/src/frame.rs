@@ -1,7 +1,7 @@
 //! Symbolic video frames: they contain no picture, but say what they are and which frame they need.
 //!
-//! Layout, big endian: magic, encoding, flags, temporal layer, width, height, frame number, reference number, length of the
-//! whole; then bytes that follow from frame number and position, so that any mix of two frames is noticed.
+//! Layout, big endian: magic, encoding, flags, temporal layer, spatial layer, width, height, frame number, two reference
+//! numbers, length of the whole; then bytes that follow from frame number and position, so that any mix of two frames is noticed.
 
 /// One frame of a synthetic source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +12,8 @@ pub struct Frame {
     pub is_keyframe: bool,
     /// Temporal layer, 0 is the lowest.
     pub temporal: u8,
+    /// Spatial layer, 0 is the smallest.
+    pub spatial: u8,
     /// Width of the picture.
     pub width_px: u16,
     /// Height of the picture.
@@ -20,10 +22,20 @@ pub struct Frame {
     pub number: u32,
     /// The frame of the same encoding that must have been decoded before; its own number for a keyframe.
     pub reference: u32,
+    /// Another one: the next lower spatial layer of the same picture; its own number if there is none.
+    pub below: u32,
+}
+
+impl Frame {
+    /// Its place among the sizes that its source sends: of the encodings or of the spatial layers.
+    #[must_use]
+    pub fn rung(&self) -> u8 {
+        self.encoding + self.spatial
+    }
 }
 
 /// Bytes of the part that is not filling; no frame is smaller.
-pub const HEADER_LEN: usize = 23;
+pub const HEADER_LEN: usize = 28;
 const MAGIC: [u8; 4] = *b"SYFR";
 
 impl Frame {
@@ -33,11 +45,12 @@ impl Frame {
         let len = len.max(HEADER_LEN);
         let mut bytes = Vec::with_capacity(len);
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[self.encoding, u8::from(self.is_keyframe), self.temporal]);
+        bytes.extend_from_slice(&[self.encoding, u8::from(self.is_keyframe), self.temporal, self.spatial]);
         bytes.extend_from_slice(&self.width_px.to_be_bytes());
         bytes.extend_from_slice(&self.height_px.to_be_bytes());
         bytes.extend_from_slice(&self.number.to_be_bytes());
         bytes.extend_from_slice(&self.reference.to_be_bytes());
+        bytes.extend_from_slice(&self.below.to_be_bytes());
         bytes.extend_from_slice(&u32::try_from(len).expect("frames are smaller than 4 GB").to_be_bytes());
         bytes.extend((HEADER_LEN..len).map(|at| filling(self.number, at)));
         bytes
@@ -48,15 +61,18 @@ impl Frame {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
         let (magic, header) = header.split_first_chunk::<4>()?;
-        let &[encoding, key, temporal, w0, w1, h0, h1, n0, n1, n2, n3, r0, r1, r2, r3, l0, l1, l2, l3] = header else { return None };
+        let (&[encoding, key, temporal, spatial, w0, w1, h0, h1], header) = header.split_first_chunk()?;
+        let &[n0, n1, n2, n3, r0, r1, r2, r3, b0, b1, b2, b3, l0, l1, l2, l3] = header else { return None };
         let frame = Self {
             encoding,
             is_keyframe: key == 1,
             temporal,
+            spatial,
             width_px: u16::from_be_bytes([w0, w1]),
             height_px: u16::from_be_bytes([h0, h1]),
             number: u32::from_be_bytes([n0, n1, n2, n3]),
             reference: u32::from_be_bytes([r0, r1, r2, r3]),
+            below: u32::from_be_bytes([b0, b1, b2, b3]),
         };
         let is_whole = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])) == Ok(bytes.len());
         let is_intact = rest.iter().zip(HEADER_LEN..).all(|(&byte, at)| byte == filling(frame.number, at));
@@ -74,8 +90,17 @@ fn filling(number: u32, at: usize) -> u8 {
 mod tests {
     use super::*;
 
-    const FRAME: Frame =
-        Frame { encoding: 2, is_keyframe: false, temporal: 1, width_px: 1280, height_px: 720, number: 70_000, reference: 69_999 };
+    const FRAME: Frame = Frame {
+        encoding: 2,
+        is_keyframe: false,
+        temporal: 1,
+        spatial: 0,
+        width_px: 1280,
+        height_px: 720,
+        number: 70_000,
+        reference: 69_999,
+        below: 70_000,
+    };
 
     #[test]
     fn a_frame_reads_back() {
@@ -91,7 +116,7 @@ mod tests {
         let bytes = FRAME.encode(2000);
         assert_eq!(Frame::decode(&bytes[..1999]), None);
         assert_eq!(Frame::decode(&[bytes.as_slice(), &[0]].concat()), None);
-        for at in [0, 5, 15, 22, 23, 1999] {
+        for at in [0, 5, 20, 27, 28, 1999] {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
             let is_noticed = Frame::decode(&damaged) != Some(FRAME);

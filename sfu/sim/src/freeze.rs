@@ -6,20 +6,39 @@
 //! what a bad network does.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use sfu_core::media::Codec;
+use sfu_core::rtp::payload::dependency_descriptor::{Descriptor, Layer, Structure};
 
 use crate::frame::Frame;
-use crate::packetize::{self, Vp8Descriptor};
+use crate::packetize;
+use crate::packetize_layered::{self, Part};
 use crate::reorder::{Ordered, Reorder};
 
 /// A packet of the stream.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 struct Packet {
     timestamp: u32,
     marker: bool,
     payload: Vec<u8>,
+    descriptor: Vec<u8>,
+}
+
+/// The descriptor does not count: a repeated packet may say less of decode targets than the first one did.
+impl PartialEq for Packet {
+    fn eq(&self, other: &Self) -> bool {
+        (self.timestamp, self.marker, &self.payload) == (other.timestamp, other.marker, &other.payload)
+    }
+}
+
+impl Eq for Packet {}
+
+impl Hash for Packet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.timestamp, self.marker, &self.payload).hash(state);
+    }
 }
 
 /// What was seen so far.
@@ -61,6 +80,26 @@ pub struct Report {
     pub picture_ids_back: u64,
     /// Sequence numbers used for two packets.
     pub sequences_reused: u64,
+    /// `TL0PICIDX` that do not count the pictures of the base layer, though no packet is missing between.
+    pub tl0_jumps: u64,
+    /// Packets of a picture behind its marker.
+    pub pictures_continued: u64,
+    /// Pictures without a marker, though no packet is missing.
+    pub pictures_unended: u64,
+    /// Dependency descriptors that could not be read though no packet is missing, or contradict the payload.
+    pub descriptors_wrong: u64,
+    /// Frame numbers that don't ascend.
+    pub frame_numbers_back: u64,
+    /// Decodable frames whose descriptor refers to frames that never came.
+    pub references_wrong: u64,
+    /// Frames of no decode target that is announced as active.
+    pub frames_unannounced: u64,
+    /// Highest layer that is announced as active.
+    pub announced: Option<Layer>,
+    /// Bytes of RTP payload that came.
+    pub payload_bytes: u64,
+    /// Pictures shown of each temporal layer.
+    pub temporal_shown: [u64; 3],
 }
 
 impl Report {
@@ -74,6 +113,13 @@ impl Report {
             (self.picture_id_jumps, "picture id jumps"),
             (self.picture_ids_back, "picture ids going back"),
             (self.sequences_reused, "sequence numbers used twice"),
+            (self.tl0_jumps, "base layer indices that jump"),
+            (self.pictures_continued, "packets behind a marker"),
+            (self.pictures_unended, "pictures without marker"),
+            (self.descriptors_wrong, "wrong descriptors"),
+            (self.frame_numbers_back, "frame numbers going back"),
+            (self.references_wrong, "wrong references"),
+            (self.frames_unannounced, "frames that were not announced"),
         ];
         faults.into_iter().filter(|&(count, _)| count > 0).map(|(count, what)| format!("{count} {what}")).collect()
     }
@@ -99,9 +145,34 @@ pub struct VideoReceiver {
     is_gapless: bool,
     last_timestamp: Option<u32>,
     last_picture_id: Option<u16>,
+    last_tl0: Option<u8>,
+    /// What was decoded of the picture that is being received.
+    picture: Option<Frame>,
+    /// The picture of this timestamp had its marker.
+    ended: Option<u32>,
+    described: Described,
     decoder: Decoder,
     meter: FreezeMeter,
     report: Report,
+}
+
+/// What the dependency descriptors told.
+#[derive(Debug, Default)]
+struct Described {
+    structure: Option<Structure>,
+    active: u32,
+    last_number: Option<u16>,
+    /// Frames that were decoded.
+    decoded: VecDeque<u16>,
+    current: Option<Descriptor>,
+}
+
+/// Picture id and base layer index of a picture, with its temporal layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct PictureIndex {
+    id: u16,
+    tl0: u8,
+    temporal: u8,
 }
 
 /// Which frames are there to be referred to.
@@ -121,7 +192,7 @@ struct FreezeMeter {
 
 const CLOCK_RATE_HZ: u32 = 90_000;
 /// Frames that may be referred to; symbolic encoders refer to the last few only.
-const REMEMBERED_FRAMES: usize = 32;
+const REMEMBERED_FRAMES: usize = 48;
 
 impl VideoReceiver {
     /// `patience`: how long a missing packet is waited for.
@@ -136,15 +207,21 @@ impl VideoReceiver {
             is_gapless: true,
             last_timestamp: None,
             last_picture_id: None,
+            last_tl0: None,
+            picture: None,
+            ended: None,
+            described: Described::default(),
             decoder: Decoder { wants_keyframe: true, ..Decoder::default() },
             meter: FreezeMeter::default(),
             report: Report::default(),
         }
     }
 
-    /// Takes a packet in. An empty payload (padding only) fills its place in the sequence.
-    pub fn receive(&mut self, now: Instant, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) {
-        self.reorder.insert(now, sequence, Packet { timestamp, marker, payload: payload.to_vec() });
+    /// Takes a packet in, with its dependency descriptor if it has one. An empty payload (padding only) fills its place in the
+    /// sequence.
+    pub fn receive(&mut self, now: Instant, sequence: u16, timestamp: u32, marker: bool, payload: &[u8], descriptor: &[u8]) {
+        self.report.payload_bytes += payload.len() as u64;
+        self.reorder.insert(now, sequence, Packet { timestamp, marker, payload: payload.to_vec(), descriptor: descriptor.to_vec() });
         self.poll(now);
     }
 
@@ -174,6 +251,18 @@ impl VideoReceiver {
     #[must_use]
     pub fn wants_keyframe(&self) -> bool {
         self.decoder.wants_keyframe
+    }
+
+    /// Codec of what comes.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// The payload type changed: what comes from here on has another codec.
+    pub fn set_codec(&mut self, codec: Codec) {
+        self.codec = codec;
+        self.last_picture_id = None;
     }
 
     /// The track is meant to pause here; the time until the next frame is no freeze.
@@ -219,7 +308,11 @@ impl VideoReceiver {
             self.report.frames_corrupted += 1;
             self.assembly.clear();
         }
-        if self.assembly.is_empty() && !self.starts_frame(&packet.payload) {
+        let Some((starts, ends)) = self.boundaries(&packet) else {
+            self.report.frames_corrupted += 1;
+            return;
+        };
+        if self.assembly.is_empty() && !starts {
             if !self.is_resyncing {
                 self.report.frames_corrupted += 1;
                 self.is_resyncing = true;
@@ -228,38 +321,108 @@ impl VideoReceiver {
             return;
         }
         self.is_resyncing = false;
-        let is_last = packet.marker;
+        self.describe(&packet, (starts, ends));
+        let (marker, timestamp) = (packet.marker, packet.timestamp);
+        if self.ended == Some(timestamp) {
+            self.report.pictures_continued += 1;
+        }
         self.assembly.push(packet);
-        if is_last {
+        if ends {
             self.finish(now);
+        }
+        if marker {
+            self.ended = Some(timestamp);
+            self.show(now);
         }
     }
 
-    fn starts_frame(&self, payload: &[u8]) -> bool {
+    /// Whether a packet starts and ends its frame.
+    fn boundaries(&self, packet: &Packet) -> Option<(bool, bool)> {
+        let payload = &packet.payload;
         match self.codec {
-            Codec::H264 => packetize::starts_h264_unit(payload),
-            Codec::Vp8 | Codec::Opus => packetize::read_vp8(payload).is_some_and(|p| p.starts_frame),
+            Codec::H264 => Some((packetize::starts_h264_unit(payload), packet.marker)),
+            Codec::Vp9 | Codec::Av1 | Codec::H265 => self.part(payload).map(|part| (part.starts, part.ends)),
+            _ => packetize::read_vp8(payload).map(|p| (p.starts_frame, packet.marker)),
         }
+    }
+
+    fn part<'a>(&self, payload: &'a [u8]) -> Option<Part<'a>> {
+        match self.codec {
+            Codec::Vp9 => packetize_layered::read_vp9(payload),
+            Codec::H265 => packetize_layered::read_h265(payload),
+            _ => packetize_layered::read_av1(payload),
+        }
+    }
+
+    /// Follows the dependency descriptors.
+    fn describe(&mut self, packet: &Packet, (starts, ends): (bool, bool)) {
+        if packet.descriptor.is_empty() {
+            return;
+        }
+        let known = &mut self.described;
+        if let Ok(Some(structure)) = Structure::parse(&packet.descriptor) {
+            known.structure = Some(structure);
+        }
+        let Ok(descriptor) = Descriptor::parse(&packet.descriptor, known.structure.as_ref()) else {
+            self.report.descriptors_wrong += u64::from(self.is_gapless);
+            known.current = None;
+            return;
+        };
+        let mandatory = descriptor.mandatory;
+        self.report.descriptors_wrong += u64::from((mandatory.starts_frame, mandatory.ends_frame) != (starts, ends));
+        if let Some(active) = descriptor.active_decode_targets {
+            known.active = active;
+            let layers = known.structure.iter().flat_map(|s| (0..s.decode_targets()).map(|target| (target, s.layer_of(target))));
+            self.report.announced = layers.filter(|(target, _)| active & (1 << target) != 0).filter_map(|(_, layer)| layer).max();
+        }
+        if starts {
+            let step = known.last_number.map_or(1, |last| mandatory.frame_number.wrapping_sub(last));
+            self.report.frame_numbers_back += u64::from(step == 0 || step > 0x8000);
+            known.last_number = Some(mandatory.frame_number);
+        }
+        self.report.frames_unannounced += u64::from(self.is_gapless && descriptor.indications.present() & known.active == 0);
+        known.current = Some(descriptor);
     }
 
     fn finish(&mut self, now: Instant) {
         let packets = std::mem::take(&mut self.assembly);
         let timestamp = packets.first().map_or(0, |p| p.timestamp);
         let payloads: Vec<Vec<u8>> = packets.into_iter().map(|p| p.payload).collect();
-        let (frame, descriptor) = match self.codec {
-            Codec::H264 => (packetize::read_h264(&payloads).and_then(|bytes| Frame::decode(&bytes)), None),
-            Codec::Vp8 | Codec::Opus => read_vp8_frame(&payloads).map_or((None, None), |(frame, descriptor)| (Some(frame), descriptor)),
-        };
-        let Some(frame) = frame else {
+        let Some((frame, index)) = self.read(&payloads) else {
             self.report.frames_corrupted += 1;
             return;
         };
-        self.check_timestamp(timestamp);
-        if let Some(descriptor) = descriptor {
-            self.check_picture_id(descriptor.picture_id);
+        if self.last_timestamp != Some(timestamp) || frame.spatial == 0 {
+            if self.picture.is_some() {
+                self.report.pictures_unended += u64::from(self.is_gapless);
+                self.show(now);
+            }
+            self.check_timestamp(timestamp);
+            if let Some(index) = index {
+                self.check_picture_index(index, frame.is_keyframe);
+            }
         }
         self.is_gapless = true;
         self.decode(frame, now);
+    }
+
+    /// The frame in whole payloads; the descriptor is the same in all of them.
+    fn read(&self, payloads: &[Vec<u8>]) -> Option<(Frame, Option<PictureIndex>)> {
+        match self.codec {
+            Codec::H264 => packetize::read_h264(payloads).and_then(|bytes| Frame::decode(&bytes)).map(|frame| (frame, None)),
+            Codec::Vp9 | Codec::Av1 | Codec::H265 => {
+                let parts: Vec<Part<'_>> = payloads.iter().map(|payload| self.part(payload)).collect::<Option<_>>()?;
+                let vp9 = parts.first()?.vp9;
+                let last = parts.len() - 1;
+                let is_one = |(index, part): (usize, &Part<'_>)| part.vp9 == vp9 && (part.starts, part.ends) == (index == 0, index == last);
+                let is_one_frame = parts.iter().enumerate().all(is_one);
+                let frame = Frame::decode(&parts.iter().flat_map(|part| part.data).copied().collect::<Vec<u8>>())?;
+                let is_right = vp9.is_none_or(|own| (own.spatial, own.temporal) == (frame.spatial, frame.temporal));
+                let index = vp9.map(|own| PictureIndex { id: own.picture_id, tl0: own.tl0_picture_index, temporal: own.temporal });
+                (is_one_frame && is_right).then_some((frame, index))
+            }
+            _ => read_vp8_frame(payloads),
+        }
     }
 
     fn check_timestamp(&mut self, timestamp: u32) {
@@ -276,16 +439,22 @@ impl VideoReceiver {
         self.last_timestamp = Some(timestamp);
     }
 
-    fn check_picture_id(&mut self, id: u16) {
+    fn check_picture_index(&mut self, index: PictureIndex, is_keyframe: bool) {
         if let Some(last) = self.last_picture_id {
-            let step = id.wrapping_sub(last) & 0x7fff;
+            let step = index.id.wrapping_sub(last) & 0x7fff;
             if step == 0 || step > 0x4000 {
                 self.report.picture_ids_back += 1;
-            } else if step != 1 && self.is_gapless {
+            } else if step != 1 && self.is_gapless && self.codec == Codec::Vp8 {
                 self.report.picture_id_jumps += 1;
             }
         }
-        self.last_picture_id = Some(id);
+        // What nobody could decode before a keyframe may be missing.
+        if let Some(last) = self.last_tl0.filter(|_| self.is_gapless && !is_keyframe) {
+            let step = index.tl0.wrapping_sub(last);
+            self.report.tl0_jumps += u64::from(step != u8::from(index.temporal == 0));
+        }
+        self.last_picture_id = Some(index.id);
+        self.last_tl0 = Some(index.tl0);
     }
 
     fn decode(&mut self, frame: Frame, now: Instant) {
@@ -299,13 +468,33 @@ impl VideoReceiver {
             self.report.switches_without_keyframe += u64::from(self.decoder.encoding != Some(frame.encoding));
             return;
         }
+        if let Some(descriptor) = self.described.current {
+            let number = descriptor.mandatory.frame_number;
+            let is_there = |diff: &u16| self.described.decoded.contains(&number.wrapping_sub(*diff));
+            self.report.references_wrong += u64::from(!descriptor.frame_diffs.as_slice().iter().all(is_there));
+            self.described.decoded.push_back(number);
+            if self.described.decoded.len() > REMEMBERED_FRAMES {
+                self.described.decoded.pop_front();
+            }
+        }
+        let is_keyframe = frame.is_keyframe || self.picture.is_some_and(|picture| picture.is_keyframe);
+        self.picture = Some(Frame { is_keyframe, ..frame });
+        if !matches!(self.codec, Codec::Vp9 | Codec::Av1) {
+            self.show(now);
+        }
+    }
+
+    /// The picture is complete: its highest layer is shown.
+    fn show(&mut self, now: Instant) {
+        let Some(frame) = self.picture.take() else { return };
         let report = &mut self.report;
-        if report.current.is_some_and(|current| current.encoding != frame.encoding) {
-            report.switches.push((now, frame.encoding));
+        if report.current.is_some_and(|current| current.rung() != frame.rung()) {
+            report.switches.push((now, frame.rung()));
         }
         report.current = Some(frame);
         report.first_shown.get_or_insert(now);
         report.frames_shown += 1;
+        report.temporal_shown[usize::from(frame.temporal).min(2)] += 1;
         report.keyframes_shown += u64::from(frame.is_keyframe);
         let (gap, freeze) = self.meter.show(now);
         report.longest_gap = report.longest_gap.max(gap);
@@ -314,13 +503,18 @@ impl VideoReceiver {
 }
 
 impl Decoder {
+    fn has(&self, own: u32, reference: u32) -> bool {
+        own == reference || self.shown.contains(&reference)
+    }
+
     /// True if the frame can be shown.
     fn take(&mut self, frame: Frame) -> bool {
         if frame.is_keyframe {
             self.shown.clear();
             self.encoding = Some(frame.encoding);
             self.wants_keyframe = false;
-        } else if self.encoding != Some(frame.encoding) || !self.shown.contains(&frame.reference) {
+        } else if self.encoding != Some(frame.encoding) || !self.has(frame.number, frame.reference) || !self.has(frame.number, frame.below)
+        {
             // A higher temporal layer can be missed without harm.
             self.wants_keyframe |= frame.temporal == 0;
             return false;
@@ -356,13 +550,14 @@ impl FreezeMeter {
 }
 
 /// The frame in whole payloads; the descriptor is the same in all of them.
-fn read_vp8_frame(payloads: &[Vec<u8>]) -> Option<(Frame, Option<Vp8Descriptor>)> {
+fn read_vp8_frame(payloads: &[Vec<u8>]) -> Option<(Frame, Option<PictureIndex>)> {
     let parts: Vec<_> = payloads.iter().map(|p| packetize::read_vp8(p)).collect::<Option<_>>()?;
     let descriptor = parts.first()?.descriptor;
     let is_one_frame = parts.iter().enumerate().all(|(index, p)| p.descriptor == descriptor && p.starts_frame == (index == 0));
     let bitstream: Vec<u8> = parts.iter().flat_map(|p| p.data).copied().collect();
     let frame = Frame::decode(packetize::strip_vp8(&bitstream)?)?;
-    is_one_frame.then_some((frame, descriptor))
+    let index = descriptor.map(|own| PictureIndex { id: own.picture_id, tl0: own.tl0_picture_index, temporal: own.temporal });
+    is_one_frame.then_some((frame, index))
 }
 
 #[cfg(test)]
@@ -372,6 +567,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::link::{Chance, Jitter, Link, LinkConfig, Loss};
+    use crate::scalability::Mode;
     use crate::seed::Seed;
     use crate::video::{VideoConfig, VideoPacket, VideoSource};
 
@@ -387,7 +583,7 @@ mod tests {
     impl World {
         fn new(codec: Codec) -> Self {
             let (seed, clock) = (Seed::new(5), Clock::new());
-            let config = VideoConfig { temporal_layers: 2, ..VideoConfig::simulcast(codec, &mut seed.rng("config")) };
+            let config = VideoConfig { mode: Mode::L1T2, ..VideoConfig::simulcast(codec, &mut seed.rng("config")) };
             let source = VideoSource::new(config, clock.now(), seed.rng("video"));
             Self { clock, source, receiver: VideoReceiver::new(codec, PATIENCE) }
         }
@@ -402,7 +598,7 @@ mod tests {
 
         fn receive(&mut self, packets: &[VideoPacket]) {
             for p in packets {
-                self.receiver.receive(self.clock.now(), p.sequence, p.timestamp, p.marker, &p.payload);
+                self.receiver.receive(self.clock.now(), p.sequence, p.timestamp, p.marker, &p.payload, &p.descriptor);
             }
         }
 
@@ -424,6 +620,35 @@ mod tests {
             assert_eq!(report.faults(), Vec::<String>::new());
             assert!(report.freezes.is_empty() && !world.receiver.wants_keyframe());
             assert_eq!(report.current.unwrap().width_px, 1280);
+        }
+    }
+
+    #[test]
+    fn a_whole_layered_stream_is_shown_without_faults() {
+        for (codec, mode, is_described) in [
+            (Codec::Vp9, Mode::L3T3_KEY, false),
+            (Codec::Vp9, Mode::L3T3, true),
+            (Codec::Av1, Mode::L3T3_KEY, true),
+            (Codec::Av1, Mode::L1T3, false),
+            (Codec::H265, Mode::L1T1, false),
+            (Codec::H264, Mode::L1T3, true),
+        ] {
+            let (seed, clock) = (Seed::new(5), Clock::new());
+            let config = VideoConfig::layered(codec, mode, is_described, &mut seed.rng("config"));
+            let source = VideoSource::new(config, clock.now(), seed.rng("video"));
+            let mut world = World { clock, source, receiver: VideoReceiver::new(codec, PATIENCE) };
+            for number in 0..90 {
+                if number == 40 {
+                    world.source.request_keyframe(0);
+                }
+                let packets = world.picture(0);
+                world.receive(&packets);
+            }
+            let report = world.report();
+            assert_eq!((report.frames_shown, report.keyframes_shown), (90, 2), "{codec:?} {mode:?}");
+            assert_eq!(report.faults(), Vec::<String>::new(), "{codec:?} {mode:?} {report:?}");
+            assert_eq!(report.current.unwrap().spatial, mode.spatial - 1);
+            assert_eq!(report.announced.is_some(), is_described);
         }
     }
 
@@ -538,8 +763,8 @@ mod tests {
             world.receive(&[p]);
         }
         let report = world.report();
-        assert_eq!((report.timestamps_back, report.picture_ids_back), (1, 1));
-        assert_eq!(report.faults().len(), 2);
+        assert_eq!((report.timestamps_back, report.picture_ids_back, report.pictures_continued), (1, 1, 1));
+        assert_eq!(report.faults().len(), 3, "{report:?}");
     }
 
     #[test]

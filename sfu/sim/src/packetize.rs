@@ -224,13 +224,13 @@ mod tests {
     #[test]
     fn the_engine_sees_the_same_keyframes() {
         use sfu_core::media::Codec;
-        use sfu_core::rtp::payload::PayloadInfo;
+        use sfu_core::rtp::payload;
         for is_keyframe in [true, false] {
             let payloads = vp8(&[1; 3000], is_keyframe, (640, 360), DESCRIPTOR, 1100);
-            assert_eq!(PayloadInfo::parse(Codec::Vp8, &payloads[0]).starts_keyframe, is_keyframe);
-            assert!(!PayloadInfo::parse(Codec::Vp8, &payloads[1]).starts_keyframe);
+            assert_eq!(payload::read(Codec::Vp8, &payloads[0]).0.starts_keyframe, is_keyframe);
+            assert!(!payload::read(Codec::Vp8, &payloads[1]).0.starts_keyframe);
             let payloads = h264(&[1; 3000], is_keyframe, 1100);
-            assert_eq!(PayloadInfo::parse(Codec::H264, &payloads[0]).starts_keyframe, is_keyframe);
+            assert_eq!(payload::read(Codec::H264, &payloads[0]).0.starts_keyframe, is_keyframe);
         }
     }
 }

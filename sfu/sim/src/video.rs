@@ -5,14 +5,18 @@
 //! timestamps and picture ids of the encodings have nothing to do with each other. Not here: RTP headers on the wire,
 //! retransmission.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use sfu_core::media::{Codec, Rid};
+use sfu_core::rtp::payload::dependency_descriptor::Layer;
 
 use crate::frame::Frame;
 use crate::packetize::{self, Vp8Descriptor};
+use crate::packetize_layered::{self, Vp9Descriptor};
+use crate::scalability::{DescribedFrame, Describer, Mode};
 
 /// One simulcast encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,19 +35,23 @@ pub struct EncodingConfig {
     pub first_sequence: u16,
     /// Timestamp at the source's start.
     pub first_timestamp: u32,
-    /// First VP8 picture id (15 bits).
+    /// First VP8 or VP9 picture id (15 bits).
     pub first_picture_id: u16,
+    /// First frame number of the dependency descriptor.
+    pub first_frame_number: u16,
 }
 
 /// A source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VideoConfig {
-    /// VP8 or H.264.
+    /// Any video codec.
     pub codec: Codec,
     /// Frames per second.
     pub fps: u32,
-    /// Temporal layers, 1 to 3. H.264 of browsers has one.
-    pub temporal_layers: u8,
+    /// Layers of each encoding. Spatial ones with VP9 and AV1 only.
+    pub mode: Mode,
+    /// Packets carry dependency descriptors.
+    pub is_described: bool,
     /// Largest payload of a packet.
     pub max_payload: usize,
     /// Smallest first.
@@ -59,14 +67,21 @@ impl VideoConfig {
             rid: Rid::from(rid).ok(),
             ..EncodingConfig::random(width_px, height_px, bitrate_bps, rng)
         });
-        Self { codec, fps: 30, temporal_layers: 1, max_payload: 1_180, encodings: encodings.collect() }
+        Self { codec, fps: 30, mode: Mode::L1T1, is_described: false, max_payload: 1_180, encodings: encodings.collect() }
     }
 
     /// One encoding without a rid.
     #[must_use]
     pub fn single(codec: Codec, rng: &mut StdRng) -> Self {
         let encodings = vec![EncodingConfig::random(640, 360, 500_000, rng)];
-        Self { codec, fps: 30, temporal_layers: 1, max_payload: 1_180, encodings }
+        Self { codec, fps: 30, mode: Mode::L1T1, is_described: false, max_payload: 1_180, encodings }
+    }
+
+    /// A 720p camera with one encoding of these layers.
+    #[must_use]
+    pub fn layered(codec: Codec, mode: Mode, is_described: bool, rng: &mut StdRng) -> Self {
+        let encodings = vec![EncodingConfig::random(1280, 720, 2_400_000, rng)];
+        Self { mode, is_described, encodings, ..Self::single(codec, rng) }
     }
 }
 
@@ -81,6 +96,7 @@ impl EncodingConfig {
             first_sequence: rng.random(),
             first_timestamp: rng.random(),
             first_picture_id: rng.random_range(0..0x8000),
+            first_frame_number: rng.random(),
         }
     }
 }
@@ -102,6 +118,8 @@ pub struct VideoPacket {
     pub is_keyframe: bool,
     /// RTP payload.
     pub payload: Vec<u8>,
+    /// Dependency descriptor; empty if there is none.
+    pub descriptor: Vec<u8>,
 }
 
 /// See the module.
@@ -126,12 +144,19 @@ struct Encoding {
     number: u32,
     /// Position in the temporal pattern.
     place: usize,
-    /// Latest frame of each temporal layer.
-    latest: [u32; 3],
+    /// Latest frame of each spatial and temporal layer.
+    latest: [[u32; 3]; 3],
+    /// Spatial layers that are produced.
+    spatial_layers: u8,
+    describer: Option<Describer>,
+    /// Numbers of the newest frames in the describer's count, by their own numbers.
+    described: VecDeque<(u32, u16)>,
 }
 
 /// Keyframes are this many times larger than the mean frame.
 const KEYFRAME_FACTOR: u32 = 4;
+/// Each spatial layer has this many times the bitrate of the next smaller one.
+const SHARE: u32 = 3;
 const CLOCK_RATE_HZ: u64 = 90_000;
 
 impl VideoSource {
@@ -148,7 +173,13 @@ impl VideoSource {
             key_index: 0,
             number: 0,
             place: 0,
-            latest: [0; 3],
+            latest: [[0; 3]; 3],
+            spatial_layers: config.mode.spatial,
+            describer: config.is_described.then(|| {
+                let [.., id_offset] = encoding.ssrc.to_be_bytes();
+                Describer::new(config.mode, (encoding.width_px, encoding.height_px), encoding.first_frame_number, id_offset)
+            }),
+            described: VecDeque::new(),
         });
         Self { encodings: encodings.collect(), started: start, pictures: 0, config, rng }
     }
@@ -186,6 +217,16 @@ impl VideoSource {
         }
     }
 
+    /// Produces so many spatial layers from the next picture on. More than before begin with a keyframe.
+    pub fn set_spatial_layers(&mut self, encoding: usize, count: u8) {
+        let Some(encoding) = self.encodings.get_mut(encoding) else { return };
+        encoding.wants_keyframe |= count > encoding.spatial_layers;
+        encoding.spatial_layers = count;
+        if let Some(describer) = &mut encoding.describer {
+            describer.set_spatial_layers(count);
+        }
+    }
+
     /// Leaves sequence numbers of an encoding out.
     pub fn skip(&mut self, encoding: usize, count: u16) {
         if let Some(encoding) = self.encodings.get_mut(encoding) {
@@ -216,62 +257,93 @@ impl VideoSource {
         packets
     }
 
+    /// One picture of an encoding: a frame for each of its spatial layers.
     fn encode(&mut self, index: usize, ticks: u32, packets: &mut Vec<VideoPacket>) {
         let config = &self.config.encodings[index];
+        let mode = self.config.mode;
         let state = &mut self.encodings[index];
         if !state.is_active {
             return;
         }
         let is_keyframe = std::mem::take(&mut state.wants_keyframe);
-        let temporal = state.step(is_keyframe, self.config.temporal_layers);
-        let reference = state.reference(is_keyframe, temporal);
-        let (width_px, height_px) = (config.width_px, config.height_px);
-        let frame = Frame {
-            encoding: u8::try_from(index).unwrap_or(u8::MAX),
-            is_keyframe,
-            temporal,
-            width_px,
-            height_px,
-            number: state.number,
-            reference,
-        };
-        let mean = state.bitrate_bps / 8 / self.config.fps.max(1) * if is_keyframe { KEYFRAME_FACTOR } else { 1 };
-        let len = self.rng.random_range(mean * 3 / 4..=mean * 5 / 4);
-        let bytes = frame.encode(usize::try_from(len).unwrap_or_default());
-        let descriptor = Vp8Descriptor {
-            picture_id: state.picture_id,
-            tl0_picture_index: state.tl0_picture_index,
-            temporal,
-            is_layer_sync: temporal > 0 && reference == state.latest[0],
-            key_index: state.key_index,
-        };
-        let payloads = match self.config.codec {
-            Codec::H264 => packetize::h264(&bytes, is_keyframe, self.config.max_payload),
-            Codec::Vp8 | Codec::Opus => packetize::vp8(&bytes, is_keyframe, (width_px, height_px), descriptor, self.config.max_payload),
-        };
-        let (count, timestamp) = (payloads.len(), config.first_timestamp.wrapping_add(ticks));
-        for (place, payload) in payloads.into_iter().enumerate() {
-            let (ssrc, sequence, marker) = (config.ssrc, state.sequence, place + 1 == count);
-            packets.push(VideoPacket { encoding: index, ssrc, sequence, timestamp, marker, is_keyframe, payload });
-            state.sequence = state.sequence.wrapping_add(1);
+        let temporal = state.step(is_keyframe, mode);
+        let sizes: Vec<(u16, u16)> =
+            (0..mode.spatial).map(|spatial| mode.spatial - 1 - spatial).map(|s| (config.width_px >> s, config.height_px >> s)).collect();
+        let shares: u32 = (0..u32::from(mode.spatial)).map(|spatial| SHARE.pow(spatial)).sum();
+        for spatial in 0..state.spatial_layers {
+            let layer = Layer { spatial, temporal };
+            let refers_below = mode.refers_below(layer, is_keyframe);
+            let starts_sequence = is_keyframe && spatial == 0;
+            let (width_px, height_px) = sizes[usize::from(spatial)];
+            let own = state.number;
+            let frame = Frame {
+                encoding: u8::try_from(index).unwrap_or(u8::MAX),
+                is_keyframe: starts_sequence,
+                temporal,
+                spatial,
+                width_px,
+                height_px,
+                number: own,
+                reference: state.reference(is_keyframe, layer),
+                below: if refers_below { own - 1 } else { own },
+            };
+            let share = state.bitrate_bps / shares * SHARE.pow(spatial.into());
+            let mean = share / 8 / self.config.fps.max(1) * if is_keyframe { KEYFRAME_FACTOR } else { 1 };
+            let len = self.rng.random_range(mean * 3 / 4..=mean * 5 / 4);
+            let bytes = frame.encode(usize::try_from(len).unwrap_or_default());
+            let vp8 = Vp8Descriptor {
+                picture_id: state.picture_id,
+                tl0_picture_index: state.tl0_picture_index,
+                temporal,
+                is_layer_sync: temporal > 0 && frame.reference == state.latest[0][0],
+                key_index: state.key_index,
+            };
+            let vp9 = Vp9Descriptor {
+                picture_id: state.picture_id,
+                tl0_picture_index: state.tl0_picture_index,
+                temporal,
+                spatial,
+                is_inter_predicted: !is_keyframe,
+                is_inter_layer_predicted: refers_below,
+                is_not_reference_above: spatial + 1 == mode.spatial || (mode.is_key && !is_keyframe),
+            };
+            let max_payload = self.config.max_payload;
+            let payloads = match self.config.codec {
+                Codec::H264 => packetize::h264(&bytes, is_keyframe, max_payload),
+                Codec::H265 => packetize_layered::h265(&bytes, is_keyframe, max_payload),
+                Codec::Vp9 => {
+                    let announced = if starts_sequence { &sizes[..usize::from(state.spatial_layers)] } else { &[] };
+                    packetize_layered::vp9(&bytes, vp9, announced, max_payload)
+                }
+                Codec::Av1 => packetize_layered::av1(&bytes, starts_sequence, max_payload),
+                _ => packetize::vp8(&bytes, is_keyframe, (width_px, height_px), vp8, max_payload),
+            };
+            let described = state.describe(&frame, layer, is_keyframe);
+            let (count, timestamp) = (payloads.len(), config.first_timestamp.wrapping_add(ticks));
+            let is_top = spatial + 1 == state.spatial_layers;
+            for (place, payload) in payloads.into_iter().enumerate() {
+                let (is_first, is_last) = (place == 0, place + 1 == count);
+                let descriptor = described.as_ref().zip(state.describer.as_ref());
+                let descriptor = descriptor.map(|(frame, describer)| describer.packet(frame, is_first, is_last)).unwrap_or_default();
+                let (ssrc, sequence, marker) = (config.ssrc, state.sequence, is_last && is_top);
+                packets.push(VideoPacket { encoding: index, ssrc, sequence, timestamp, marker, is_keyframe, payload, descriptor });
+                state.sequence = state.sequence.wrapping_add(1);
+            }
+            let row = &mut state.latest[usize::from(spatial)];
+            row[usize::from(temporal)] = own;
+            if is_keyframe {
+                *row = [own; 3];
+            }
+            state.number += 1;
         }
-        state.latest[usize::from(temporal)] = state.number;
-        if is_keyframe {
-            state.latest = [state.number; 3];
-        }
-        state.number += 1;
         state.picture_id = (state.picture_id + 1) & 0x7fff;
     }
 }
 
 impl Encoding {
-    /// The frame's place in the pattern; counts what the descriptor counts.
-    fn step(&mut self, is_keyframe: bool, temporal_layers: u8) -> u8 {
-        let pattern: &[u8] = match temporal_layers {
-            0 | 1 => &[0],
-            2 => &[0, 1],
-            _ => &[0, 2, 1, 2],
-        };
+    /// The picture's place in the pattern; counts what the descriptor counts.
+    fn step(&mut self, is_keyframe: bool, mode: Mode) -> u8 {
+        let pattern = mode.pattern();
         if is_keyframe {
             self.place = 0;
             self.key_index = (self.key_index + 1) & 0x1f;
@@ -284,10 +356,29 @@ impl Encoding {
         temporal
     }
 
-    /// The latest frame of a lower layer, or of the same for the base layer.
-    fn reference(&self, is_keyframe: bool, temporal: u8) -> u32 {
-        let lower = usize::from(temporal.max(1));
-        if is_keyframe { self.number } else { self.latest.iter().take(lower).copied().max().unwrap_or(self.number) }
+    /// The latest frame of a lower temporal layer, or of the same for the base layer. In a keyframe the next lower spatial
+    /// layer, if there is one.
+    fn reference(&self, is_keyframe: bool, layer: Layer) -> u32 {
+        let lower = usize::from(layer.temporal.max(1));
+        match (is_keyframe, layer.spatial) {
+            (true, 0) => self.number,
+            (true, _) => self.number - 1,
+            (false, spatial) => self.latest[usize::from(spatial)].iter().take(lower).copied().max().unwrap_or(self.number),
+        }
+    }
+
+    fn describe(&mut self, frame: &Frame, layer: Layer, is_keyframe: bool) -> Option<DescribedFrame> {
+        let describer = self.describer.as_mut()?;
+        let mut needed = vec![frame.reference, frame.below];
+        needed.retain(|&number| number != frame.number);
+        needed.dedup();
+        let references: Vec<u16> = self.described.iter().filter(|(own, _)| needed.contains(own)).map(|&(_, number)| number).collect();
+        let (number, described) = describer.frame(layer, is_keyframe, &references);
+        self.described.push_back((frame.number, number));
+        if self.described.len() > 64 {
+            self.described.pop_front();
+        }
+        Some(described)
     }
 }
 
@@ -301,9 +392,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn source(codec: Codec, temporal_layers: u8) -> (VideoSource, Clock) {
+    fn source(codec: Codec, temporal: u8) -> (VideoSource, Clock) {
         let (seed, clock) = (Seed::new(3), Clock::new());
-        let config = VideoConfig { temporal_layers, ..VideoConfig::simulcast(codec, &mut seed.rng("config")) };
+        let mode = Mode { temporal, ..Mode::L1T1 };
+        let config = VideoConfig { mode, ..VideoConfig::simulcast(codec, &mut seed.rng("config")) };
         (VideoSource::new(config, clock.now(), seed.rng("video")), clock)
     }
 

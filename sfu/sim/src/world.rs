@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use sfu_api::{
-    Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, TrackId, TransportRole, VideoWish,
+    BackupPolicy, Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, TrackId, TransportRole,
+    VideoWish,
 };
 use sfu_core::egress::Progress;
 use sfu_core::error::Discard;
@@ -28,6 +29,7 @@ use crate::clock::Clock;
 use crate::freeze::Report;
 use crate::link::{Link, LinkConfig};
 use crate::participant::{Datagram, Participant, SendingTrack, TrackSpec, cid, reversed, split};
+use crate::scalability::Mode;
 use crate::seed::Seed;
 use crate::video::VideoConfig;
 
@@ -35,6 +37,8 @@ use crate::video::VideoConfig;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Who(usize);
 
+/// Sending ends of further codecs have numbers from here on.
+const CODEC_SENDERS: u64 = 1_000_000;
 /// The room in which most scenarios take place.
 pub const ROOM: RoomId = RoomId(1);
 /// One way, between a client and signaling.
@@ -199,6 +203,11 @@ impl World {
         TrackSpec::Video(VideoConfig::single(codec, &mut self.rng))
     }
 
+    /// A 720p camera with one encoding of several layers.
+    pub fn layered(&mut self, codec: Codec, mode: Mode, is_described: bool) -> TrackSpec {
+        TrackSpec::Video(VideoConfig::layered(codec, mode, is_described, &mut self.rng))
+    }
+
     /// Somebody joins over links with 10 ms of delay.
     pub fn join(&mut self, room: RoomId) -> Who {
         let link = LinkConfig::delayed(Duration::from_millis(10));
@@ -258,14 +267,36 @@ impl World {
         let track = TrackId(self.next_track);
         self.next_track += 1;
         let request = publish_request(track, &spec);
+        self.publish_as(who, track, spec, |participant| Command::Publish { participant, track, request })
+    }
+
+    /// A camera that is ready to send other codecs too.
+    pub fn publish_with_backups(&mut self, who: Who, spec: TrackSpec, backups: &[Codec], policy: BackupPolicy) -> TrackId {
+        let track = TrackId(self.next_track);
+        self.next_track += 1;
+        let mut request = publish_request(track, &spec);
+        request.backup_codecs = backups.iter().map(|codec| codec.mime().to_owned()).collect();
+        request.backup_policy = policy;
+        self.publish_as(who, track, spec, |participant| Command::Publish { participant, track, request })
+    }
+
+    /// A further codec of a track, on an m-line of its own; returns the id under which its sending end is known here.
+    pub fn publish_codec(&mut self, track: TrackId, spec: TrackSpec) -> TrackId {
+        let sender = TrackId(CODEC_SENDERS + self.next_track);
+        self.next_track += 1;
+        let request = publish_request(sender, &spec);
+        self.publish_as(self.sender_of(track), sender, spec, |participant| Command::PublishCodec { participant, track, request })
+    }
+
+    fn publish_as(&mut self, who: Who, sender: TrackId, spec: TrackSpec, command: impl FnOnce(ParticipantId) -> Command) -> TrackId {
         let rng = split(&mut self.rng);
         let participant = &mut self.participants[who.0];
-        participant.publish(track, spec, rng);
+        participant.publish(sender, spec, rng);
         let id = participant.id;
-        self.owners.insert(track, who.0);
-        self.command(Command::Publish { participant: id, track, request });
+        self.owners.insert(sender, who.0);
+        self.command(command(id));
         self.send_offer(who.0);
-        track
+        sender
     }
 
     /// The client takes a track out of its offer.
@@ -487,11 +518,11 @@ impl World {
         self.participants[who.0].receiving(track).map_or(0, |track| track.video.report(self.now()).frames_shown)
     }
 
-    /// The encoding that is on somebody's screen.
+    /// The encoding or spatial layer that is on somebody's screen.
     #[must_use]
     pub fn layer(&self, who: Who, track: TrackId) -> Option<u8> {
         let receiving = self.participants[who.0].receiving(track)?;
-        receiving.video.report(self.now()).current.map(|frame| frame.encoding)
+        receiving.video.report(self.now()).current.map(|frame| frame.rung())
     }
 
     /// Whose track it is.
@@ -726,7 +757,7 @@ fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {
 fn publish_request(track: TrackId, spec: &TrackSpec) -> PublishRequest {
     let largest = match spec {
         TrackSpec::Video(config) => config.encodings.last().map_or((0, 0), |e| (e.width_px, e.height_px)),
-        TrackSpec::Audio { .. } => (0, 0),
+        TrackSpec::Audio { .. } | TrackSpec::Voice(_) => (0, 0),
     };
     PublishRequest {
         cid: cid(track),
@@ -738,5 +769,8 @@ fn publish_request(track: TrackId, spec: &TrackSpec) -> PublishRequest {
         width_px: largest.0.into(),
         height_px: largest.1.into(),
         layers: Vec::new(),
+        red: true,
+        backup_codecs: Vec::new(),
+        backup_policy: BackupPolicy::default(),
     }
 }

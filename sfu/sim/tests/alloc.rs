@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use sfu_api::TrackId;
 use sfu_core::egress::Progress;
 use sfu_core::media::Codec;
 use sfu_core::shard::Shard;
-use sfu_sim::participant::Datagram;
-use sfu_sim::world::World;
+use sfu_sim::link::{Chance, LinkConfig, Loss};
+use sfu_sim::participant::{Datagram, TrackSpec, VoiceConfig};
+use sfu_sim::world::{ROOM, Who, World};
 
 const SUBSCRIBERS: usize = 100;
 
@@ -15,7 +17,39 @@ const SUBSCRIBERS: usize = 100;
 fn a_forwarded_packet_takes_no_heap_allocation() {
     let (mut world, track, _) = World::fan_out(1, |world| world.single(Codec::Vp8), SUBSCRIBERS);
     world.run_for(Duration::from_secs(2));
-    let mut built = world.prebuild(track, Duration::from_secs(24));
+    assert_no_allocation(&mut world, track, Duration::from_secs(24));
+}
+
+#[test]
+fn neither_does_one_of_audio_in_either_form() {
+    for copies in [None, Some(2)] {
+        let mut world = World::new(2);
+        let publisher = world.join(ROOM);
+        let track = world.publish(publisher, TrackSpec::Voice(VoiceConfig { copies, ..VoiceConfig::default() }));
+        // Half of them get the form that is not sent: stripped, or with copies because their links lose packets.
+        let joined: Vec<Who> = (0..SUBSCRIBERS).map(|_| world.join(ROOM)).collect();
+        let (half, others): (Vec<Who>, Vec<Who>) = joined.into_iter().partition(|who| world.id(*who).0 % 2 == 0);
+        for &who in &half {
+            world.participant_mut(who).refused_codecs = copies.map(|_| "red".to_owned()).into_iter().collect();
+        }
+        for &who in half.iter().chain(&others) {
+            world.subscribe(who, track);
+        }
+        world.run_for(Duration::from_secs(3));
+        for &who in half.iter().filter(|_| copies.is_none()) {
+            let loss = Loss::Random(Chance::percent(10.0));
+            world.participant_mut(who).down.reconfigure(LinkConfig { loss, ..LinkConfig::delayed(Duration::from_millis(10)) });
+        }
+        world.run_for(Duration::from_secs(6));
+        let with_copies = |who: &&Who| world.heard(**who, track).with_copies > 0;
+        assert_eq!(half.iter().filter(with_copies).count(), if copies.is_some() { 0 } else { half.len() });
+        assert_eq!(others.iter().filter(with_copies).count(), if copies.is_some() { others.len() } else { 0 });
+        assert_no_allocation(&mut world, track, Duration::from_secs(30));
+    }
+}
+
+fn assert_no_allocation(world: &mut World, track: TrackId, time: Duration) {
+    let mut built = world.prebuild(track, time);
     let (warm_up, measured) = built.split_at_mut(300);
     forward(&mut world.shard, warm_up);
     let forwarded_before = world.snapshot().forwarded.packets;

@@ -70,7 +70,9 @@ impl Default for SignalingConfig {
             regions: Vec::new(),
             ice_servers: Vec::new(),
             // What the media node forwards: a client publishes nothing else.
-            enabled_codecs: ["audio/opus", "video/VP8", "video/H264", "video/rtx"].map(str::to_owned).to_vec(),
+            enabled_codecs: ["audio/opus", "video/VP8", "video/H264", "video/VP9", "video/AV1", "video/H265", "video/rtx"]
+                .map(str::to_owned)
+                .to_vec(),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(15),
             resume_grace: Duration::from_secs(15),

@@ -81,6 +81,8 @@ impl Room {
 
         turn.out.send(conn, Message::Join(self.join_response(id, turn)));
         turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe, mode });
+        self.delay_playout(turn);
+        self.recall_protocol(id, turn);
         if let Some(participant) = self.members.get_mut(id) {
             participant.state = State::Joined;
         }

@@ -8,6 +8,7 @@ mod admin;
 mod agents;
 mod blobs;
 mod budget;
+mod codecs;
 mod config;
 mod counters;
 mod data;
@@ -526,6 +527,8 @@ impl Signaling {
             | Event::TrackReady { participant, .. }
             | Event::TrackEnded { participant, .. }
             | Event::Subscription { participant, .. }
+            | Event::CodecReady { participant, .. }
+            | Event::WantedLayers { participant, .. }
             | Event::Data { participant, .. }
             | Event::StreamState { participant, .. }
             | Event::ConnectionQuality { participant, .. }

@@ -88,6 +88,10 @@ pub const CHANGE_REQUESTS_PER_SECOND: u32 = 10;
 pub const ROOM_UPDATE_DELAY: Duration = Duration::from_millis(500);
 /// A simulated loss of the signal connection happens at a resume within this time (LiveKit: `simulateDisconnectSignalTimeout`).
 pub const SIMULATION_WINDOW: Duration = Duration::from_secs(5);
+/// Identities of a room that asked for TCP in a simulation. More are not remembered.
+pub const TCP_WISHES: usize = 256;
+/// They are remembered so long: a full reconnect takes less.
+pub const TCP_WISH_LIFE: Duration = Duration::from_secs(60);
 /// A simulated speaker speaks at most this long.
 pub const SIMULATED_SPEECH: Duration = Duration::from_secs(60);
 /// Names of rooms in one request for a list. More are not read.

@@ -33,8 +33,7 @@ impl Room {
         let kind =
             tracks::check(request).map_err(|reason| (reason, "no such type of track, not of this source, or its texts are too long"))?;
         if !request.sid.is_empty() {
-            let is_own = self.tracks.own_mut(id, &request.sid).is_some();
-            return Err(if is_own { (Reason::UnsupportedType, "one codec per track") } else { (Reason::NotFound, "no such track") });
+            return self.add_codec(id, request, turn);
         }
         let same_cid = self.tracks.of(id).filter(|track| track.cid == request.cid).map(|track| (track.id, track.stage)).last();
         let stage = match same_cid {
@@ -60,6 +59,7 @@ impl Room {
             announced_at: turn.now,
             subscriber_told: false,
             mute_untold: false,
+            wanted: Vec::new(),
         });
         if stage == Stage::Queued {
             return Err((Reason::Queued, "waits for the end of an earlier track"));

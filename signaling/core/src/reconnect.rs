@@ -188,6 +188,9 @@ impl Room {
                 let response = TrackPublishedResponse { cid: track.cid.clone(), track: Some(track.info.clone()) };
                 turn.out.send(conn, Message::TrackPublished(response));
             }
+            if !track.wanted.is_empty() {
+                turn.out.send(conn, Message::SubscribedQualityUpdate(track.quality_update()));
+            }
             if std::mem::take(&mut track.mute_untold) {
                 let mute = proto::MuteTrackRequest { sid: track.info.sid.clone(), muted: track.info.muted };
                 turn.out.send(conn, Message::Mute(mute));

@@ -11,7 +11,7 @@ use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response::Message};
 use prost::Message as _;
 use rand::Rng;
-use sfu_api::{Command, Event, ParticipantId, RoomId};
+use sfu_api::{Command, Event, ParticipantId, PlayoutDelay, RoomId};
 use signaling_api::{AgentConfig, RoomConfig};
 
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     reconnect::Departures,
     reliable::ReliableLog,
     session,
+    simulate::TcpWishes,
     speakers::SpeakerBoard,
     timers::Timer,
     tracks::{MediaFound, Tracks},
@@ -46,6 +47,7 @@ pub(crate) struct Room {
     pub(crate) data_tracks: DataTracks,
     pub(crate) reliable_log: ReliableLog,
     pub(crate) qualities: Qualities,
+    pub(crate) tcp_wishes: TcpWishes,
     updates: Updates,
     sequence: u64,
     is_over: bool,
@@ -76,6 +78,9 @@ pub(crate) struct RoomSettings {
     pub(crate) agents: Vec<AgentConfig>,
 }
 
+/// What the header extension can say (`playout-delay`: 12 bits of 10 ms), and what it says where only the least delay is asked for.
+const MAX_PLAYOUT_DELAY_MS: u32 = 40_950;
+
 /// How a participant that is removed is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Farewell {
@@ -100,6 +105,15 @@ impl RoomSettings {
         };
         settings.update(config, asked);
         settings
+    }
+
+    /// What video is to be delayed by. None: nobody asked.
+    pub(crate) fn playout_delay(&self) -> Option<PlayoutDelay> {
+        match self.playout_delay_ms {
+            (0, 0) => None,
+            (min_ms, 0) => Some(PlayoutDelay { min_ms, max_ms: MAX_PLAYOUT_DELAY_MS.max(min_ms) }),
+            (min_ms, max_ms) => Some(PlayoutDelay { min_ms, max_ms: max_ms.max(min_ms) }),
+        }
     }
 
     /// Takes over what was asked for; what was not stays.
@@ -141,6 +155,7 @@ impl Room {
             data_tracks: DataTracks::default(),
             reliable_log: ReliableLog::default(),
             qualities: Qualities::default(),
+            tcp_wishes: TcpWishes::default(),
             updates: Updates::default(),
             sequence: 0,
             is_over: false,
@@ -153,6 +168,13 @@ impl Room {
         }
     }
 
+    /// Tells the media node, which forgets a room when nobody is in it.
+    pub(crate) fn delay_playout(&self, turn: &mut Turn<'_>) {
+        if let Some(delay) = self.settings.playout_delay() {
+            turn.out.media(Command::SetPlayoutDelay { room: self.id, delay: Some(delay) });
+        }
+    }
+
     /// Takes over settings that are asked for while the room is open, and tells everybody.
     pub(crate) fn reconfigure(&mut self, asked: &RoomConfig, turn: &mut Turn<'_>) {
         let before = self.settings.clone();
@@ -162,6 +184,9 @@ impl Room {
         }
         if turn.timers.is_set(Timer::RoomIdle(self.id)) {
             turn.timers.set(Timer::RoomIdle(self.id), self.idle_since + self.idle_timeout());
+        }
+        if self.settings.playout_delay() != before.playout_delay() && self.occupancy() > 0 {
+            self.delay_playout(turn);
         }
         self.changed(turn);
         self.tell_room(turn);
@@ -399,6 +424,10 @@ impl Room {
             Event::TrackEnded { participant, track } => self.track_ended(participant, track, turn),
             Event::Subscription { participant, track, error } => self.subscription_event(participant, track, error, turn),
             Event::Data { participant, delivery, payload } => self.data_received(participant, delivery, &payload, turn),
+            Event::CodecReady { participant, track, mid, mime, simulcast } => {
+                self.codec_ready(participant, track, MediaFound { mid, mime, simulcast }, turn);
+            }
+            Event::WantedLayers { participant, track, codecs } => self.wanted_layers(participant, track, codecs, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
             Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
             Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),

@@ -1,9 +1,12 @@
 //! Faults on request: clients test their own reconnect with them.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use livekit_protocol as proto;
-use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response::Message, simulate_scenario::Scenario};
+use livekit_protocol::{CandidateProtocol, DisconnectReason, leave_request::Action, signal_response::Message, simulate_scenario::Scenario};
 use sfu_api::{Command, ParticipantId};
 
 use crate::{
@@ -14,6 +17,27 @@ use crate::{
     timers::Timer,
     turn::Turn,
 };
+
+/// Identities that asked for TCP, each for a while.
+#[derive(Debug, Default)]
+pub(crate) struct TcpWishes {
+    until: BTreeMap<String, Instant>,
+}
+
+impl TcpWishes {
+    fn note(&mut self, identity: String, is_preferred: bool, now: Instant) {
+        self.until.retain(|_, until| *until > now);
+        if !is_preferred {
+            self.until.remove(&identity);
+        } else if self.until.len() < limits::TCP_WISHES {
+            self.until.insert(identity, now + limits::TCP_WISH_LIFE);
+        }
+    }
+
+    fn holds(&self, identity: &str, now: Instant) -> bool {
+        self.until.get(identity).is_some_and(|until| *until > now)
+    }
+}
 
 impl Room {
     pub(crate) fn simulate(&mut self, id: ParticipantId, simulate: proto::SimulateScenario, turn: &mut Turn<'_>) {
@@ -31,11 +55,34 @@ impl Room {
                 self.remove(id, DisconnectReason::ServerShutdown, Farewell::Leave(Action::Disconnect), turn);
             }
             Some(Scenario::LeaveRequestFullReconnect(_)) => self.start_anew(id, DisconnectReason::ClientInitiated, turn),
-            Some(Scenario::SwitchCandidateProtocol(_)) => turn.out.media(Command::RestartIce { participant: id }),
+            Some(Scenario::SwitchCandidateProtocol(protocol)) => {
+                let protocol = CandidateProtocol::try_from(protocol).unwrap_or(CandidateProtocol::Udp);
+                self.switch_protocol(id, protocol, turn);
+            }
             Some(Scenario::DisconnectSignalOnResume(_)) => self.plan_drop(id, false, 1, turn),
             Some(Scenario::DisconnectSignalOnResumeNoMessages(_)) => self.plan_drop(id, true, 3, turn),
             // The media node has no artificial limit.
             Some(Scenario::SubscriberBandwidth(_)) | None => turn.counters.unknown_messages += 1,
+        }
+    }
+
+    /// TLS counts as TCP: there is no relay that speaks it. livekit-client joins anew after it asked, so that the wish holds
+    /// for the identity, for a while.
+    fn switch_protocol(&mut self, id: ParticipantId, protocol: CandidateProtocol, turn: &mut Turn<'_>) {
+        let Some(identity) = self.members.get(id).map(|participant| participant.identity().to_owned()) else { return };
+        let is_preferred = protocol != CandidateProtocol::Udp;
+        self.tcp_wishes.note(identity, is_preferred, turn.now);
+        turn.out.media(Command::PreferTcp { participant: id, is_preferred });
+        turn.out.media(Command::RestartIce { participant: id });
+    }
+
+    /// A participant joined that asked for TCP in its last session.
+    pub(crate) fn recall_protocol(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        let Some(participant) = self.members.get(id) else { return };
+        if self.tcp_wishes.holds(participant.identity(), turn.now) {
+            turn.out.media(Command::PreferTcp { participant: id, is_preferred: true });
+            // An offer with all addresses may have been made already.
+            turn.out.media(Command::RestartIce { participant: id });
         }
     }
 

@@ -9,9 +9,9 @@ use std::{
 
 use livekit_protocol as proto;
 use livekit_protocol::{AudioTrackFeature, TrackSource, TrackType, video_layer::Mode};
-use sfu_api::{LayerInfo, MediaKind, ParticipantId, PublishRequest, TrackId};
+use sfu_api::{LayerInfo, MediaKind, ParticipantId, PublishRequest, TrackId, WantedCodec};
 
-use crate::{ids, limits};
+use crate::{codecs, ids, limits};
 
 /// All tracks of a room.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub(crate) struct Track {
     pub(crate) subscriber_told: bool,
     /// A mute by the server that its publisher has not been told of.
     pub(crate) mute_untold: bool,
+    /// What others want of it, as last told; empty: never told.
+    pub(crate) wanted: Vec<WantedCodec>,
 }
 
 /// What the media node found in the session description.
@@ -128,16 +130,10 @@ impl Track {
             muted: self.info.muted,
             width_px: self.info.width,
             height_px: self.info.height,
-            layers: (0_u8..)
-                .zip(layers)
-                .map(|(spatial, layer)| LayerInfo {
-                    spatial,
-                    rid: layer.rid.clone(),
-                    width_px: layer.width,
-                    height_px: layer.height,
-                    bitrate_bps: layer.bitrate,
-                })
-                .collect(),
+            layers: layer_infos(layers),
+            backup_codecs: self.info.codecs.iter().skip(1).map(|codec| codec.mime_type.clone()).collect(),
+            backup_policy: codecs::policy(self.info.backup_codec_policy()),
+            red: !self.info.disable_red && self.info.encryption() == proto::encryption::Type::None,
         }
     }
 
@@ -156,6 +152,12 @@ impl Track {
                 codec.video_layer_mode = layer_mode(&mime).into();
             }
         }
+        // What came instead of the codec that was asked for may be one of its backups.
+        let mut place = 0;
+        self.info.codecs.retain(|codec| {
+            place += 1;
+            place == 1 || !codec.mime_type.eq_ignore_ascii_case(&mime)
+        });
         self.info.mid = mid;
         self.info.mime_type = mime;
         before != (self.stage, self.info.clone())
@@ -184,6 +186,18 @@ impl Track {
         self.info.audio_features = features;
         true
     }
+}
+
+/// Layers as the media node knows them, smallest first.
+pub(crate) fn layer_infos(layers: &[proto::VideoLayer]) -> Vec<LayerInfo> {
+    let info = |(spatial, layer): (u8, &proto::VideoLayer)| LayerInfo {
+        spatial,
+        rid: layer.rid.clone(),
+        width_px: layer.width,
+        height_px: layer.height,
+        bitrate_bps: layer.bitrate,
+    };
+    (0_u8..).zip(layers).map(info).collect()
 }
 
 /// Kind, source and text lengths are right; the reason if not.
@@ -251,7 +265,7 @@ pub(crate) fn describe(request: &proto::AddTrackRequest, id: TrackId, kind: Medi
     }
 }
 
-fn codecs(request: &proto::AddTrackRequest, kind: MediaKind, layers: &[proto::VideoLayer]) -> Vec<proto::SimulcastCodecInfo> {
+pub(crate) fn codecs(request: &proto::AddTrackRequest, kind: MediaKind, layers: &[proto::VideoLayer]) -> Vec<proto::SimulcastCodecInfo> {
     let prefix = match kind {
         MediaKind::Audio => "audio/",
         MediaKind::Video => "video/",
@@ -291,7 +305,7 @@ fn codecs(request: &proto::AddTrackRequest, kind: MediaKind, layers: &[proto::Vi
     codecs
 }
 
-fn sorted_layers(layers: &[proto::VideoLayer]) -> Vec<proto::VideoLayer> {
+pub(crate) fn sorted_layers(layers: &[proto::VideoLayer]) -> Vec<proto::VideoLayer> {
     let mut layers: Vec<_> =
         layers.iter().take(limits::LAYERS_PER_TRACK).filter(|layer| layer.rid.len() <= limits::TRACK_TEXT_BYTES).cloned().collect();
     layers.sort_by_key(|layer| layer.quality);
@@ -391,6 +405,7 @@ mod tests {
             announced_at: crate::tests::start(),
             subscriber_told: false,
             mute_untold: false,
+            wanted: Vec::new(),
         };
         let layers = track.publish_request().layers;
         assert_eq!(layers.iter().map(|layer| (layer.spatial, layer.height_px)).collect::<Vec<_>>(), [(0, 180), (1, 360), (2, 720)]);

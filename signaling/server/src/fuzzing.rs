@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use livekit_protocol::SignalRequest;
+use signaling_api::Grants;
 use signaling_core::JoinParams;
 
 use crate::codec::Encoding;
@@ -21,6 +22,13 @@ pub fn decode(is_text: bool, payload: &[u8]) -> Option<SignalRequest> {
 pub fn join_query(query: &str) -> (Option<String>, JoinParams) {
     let query = RtcQuery::parse(query);
     (query.access_token.clone(), query.into_join_params())
+}
+
+/// The parameter of `/rtc/v1`, from a client with these grants: what it asks for, and the grants with its own profile.
+#[must_use]
+pub fn join_request(parameter: &str, mut grants: Grants) -> Option<(JoinParams, Grants)> {
+    let (params, profile) = crate::join_request::decode(parameter).ok()?;
+    profile.apply(&mut grants).then_some((params, grants))
 }
 
 /// The token in an `Authorization` header.

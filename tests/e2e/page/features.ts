@@ -1,6 +1,7 @@
 // What apps do beside audio and video: RPC, streams, data tracks, permissions; and what they are told of connections.
 // `window.features` works on the room that `window.lab` has joined.
 
+import { connections } from './wire.ts';
 import { RoomEvent, Track, type LocalDataTrack, type ParticipantTrackPermission, type RemoteDataTrack, type Room } from 'livekit-client';
 
 type CallResult = { ok: true; answer: string } | { ok: false; code: number; message: string };
@@ -142,6 +143,19 @@ export class Features {
 
   allowSubscribers(all: boolean, permissions: ParticipantTrackPermission[] = []): void {
     this.#room().localParticipant.setTrackSubscriptionPermissions(all, permissions);
+  }
+
+  /** Which protocol each connected peer connection uses. */
+  async protocols(): Promise<string[]> {
+    const connected = connections.filter((connection) => connection.connectionState === 'connected');
+    const reports = await Promise.all(connected.map((connection) => connection.getStats()));
+    return reports.flatMap((report) => {
+      const all = [...report.values()];
+      const transport = all.find((each) => each.type === 'transport' && each.selectedCandidatePairId);
+      const pair = all.find((each) => each.id === transport?.selectedCandidatePairId);
+      const local = all.find((each) => each.id === pair?.localCandidateId);
+      return local ? [String(local.protocol)] : [];
+    });
   }
 
   /** The browser's picture source stands still, as with a camera that broke. */

@@ -1,6 +1,6 @@
 // The bare page's face to the tests: `window.lab` joins rooms with livekit-client, publishes and reads back.
 
-import { connections, sendWrongFingerprints, setOffline, sockets } from './wire.ts';
+import { connections, refuseCodecs, sendWrongFingerprints, setOffline, sockets } from './wire.ts';
 import { ConnectionError, ConnectionErrorReason, Room, RoomEvent, Track, VideoQuality, type Participant, type RemoteTrack, type RoomOptions, type TrackPublishOptions } from 'livekit-client';
 import { Features } from './features.ts';
 import { PictureReader, ToneReader, type PictureReport } from './reader.ts';
@@ -199,6 +199,12 @@ export class Lab {
     return track instanceof Object ? inboundReport(await (track as RemoteTrack).getRTCStatsReport()) : null;
   }
 
+  /** Codecs that are on the way out of this page, whatever track they belong to, with packets sent so far. */
+  async sendingCodecs(): Promise<{ mimeType: string; packetsSent: number; isActive: boolean }[]> {
+    const reports = await Promise.all(connections.filter((connection) => connection.connectionState === 'connected').map((connection) => connection.getStats()));
+    return reports.flatMap((report) => outboundReport(report).map(({ mimeType, packetsSent, isActive }) => ({ mimeType: mimeType.toLowerCase(), packetsSent, isActive })));
+  }
+
   setSubscribed(identity: string, source: Source, isSubscribed: boolean): void {
     this.#publication(identity, source).setSubscribed(isSubscribed);
   }
@@ -210,6 +216,10 @@ export class Lab {
 
   setQuality(identity: string, quality: 'LOW' | 'MEDIUM' | 'HIGH'): void {
     this.#publication(identity, 'camera').setVideoQuality(VideoQuality[quality]);
+  }
+
+  setFps(identity: string, fps: number): void {
+    this.#publication(identity, 'camera').setVideoFPS(fps);
   }
 
   // ---- disturbing the call ----------------------------------------------------------------------------------------
@@ -226,6 +236,11 @@ export class Lab {
 
   async simulate(scenario: Parameters<Room['simulateScenario']>[0]): Promise<void> {
     await this.#room.simulateScenario(scenario);
+  }
+
+  /** Joins from here on say that these codecs can't be received. */
+  refuseCodecs(names: string[]): void {
+    refuseCodecs(names);
   }
 
   sendWrongFingerprints(): void {

@@ -8,12 +8,18 @@ export const connections: RTCPeerConnection[] = [];
 /** Nobody listens there: a socket to it fails at once. */
 const NOWHERE = 'ws://127.0.0.1:1/';
 
+let refused: string[] = [];
 let flipFingerprints = false;
 let isOffline = false;
 
 /** From now on the certificate fingerprint in outgoing messages is wrong in its last digits. */
 export function sendWrongFingerprints(): void {
   flipFingerprints = true;
+}
+
+/** From now on the page says that it can't receive codecs of these names, as in `a=rtpmap`. */
+export function refuseCodecs(names: string[]): void {
+  refused = names.map((name) => name.toLowerCase());
 }
 
 /** Cuts all sockets and lets none connect until the page is online again. */
@@ -37,6 +43,10 @@ class WatchedPeerConnection extends RTCPeerConnection {
   constructor(configuration?: RTCConfiguration) {
     super(configuration);
     connections.push(this);
+    // On the object, since the methods have overloads with callbacks that nobody uses.
+    const [createOffer, createAnswer] = [this.createOffer.bind(this), this.createAnswer.bind(this)];
+    this.createOffer = async (options?: unknown) => without(await createOffer(options as RTCOfferOptions), 'a=recvonly');
+    this.createAnswer = async (options?: unknown) => without(await createAnswer(options as RTCAnswerOptions), 'a=');
   }
 }
 
@@ -52,4 +62,26 @@ function withWrongFingerprint(message: ArrayBuffer): Uint8Array<ArrayBuffer> {
     for (const at of [end - 1, end - 2]) copy[at] = copy[at] === 0x30 ? 0x31 : 0x30;
   }
   return copy;
+}
+
+/** Takes the refused codecs, and what repairs them, out of the m-lines that have such a line. */
+function without(description: RTCSessionDescriptionInit, where: string): RTCSessionDescriptionInit {
+  if (refused.length === 0 || !description.sdp) return description;
+  const sections = description.sdp.split(/(?=^m=)/m);
+  return { type: description.type, sdp: sections.map((section) => (section.startsWith('m=') && section.includes(`\r\n${where}`) ? trimmed(section) : section)).join('') };
+}
+
+function trimmed(section: string): string {
+  const named = [...section.matchAll(/^a=rtpmap:(\d+) ([^/\r]+)/gm)].map(([, type = '', name = '']) => ({ type, name: name.toLowerCase() }));
+  const gone = new Set(named.filter(({ name }) => refused.includes(name)).map(({ type }) => type));
+  for (const [, type = '', of = ''] of section.matchAll(/^a=fmtp:(\d+) (?:apt=)?(\d+)/gm)) {
+    const isAbout = named.some((codec) => codec.type === type && ['rtx', 'red'].includes(codec.name));
+    if (isAbout && gone.has(of)) gone.add(type);
+  }
+  const lines = section.split('\r\n').filter((line) => !gone.has(/^a=(?:rtpmap|fmtp|rtcp-fb):(\d+)/.exec(line)?.[1] ?? ''));
+  const [head = '', ...rest] = lines;
+  const kept = head.split(' ').filter((word, index) => index < 3 || !gone.has(word));
+  // An m-line has to name some format.
+  if (kept.length === 3) return [head.replace(/^(m=\S+) \d+/, '$1 0'), ...section.split('\r\n').slice(1)].join('\r\n');
+  return [kept.join(' '), ...rest].join('\r\n');
 }

@@ -2,11 +2,13 @@
 //!
 //! Invariants: an answer names the client's payload types; our offers give one payload type to one configuration on every
 //! transport, so that a forwarded packet's header is the same for all subscribers.
-//! RFC 7587 (Opus), RFC 7741 (VP8), RFC 6184 section 8 (H.264), RFC 4588 (RTX).
+//! RFC 7587 (Opus), RFC 2198 (redundancy), RFC 3551 section 6 (G.711), RFC 7741 (VP8), RFC 6184 section 8 (H.264), RFC 4588 (RTX);
+//! VP9, AV1 and H.265 in `profiles`.
 
 use sfu_api::MediaKind;
 
 use super::parse::OfferedCodec;
+use super::profiles::{self, Profile};
 use crate::media::{Codec, NegotiatedCodec};
 
 /// How a client wants its track to be encoded, beyond what its offer says.
@@ -18,6 +20,8 @@ pub struct EncodingWish {
     pub stereo: bool,
     /// Opus with discontinuous transmission.
     pub dtx: bool,
+    /// Opus with redundancy (RFC 2198), if the client offers it.
+    pub red: bool,
 }
 
 /// A codec of an answer.
@@ -53,7 +57,7 @@ pub(super) fn select(kind: MediaKind, offered: &[OfferedCodec], wish: EncodingWi
 
 /// How a client's offer takes a down track whose publisher wrote this `a=fmtp`, with the client's payload types. `None` if
 /// it does not.
-pub(super) fn answer_down(codec: Codec, publisher_fmtp: &str, offered: &[OfferedCodec]) -> Option<AnsweredCodec> {
+pub(super) fn answer_down(codec: Codec, publisher_fmtp: &str, has_red: bool, offered: &[OfferedCodec]) -> Option<AnsweredCodec> {
     let kind = if codec.is_video() { MediaKind::Video } else { MediaKind::Audio };
     let down = DownCodec::new(codec, publisher_fmtp);
     let is_same = |candidate: &&OfferedCodec| {
@@ -61,7 +65,9 @@ pub(super) fn answer_down(codec: Codec, publisher_fmtp: &str, offered: &[Offered
         supported(kind, candidate).is_some_and(|found| found.0 == codec && supported(kind, &ours) == Some(found))
     };
     let candidate = offered.iter().find(is_same)?;
-    let mut answer = answered(codec, candidate, offered, EncodingWish::default());
+    // Packets with redundancy name their blocks' type, and are the same for all subscribers.
+    let red = has_red && candidate.payload_type == down.payload_type;
+    let mut answer = answered(codec, candidate, offered, EncodingWish { red, ..EncodingWish::default() });
     answer.feedback.retain(|feedback| down.feedback.contains(feedback));
     if codec == Codec::Opus {
         // What is sent is the publisher's: players have to hear of its stereo.
@@ -79,13 +85,19 @@ fn supported(kind: MediaKind, offered: &OfferedCodec) -> Option<(Codec, usize)> 
     };
     if is(Codec::Opus, "opus") && offered.channels == 2 {
         Some((Codec::Opus, 0))
+    } else if is(Codec::Pcmu, "PCMU") {
+        Some((Codec::Pcmu, 0))
+    } else if is(Codec::Pcma, "PCMA") {
+        Some((Codec::Pcma, 0))
     } else if is(Codec::Vp8, "VP8") {
         Some((Codec::Vp8, 0))
     } else if is(Codec::H264, "H264") {
         let config = H264Config::parse(&offered.fmtp)?;
         Some((Codec::H264, config.rank()))
     } else {
-        None
+        let codec = [Codec::Vp9, Codec::Av1, Codec::H265].into_iter().find(|codec| is(*codec, codec.name()))?;
+        let (rank, _) = Profile::find(codec, &offered.fmtp)?;
+        Some((codec, rank))
     }
 }
 
@@ -100,6 +112,10 @@ fn answered(codec: Codec, offered: &OfferedCodec, all: &[OfferedCodec], wish: En
         codec,
         payload_type: offered.payload_type,
         rtx_payload_type: all.iter().find(|c| is_rtx_of(c, offered.payload_type)).map(|c| c.payload_type),
+        red_payload_type: all
+            .iter()
+            .find(|c| codec == Codec::Opus && wish.red && is_red_of(c, offered.payload_type))
+            .map(|c| c.payload_type),
         fmtp: sent_fmtp,
         has_nack: has("nack"),
         has_pli: has("nack pli"),
@@ -108,14 +124,21 @@ fn answered(codec: Codec, offered: &OfferedCodec, all: &[OfferedCodec], wish: En
     };
     let fmtp = match codec {
         Codec::Opus => opus_answer(wish),
-        Codec::Vp8 => String::new(),
+        Codec::Vp8 | Codec::Pcmu | Codec::Pcma => String::new(),
         Codec::H264 => h264_answer(&offered.fmtp),
+        Codec::Vp9 | Codec::Av1 | Codec::H265 => profiles::answer(codec, &offered.fmtp),
     };
     AnsweredCodec { negotiated, fmtp, feedback }
 }
 
 fn is_rtx_of(codec: &OfferedCodec, payload_type: u8) -> bool {
     codec.name.eq_ignore_ascii_case("rtx") && parameter(&codec.fmtp, "apt").and_then(|apt| apt.parse().ok()) == Some(payload_type)
+}
+
+/// RFC 2198 section 5: the parameters are the types of the blocks; all have to be this one.
+fn is_red_of(codec: &OfferedCodec, payload_type: u8) -> bool {
+    let has_type = |block: &str| block.trim().parse() == Ok(payload_type);
+    codec.name.eq_ignore_ascii_case("red") && codec.clock_rate_hz == 48_000 && codec.fmtp.split('/').all(has_type)
 }
 
 fn opus_answer(wish: EncodingWish) -> String {
@@ -137,6 +160,8 @@ pub(super) struct DownCodec {
     pub(super) payload_type: u8,
     /// Of its RTX, if the codec has one.
     pub(super) rtx_payload_type: Option<u8>,
+    /// Of its packets with redundancy, if the codec can have them.
+    pub(super) red_payload_type: Option<u8>,
     /// Empty: none.
     pub(super) fmtp: String,
     pub(super) feedback: &'static [&'static str],
@@ -150,24 +175,60 @@ impl DownCodec {
                 // Players ask for stereo in their answer only if they are told that it comes.
                 let is_stereo = parameter(publisher_fmtp, "sprop-stereo") == Some("1");
                 let fmtp = if is_stereo { format!("{OPUS_FMTP};{SENDS_STEREO}") } else { OPUS_FMTP.to_owned() };
-                Self { payload_type: OPUS_PAYLOAD_TYPE, rtx_payload_type: None, fmtp, feedback: &["transport-cc"] }
+                // Two configurations, two payload types: libwebrtc wants one type to mean the same on all bundled m-lines.
+                let (payload_type, red) =
+                    if is_stereo { (STEREO_PAYLOAD_TYPE, STEREO_RED_PAYLOAD_TYPE) } else { (OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE) };
+                Self { red_payload_type: Some(red), ..Self::audio(payload_type, fmtp) }
             }
+            Codec::Pcmu => Self::audio(PCMU_PAYLOAD_TYPE, String::new()),
+            Codec::Pcma => Self::audio(PCMA_PAYLOAD_TYPE, String::new()),
             Codec::Vp8 => Self::video(VP8_PAYLOAD_TYPE, String::new()),
             Codec::H264 => {
                 let config = H264Config::parse(publisher_fmtp).unwrap_or(H264Config::ALL[0]);
                 Self::video(config.payload_type(), config.offered_fmtp())
             }
+            Codec::Vp9 | Codec::Av1 | Codec::H265 => {
+                let profile = Profile::of(codec, publisher_fmtp).unwrap_or(&profiles::PROFILES[0]);
+                Self::video(profile.payload_type, profile.offered_fmtp.to_owned())
+            }
         }
+    }
+
+    fn audio(payload_type: u8, fmtp: String) -> Self {
+        Self { payload_type, rtx_payload_type: None, red_payload_type: None, fmtp, feedback: &["transport-cc"] }
     }
 
     /// RTX is the payload type above.
     fn video(payload_type: u8, fmtp: String) -> Self {
-        Self { payload_type, rtx_payload_type: Some(payload_type + 1), fmtp, feedback: &FEEDBACK }
+        Self { payload_type, rtx_payload_type: Some(payload_type + 1), red_payload_type: None, fmtp, feedback: &FEEDBACK }
+    }
+
+    /// The client answers this payload type in a way that lets it decode what we send. H.264 is the codec whose answer may
+    /// name less than was offered: a lower profile or another packetization mode (RFC 6184 section 8.2.2). Levels don't
+    /// matter, since every offer allows asymmetry and publishers don't say which one they send.
+    pub(super) fn is_taken_by(&self, codec: Codec, answered: &[OfferedCodec]) -> bool {
+        let Some(answer) = answered.iter().find(|c| c.payload_type == self.payload_type) else { return false };
+        if codec != Codec::H264 {
+            return true;
+        }
+        let stream = H264Config::parse(&self.fmtp);
+        // Some answers leave the parameters out; then the offered ones hold.
+        let decoder = if parameter(&answer.fmtp, "profile-level-id").is_some() { H264Config::parse(&answer.fmtp) } else { stream };
+        decoder.zip(stream).is_some_and(|(decoder, stream)| decoder.decodes(stream))
+    }
+}
+
+/// The `a=fmtp` that a publisher will have for a codec that it does not send yet: that of the configuration which we prefer.
+#[must_use]
+pub const fn assumed_fmtp(codec: Codec) -> &'static str {
+    match codec {
+        Codec::H264 => "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+        _ => "",
     }
 }
 
 /// Value of a parameter in `a=fmtp`; names are case-insensitive.
-fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';').filter_map(|p| p.split_once('=')).find(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
@@ -225,6 +286,18 @@ impl H264Config {
         Some(Self { profile, is_non_interleaved })
     }
 
+    /// A decoder of this configuration plays streams of that one (H.264 annex A.2: which profile contains which).
+    fn decodes(self, stream: Self) -> bool {
+        use H264Profile::{Baseline, ConstrainedBaseline, ConstrainedHigh, High, Main};
+        let has_profile = self.profile == stream.profile
+            || match stream.profile {
+                ConstrainedBaseline => true,
+                Main | ConstrainedHigh => self.profile == High,
+                Baseline | High => false,
+            };
+        has_profile && (self.is_non_interleaved || !stream.is_non_interleaved)
+    }
+
     fn rank(self) -> usize {
         Self::ALL.iter().position(|&c| c == self).unwrap_or(Self::ALL.len())
     }
@@ -273,6 +346,13 @@ const FEEDBACK: [&str; 5] = ["goog-remb", "transport-cc", "ccm fir", "nack", "na
 const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
 const SENDS_STEREO: &str = "sprop-stereo=1";
 const OPUS_PAYLOAD_TYPE: u8 = 111;
+const STEREO_PAYLOAD_TYPE: u8 = 110;
+/// As in Chromium. RFC 5761 section 4 leaves 0-63 to RTP too.
+const RED_PAYLOAD_TYPE: u8 = 63;
+const STEREO_RED_PAYLOAD_TYPE: u8 = 62;
+/// Static types (RFC 3551 table 4).
+const PCMU_PAYLOAD_TYPE: u8 = 0;
+const PCMA_PAYLOAD_TYPE: u8 = 8;
 const VP8_PAYLOAD_TYPE: u8 = 96;
 /// One per [`H264Config::ALL`]; the RTX of each is one above.
 const H264_PAYLOAD_TYPES: [u8; 10] = [98, 100, 102, 104, 106, 112, 114, 116, 118, 120];
@@ -356,15 +436,70 @@ mod tests {
         let offer = [offered(111, "opus", "minptime=10;stereo=1;usedtx=1")];
         let fmtp = |wish| select(MediaKind::Audio, &offer, wish)[0].fmtp.clone();
         assert_eq!(fmtp(EncodingWish::default()), "minptime=10;useinbandfec=1");
-        assert_eq!(fmtp(EncodingWish { codec: None, stereo: true, dtx: true }), "minptime=10;useinbandfec=1;stereo=1;usedtx=1");
+        let wish = EncodingWish { stereo: true, dtx: true, ..EncodingWish::default() };
+        assert_eq!(fmtp(wish), "minptime=10;useinbandfec=1;stereo=1;usedtx=1");
+    }
+
+    #[test]
+    fn redundancy_is_answered_if_it_is_wished_and_for_the_chosen_opus() {
+        let red = |payload_type, fmtp| OfferedCodec { channels: 2, clock_rate_hz: 48_000, ..offered(payload_type, "red", fmtp) };
+        let offer = [offered(111, "opus", ""), red(60, "111/109"), red(63, "111/111"), offered(118, "red", "")];
+        let answer = |wish, offer: &[OfferedCodec]| select(MediaKind::Audio, offer, wish)[0].negotiated.red_payload_type;
+        let wish = EncodingWish { red: true, ..EncodingWish::default() };
+        assert_eq!(answer(wish, &offer), Some(63));
+        assert_eq!(answer(EncodingWish::default(), &offer), None);
+        assert_eq!(answer(wish, &offer[..2]), None);
+        assert_eq!(
+            answer(wish, &[offered(0, "PCMU", ""), red(63, "0/0")].map(|c| OfferedCodec { clock_rate_hz: 8_000, channels: 1, ..c })),
+            None
+        );
+    }
+
+    #[test]
+    fn g711_is_taken_if_it_is_wished_or_nothing_better_is_offered() {
+        let g711 = |payload_type, name| OfferedCodec { clock_rate_hz: 8_000, channels: 1, ..offered(payload_type, name, "") };
+        let offer = [offered(111, "opus", ""), g711(0, "PCMU"), g711(8, "PCMA")];
+        let chosen = |offer: &[OfferedCodec], codec| {
+            select(MediaKind::Audio, offer, EncodingWish { codec, ..EncodingWish::default() })[0].negotiated.codec
+        };
+        assert_eq!(chosen(&offer, None), Codec::Opus);
+        assert_eq!(chosen(&offer, Some(Codec::Pcma)), Codec::Pcma);
+        assert_eq!(chosen(&offer[1..], None), Codec::Pcmu);
+        assert_eq!((DownCodec::new(Codec::Pcmu, "").payload_type, DownCodec::new(Codec::Pcma, "").payload_type), (0, 8));
+    }
+
+    #[test]
+    fn an_answer_has_to_name_a_decoder_of_what_is_sent() {
+        let fmtp = |id: &str, mode: u8| format!("level-asymmetry-allowed=1;packetization-mode={mode};profile-level-id={id}");
+        let cases = [
+            (("42e01f", 1), ("42e01f", 1), true),
+            (("42e01f", 1), ("42e033", 1), true),
+            (("42e01f", 1), ("64001f", 1), true),
+            (("42e01f", 1), ("42e01f", 0), false),
+            (("42e01f", 0), ("42e01f", 1), true),
+            (("64001f", 1), ("42e01f", 1), false),
+            (("64001f", 1), ("640c1f", 1), false),
+            (("640c1f", 1), ("64001f", 1), true),
+            (("4d001f", 1), ("42e01f", 1), false),
+            (("42001f", 1), ("42e01f", 1), false),
+        ];
+        for ((sent, mode), (answered, answered_mode), expected) in cases {
+            let down = DownCodec::new(Codec::H264, &fmtp(sent, mode));
+            let answer = offered(down.payload_type, "H264", &fmtp(answered, answered_mode));
+            assert_eq!(down.is_taken_by(Codec::H264, &[answer]), expected, "{sent} mode {mode} to {answered} mode {answered_mode}");
+        }
+        let down = DownCodec::new(Codec::H264, &fmtp("64001f", 1));
+        assert!(down.is_taken_by(Codec::H264, &[offered(down.payload_type, "H264", "")]), "silence is consent");
+        assert!(!down.is_taken_by(Codec::H264, &[]));
     }
 
     #[test]
     fn subscribers_of_a_stereo_publisher_are_told_so() {
         let wish = EncodingWish { stereo: true, ..EncodingWish::default() };
         let up = select(MediaKind::Audio, &[offered(111, "opus", "minptime=10")], wish).remove(0).negotiated;
-        assert_eq!(DownCodec::new(Codec::Opus, &up.fmtp).fmtp, "minptime=10;useinbandfec=1;sprop-stereo=1");
-        assert_eq!(DownCodec::new(Codec::Opus, "stereo=1").fmtp, "minptime=10;useinbandfec=1");
+        let (stereo, mono) = (DownCodec::new(Codec::Opus, &up.fmtp), DownCodec::new(Codec::Opus, "stereo=1"));
+        assert_eq!((stereo.payload_type, stereo.fmtp.as_str()), (110, "minptime=10;useinbandfec=1;sprop-stereo=1"));
+        assert_eq!((mono.payload_type, mono.fmtp.as_str()), (111, "minptime=10;useinbandfec=1"));
     }
 
     #[test]
@@ -382,9 +517,11 @@ mod tests {
 
     #[test]
     fn offered_payload_types_are_distinct_and_dynamic() {
-        let mut all: Vec<u8> = vec![OPUS_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE + 1];
+        let opus = [OPUS_PAYLOAD_TYPE, STEREO_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, STEREO_RED_PAYLOAD_TYPE];
+        let mut all: Vec<u8> = [opus.as_slice(), &[VP8_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE + 1]].concat();
         all.extend(H264_PAYLOAD_TYPES.iter().flat_map(|&pt| [pt, pt + 1]));
-        assert!(all.iter().all(|pt| (96..128).contains(pt)));
+        all.extend(profiles::PROFILES.iter().flat_map(|profile| [profile.payload_type, profile.payload_type + 1]));
+        assert!(all.iter().all(|pt| (35..64).contains(pt) || (96..128).contains(pt)));
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -67,6 +67,7 @@ pub(super) fn offer(kind: MediaKind) -> Vec<ExtensionLine> {
             Extension::VideoOrientation,
             Extension::PlayoutDelay,
             Extension::AbsCaptureTime,
+            Extension::DependencyDescriptor,
         ],
     };
     extensions.iter().map(|&extension| ExtensionLine { id: extension.offered_id(), extension, is_receive_only: false }).collect()

@@ -10,17 +10,18 @@ mod codecs;
 mod error;
 mod extensions;
 mod parse;
+mod profiles;
 mod publisher;
 mod simulcast;
 mod single;
 mod subscriber;
 mod write;
 
-pub use codecs::EncodingWish;
+pub use codecs::{EncodingWish, assumed_fmtp};
 pub use error::NegotiationError;
 pub use publisher::{AnnouncedTrack, PublisherAnswer, PublisherSession, UpMedia};
 pub use single::{Count, DownLines};
-pub use subscriber::{DownMedia, DownMediaState, Offer, SubscriberAnswer, SubscriberSession};
+pub use subscriber::{DownChoice, DownFormat, DownMedia, DownMediaState, Offer, SubscriberAnswer, SubscriberSession, configuration};
 
 use crate::media::Codec;
 
@@ -37,5 +38,10 @@ const fn encoding_name(codec: Codec) -> &'static str {
         Codec::Opus => "opus/48000/2",
         Codec::Vp8 => "VP8/90000",
         Codec::H264 => "H264/90000",
+        Codec::Vp9 => "VP9/90000",
+        Codec::Av1 => "AV1/90000",
+        Codec::H265 => "H265/90000",
+        Codec::Pcmu => "PCMU/8000",
+        Codec::Pcma => "PCMA/8000",
     }
 }

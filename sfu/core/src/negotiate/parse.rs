@@ -302,12 +302,23 @@ fn codecs(formats: &[String], attributes: Attributes<'_>) -> Vec<OfferedCodec> {
         }
         seen |= 1 << payload_type;
         let (rtpmap, fmtp) = lines.of(payload_type);
-        let Some((name, clock_rate_hz, channels)) = rtpmap.and_then(parse_encoding) else { continue };
+        let Some((name, clock_rate_hz, channels)) = rtpmap.or_else(|| static_encoding(payload_type)).and_then(parse_encoding) else {
+            continue;
+        };
         let fmtp = fmtp.unwrap_or_default().to_owned();
         let feedback = lines.feedback(payload_type).map(str::to_owned).collect();
         codecs.push(OfferedCodec { payload_type, name: name.to_owned(), clock_rate_hz, channels, fmtp, feedback });
     }
     codecs
+}
+
+/// What a payload type means without `a=rtpmap` (RFC 3551 table 4), of those that we know.
+const fn static_encoding(payload_type: u8) -> Option<&'static str> {
+    match payload_type {
+        0 => Some("PCMU/8000"),
+        8 => Some("PCMA/8000"),
+        _ => None,
+    }
 }
 
 /// What an m-line says of its payload types, read once: looking for each of them in all lines would cost the product of both,

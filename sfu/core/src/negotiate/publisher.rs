@@ -281,9 +281,13 @@ fn write_section(offer: &Section, decision: &Decision, fill: Option<&Fill>, loca
             let is_other = |codec: &&AnsweredCodec| {
                 !is_sending || rtp.codecs.iter().all(|c| c.negotiated.payload_type != codec.negotiated.payload_type)
             };
-            for codec in sent.chain(fill.map(|fill| &fill.codec).filter(is_other)) {
+            for codec in sent.chain(fill.into_iter().flat_map(|fill| &fill.codecs).map(|(_, codec)| codec).filter(is_other)) {
                 let negotiated = &codec.negotiated;
                 let encoding = super::encoding_name(negotiated.codec);
+                // Listed first, redundancy is what the client sends.
+                if let Some(red) = negotiated.red_payload_type {
+                    section.red(red, negotiated.payload_type);
+                }
                 section.codec(negotiated.payload_type, encoding, &codec.fmtp, &codec.feedback, negotiated.rtx_payload_type);
             }
             write_simulcast(&mut section, offer);

@@ -13,7 +13,7 @@ use super::NegotiationError;
 use super::codecs::{self, AnsweredCodec};
 use super::extensions::{self, ExtensionLine};
 use super::parse::{Description, Direction, Section, SectionKind};
-use super::subscriber::{DownMedia, DownMediaState};
+use super::subscriber::{DownChoice, DownFormat, DownMedia, DownMediaState, configuration};
 use crate::limits;
 use crate::media::Mid;
 
@@ -62,8 +62,10 @@ pub(super) struct Plan {
 pub(super) struct Fill {
     pub(super) media: DownMedia,
     pub(super) mid: Mid,
-    pub(super) codec: AnsweredCodec,
+    /// What the client takes of its codecs, with the configuration of each.
+    pub(super) codecs: Vec<(u8, AnsweredCodec)>,
     pub(super) extensions: Vec<ExtensionLine>,
+    allows_mixed_extensions: bool,
 }
 
 impl Count {
@@ -98,6 +100,14 @@ impl DownLines {
         self.wanted.push(media);
         self.is_due = true;
         Ok(())
+    }
+
+    /// A down track may come in other codecs than before.
+    pub fn set_codecs(&mut self, key: u64, codecs: Vec<DownChoice>) {
+        if let Some(media) = self.wanted.iter_mut().find(|m| m.key == key && m.codecs != codecs) {
+            media.codecs = codecs;
+            self.is_due = true;
+        }
     }
 
     /// Wants a down track no longer.
@@ -219,20 +229,33 @@ impl Plan {
 impl Fill {
     /// None if the m-line names no payload type for the track's codec.
     fn new(media: &DownMedia, mid: Mid, section: &Section) -> Option<Self> {
-        let codec = codecs::answer_down(media.codec, &media.fmtp, &section.codecs)?;
+        let answered = media.codecs.iter().filter_map(|choice| {
+            let answer = codecs::answer_down(choice.codec, &choice.fmtp, choice.has_red, &section.codecs)?;
+            Some((configuration(choice.codec, &choice.fmtp), answer))
+        });
+        let codecs: Vec<_> = answered.collect();
+        if codecs.is_empty() {
+            return None;
+        }
         let extensions = extensions::answer_down(media.kind(), &section.extensions);
-        Some(Self { media: media.clone(), mid, codec, extensions })
+        let allows_mixed_extensions = section.allows_mixed_extensions;
+        Some(Self { media: media.clone(), mid, codecs, extensions, allows_mixed_extensions })
     }
 
     fn state(&self) -> DownMediaState {
-        let codec = &self.codec.negotiated;
+        let format = |(configuration, codec): &(u8, AnsweredCodec)| DownFormat {
+            configuration: *configuration,
+            payload_type: codec.negotiated.payload_type,
+            rtx_payload_type: codec.negotiated.rtx_payload_type.filter(|_| self.media.rtx_ssrc.is_some()),
+            red_payload_type: codec.negotiated.red_payload_type,
+        };
         DownMediaState {
             key: self.media.key,
             accepted: true,
             mid: self.mid,
-            payload_type: codec.payload_type,
-            rtx_payload_type: codec.rtx_payload_type.filter(|_| self.media.rtx_ssrc.is_some()),
+            formats: self.codecs.iter().map(format).collect(),
             extensions: extensions::to_map(&self.extensions),
+            allows_mixed_extensions: self.allows_mixed_extensions,
         }
     }
 }

@@ -22,10 +22,8 @@ use crate::transport::params::{LocalParams, RemoteParams};
 pub struct DownMedia {
     /// The caller's name for it.
     pub key: u64,
-    /// What the publisher sends.
-    pub codec: Codec,
-    /// The publisher's `a=fmtp` for it.
-    pub fmtp: String,
+    /// What the publisher sends or may send, the best first; at least one.
+    pub codecs: Vec<DownChoice>,
     /// SSRC of the stream that we send.
     pub ssrc: u32,
     /// SSRC of its RTX; `None`: no RTX is offered.
@@ -34,9 +32,40 @@ pub struct DownMedia {
     pub label: MediaLabel,
 }
 
+/// A codec in which a down track may come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DownChoice {
+    /// Codec.
+    pub codec: Codec,
+    /// The publisher's `a=fmtp` for it; empty if it does not send it yet.
+    pub fmtp: String,
+    /// It may come with redundancy (RFC 2198).
+    pub has_red: bool,
+}
+
+/// How a client takes one of the codecs of a down track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DownFormat {
+    /// Which of them: see [`configuration`].
+    pub configuration: u8,
+    /// Payload type on this transport; that of the configuration, if the offer is ours.
+    pub payload_type: u8,
+    /// `None`: no RTX.
+    pub rtx_payload_type: Option<u8>,
+    /// `None`: no redundancy.
+    pub red_payload_type: Option<u8>,
+}
+
+/// The payload type under which our offers name a codec that a publisher describes by this `a=fmtp`: one for each
+/// configuration that a decoder has to know.
+#[must_use]
+pub fn configuration(codec: Codec, publisher_fmtp: &str) -> u8 {
+    DownCodec::new(codec, publisher_fmtp).payload_type
+}
+
 impl DownMedia {
     pub(super) fn kind(&self) -> MediaKind {
-        if self.codec.is_video() { MediaKind::Video } else { MediaKind::Audio }
+        if self.codecs.iter().any(|choice| choice.codec.is_video()) { MediaKind::Video } else { MediaKind::Audio }
     }
 }
 
@@ -67,19 +96,19 @@ pub struct DownMediaState {
     pub accepted: bool,
     /// Its name in the `mid` header extension.
     pub mid: Mid,
-    /// For the header of each packet.
-    pub payload_type: u8,
-    /// `None`: no RTX.
-    pub rtx_payload_type: Option<u8>,
+    /// The codecs that the client takes, in the order of [`DownMedia::codecs`].
+    pub formats: Vec<DownFormat>,
     /// Agreed header extensions.
     pub extensions: ExtensionMap,
+    /// The client reads one-byte and two-byte extension blocks of one stream (RFC 8285 section 6).
+    pub allows_mixed_extensions: bool,
 }
 
 impl DownMediaState {
     /// The client does not take it.
     pub(super) fn refused(key: u64) -> Self {
         let (mid, extensions) = (Mid::new(), ExtensionMap::default());
-        Self { key, accepted: false, mid, payload_type: 0, rtx_payload_type: None, extensions }
+        Self { key, accepted: false, mid, formats: Vec::new(), extensions, allows_mixed_extensions: false }
     }
 }
 
@@ -141,6 +170,14 @@ impl SubscriberSession {
         self.wanted.push(media);
         self.is_due = true;
         Ok(())
+    }
+
+    /// A down track may come in other codecs than before.
+    pub fn set_codecs(&mut self, key: u64, codecs: Vec<DownChoice>) {
+        if let Some(media) = self.wanted.iter_mut().find(|m| m.key == key && m.codecs != codecs) {
+            media.codecs = codecs;
+            self.is_due = true;
+        }
     }
 
     /// Wants a down track no longer.
@@ -312,15 +349,24 @@ impl Line {
         }
         let LineUse::Media(kind, occupant) = &mut self.use_ else { return None };
         let media = occupant.as_ref()?;
-        let codec = DownCodec::new(media.codec, &media.fmtp);
-        let takes = |payload_type: u8| answer.codecs.iter().any(|c| c.payload_type == payload_type);
+        let takes = |payload_type: &u8| answer.codecs.iter().any(|c| c.payload_type == *payload_type);
+        let format = |choice: &DownChoice| {
+            let codec = DownCodec::new(choice.codec, &choice.fmtp);
+            codec.is_taken_by(choice.codec, &answer.codecs).then_some(DownFormat {
+                configuration: codec.payload_type,
+                payload_type: codec.payload_type,
+                rtx_payload_type: codec.rtx_payload_type.filter(|rtx| media.rtx_ssrc.is_some() && takes(rtx)),
+                red_payload_type: codec.red_payload_type.filter(|red| choice.has_red && takes(red)),
+            })
+        };
+        let formats: Vec<DownFormat> = media.codecs.iter().filter_map(format).collect();
         let state = DownMediaState {
             key: media.key,
-            accepted: !answer.is_closed && answer.direction.receives() && takes(codec.payload_type),
+            accepted: !answer.is_closed && answer.direction.receives() && !formats.is_empty(),
             mid: self.mid,
-            payload_type: codec.payload_type,
-            rtx_payload_type: codec.rtx_payload_type.filter(|&rtx| media.rtx_ssrc.is_some() && takes(rtx)),
+            formats,
             extensions: extensions::accepted(*kind, answer),
+            allows_mixed_extensions: answer.allows_mixed_extensions,
         };
         if !state.accepted {
             *occupant = None;
@@ -332,12 +378,18 @@ impl Line {
 fn write_media(section: &mut SectionWriter, media_kind: MediaKind, occupant: Option<&DownMedia>) {
     section.rtp(if occupant.is_some() { "sendonly" } else { "inactive" }, &extensions::offer(media_kind));
     section.flag("rtcp-rsize");
+    if media_kind == MediaKind::Video {
+        // A dependency descriptor with its structure is longer than a one-byte element can be.
+        section.flag("extmap-allow-mixed");
+    }
     let Some(media) = occupant else {
         // An m-line has to name some codec.
         let codec = if media_kind == MediaKind::Audio { Codec::Opus } else { Codec::Vp8 };
-        return write_codec(section, codec, "", false);
+        return write_codec(section, &DownChoice { codec, fmtp: String::new(), has_red: false }, false);
     };
-    write_codec(section, media.codec, &media.fmtp, media.rtx_ssrc.is_some());
+    for choice in &media.codecs {
+        write_codec(section, choice, media.rtx_ssrc.is_some());
+    }
     write_streams(section, media);
 }
 
@@ -354,10 +406,13 @@ pub(super) fn write_streams(section: &mut SectionWriter, media: &DownMedia) {
     }
 }
 
-fn write_codec(section: &mut SectionWriter, codec: Codec, publisher_fmtp: &str, has_rtx: bool) {
-    let down = DownCodec::new(codec, publisher_fmtp);
+fn write_codec(section: &mut SectionWriter, choice: &DownChoice, has_rtx: bool) {
+    let down = DownCodec::new(choice.codec, &choice.fmtp);
     let rtx = down.rtx_payload_type.filter(|_| has_rtx);
-    section.codec(down.payload_type, super::encoding_name(codec), &down.fmtp, down.feedback, rtx);
+    section.codec(down.payload_type, super::encoding_name(choice.codec), &down.fmtp, down.feedback, rtx);
+    if let Some(red) = down.red_payload_type.filter(|_| choice.has_red) {
+        section.red(red, down.payload_type);
+    }
 }
 
 /// A name from outside, fit for a place between spaces (RFC 8830 section 2).

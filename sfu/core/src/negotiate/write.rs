@@ -162,6 +162,13 @@ impl SectionWriter {
         }
     }
 
+    /// Redundancy of an Opus payload type (RFC 2198 section 5).
+    pub(super) fn red(&mut self, payload_type: u8, opus: u8) {
+        self.format(payload_type);
+        self.value("rtpmap", format_args!("{payload_type} red/48000/2"));
+        self.value("fmtp", format_args!("{payload_type} {opus}/{opus}"));
+    }
+
     /// Data channels over SCTP (RFC 8841).
     pub(super) fn sctp(&mut self) {
         self.format("webrtc-datachannel");

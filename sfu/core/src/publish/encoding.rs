@@ -2,17 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
+
 use crate::error::Discard;
 use crate::ids::DownKey;
 use crate::media::{Codec, Rid};
 use crate::publish::keyframe::KeyframeRequester;
+use crate::publish::layers::{Classified, Layers};
 use crate::publish::nack::NackGenerator;
 use crate::publish::numbering::Numbering;
 use crate::publish::reception::Reception;
 use crate::publish::ring::{Meta, Ring, RingSize};
 use crate::quality::traffic::UplinkMeter;
 use crate::rtp::ntp::NtpTime;
-use crate::subscribe::selector::Offered;
+use crate::rtp::payload::Layering;
+use crate::rtp::payload::dependency_descriptor::{MAX_LEN, MAX_SPATIAL_LAYERS, has_structure};
+use crate::subscribe::selector::{Offered, Rung};
 
 /// An encoding without packets for this long is not offered to subscribers. Longer than the frame interval of a 2 fps
 /// screen share, shorter than what a viewer takes for a frozen picture.
@@ -22,6 +27,9 @@ const REPLAY_AGE: Duration = Duration::from_millis(300);
 /// And if not more packets than this have followed: they are sent in one burst.
 const REPLAY_PACKETS: u64 = 48;
 
+/// Packets whose structure has not come that are kept for it: what a keyframe's first packet can be late by. When there are
+/// more, they are given up and another keyframe is asked for.
+const MAX_HELD: usize = 128;
 /// A ring that is four times too large for this long gives memory back.
 const SHRINK_AFTER_SECONDS: u8 = 10;
 
@@ -34,6 +42,19 @@ pub struct ReceivedSenderReport {
     pub rtp: u32,
     /// When it arrived.
     pub at: Instant,
+}
+
+/// A packet as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived<'a> {
+    /// What is known of it.
+    pub meta: Meta,
+    /// What its payload descriptor says of layers.
+    pub layering: &'a Layering,
+    /// Extension block for subscribers.
+    pub block: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
 }
 
 /// First packet of the newest keyframe.
@@ -54,6 +75,10 @@ pub struct Encoding {
     pub width_px: u32,
     /// See `width_px`.
     pub height_px: u32,
+    /// Announced sizes of its spatial layers, smallest first; empty if none were announced.
+    pub announced_layers: ArrayVec<(u32, u32), MAX_SPATIAL_LAYERS>,
+    /// Its layers, as its packets tell.
+    pub layers: Layers,
     /// SSRC, once known.
     pub ssrc: Option<u32>,
     /// From the SSRC's packet indexes to the encoding's own numbers.
@@ -72,6 +97,8 @@ pub struct Encoding {
     pub live: Vec<DownKey>,
     /// Extended sequence numbers that arrived since the last flush, in order of arrival.
     pub fresh: Vec<u64>,
+    /// Packets that wait for the structure of their dependency descriptor.
+    held: ArrayVec<u64, MAX_HELD>,
     /// For the judgement of the connection.
     pub meter: UplinkMeter,
     highest: Option<u64>,
@@ -103,6 +130,8 @@ impl Encoding {
             rid,
             width_px: 0,
             height_px: 0,
+            announced_layers: ArrayVec::new(),
+            layers: Layers::default(),
             ssrc: None,
             numbering: Numbering::default(),
             reception: Reception::new(codec.clock_rate_hz()),
@@ -112,6 +141,7 @@ impl Encoding {
             sender_report: None,
             live: Vec::new(),
             fresh: Vec::new(),
+            held: ArrayVec::new(),
             meter: UplinkMeter::default(),
             highest: None,
             newest_keyframe: None,
@@ -123,11 +153,31 @@ impl Encoding {
         }
     }
 
-    /// Stores a packet. With `is_forwarded` it is queued for the next flush; true if it is the first one in the queue.
+    /// Its publisher can leave spatial layers out.
+    #[must_use]
+    pub fn has_layers(&self) -> bool {
+        self.announced_layers.len() > 1 || self.layers.is_layered()
+    }
+
+    /// Stores a packet, of whose frame `meta` says nothing yet. With `is_forwarded` it is queued for the next flush; true if the
+    /// queue was empty before.
     ///
     /// # Errors
     /// See [`Ring::insert`].
-    pub fn store(&mut self, meta: Meta, block: &[u8], payload: &[u8], is_forwarded: bool, now: Instant) -> Result<bool, Discard> {
+    pub fn store(&mut self, arrived: Arrived<'_>, is_forwarded: bool, now: Instant) -> Result<bool, Discard> {
+        let Arrived { mut meta, layering, block, payload } = arrived;
+        let descriptor = Some(described(&meta, block)).filter(|bytes| !bytes.is_empty());
+        let is_held = match self.layers.classify(descriptor, layering, meta.timestamp) {
+            Classified::Known { frame, starts_keyframe } => {
+                meta.frame = frame;
+                meta.payload.starts_keyframe = starts_keyframe.unwrap_or(meta.payload.starts_keyframe);
+                false
+            }
+            Classified::Waits => {
+                meta.payload.starts_keyframe = false;
+                true
+            }
+        };
         self.ring.insert(meta, block, payload)?;
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
@@ -137,11 +187,44 @@ impl Encoding {
         if meta.payload.starts_keyframe {
             self.note_keyframe(meta, now);
         }
-        let is_first = is_forwarded && self.fresh.is_empty();
-        if is_forwarded {
+        let was_empty = self.fresh.is_empty();
+        if is_held {
+            if self.held.try_push(meta.sequence).is_err() {
+                self.held.clear();
+                self.keyframe.want();
+            }
+        } else if is_forwarded {
             self.fresh.push(meta.sequence);
         }
-        Ok(is_first)
+        if !self.held.is_empty() && !is_held && descriptor.is_some_and(has_structure) {
+            self.release_held(is_forwarded);
+        }
+        Ok(was_empty && !self.fresh.is_empty())
+    }
+
+    /// The structure is here: what waited for it can be read.
+    fn release_held(&mut self, is_forwarded: bool) {
+        let mut held = std::mem::take(&mut self.held);
+        held.sort_unstable();
+        for sequence in held {
+            let Some(stored) = self.ring.get(sequence) else { continue };
+            let timestamp = stored.meta.timestamp;
+            let bytes: ArrayVec<u8, MAX_LEN> = described(stored.meta, stored.bytes).iter().copied().collect();
+            match self.layers.classify(Some(&bytes), &Layering::None, timestamp) {
+                Classified::Known { frame, .. } => {
+                    if let Some(meta) = self.ring.meta_mut(sequence) {
+                        meta.frame = frame;
+                    }
+                    if is_forwarded {
+                        self.fresh.push(sequence);
+                    }
+                }
+                Classified::Waits => {
+                    // There was room for all of them.
+                    let _ = self.held.try_push(sequence);
+                }
+            }
+        }
     }
 
     /// The sender goes on with another SSRC, whose first packet has the index `first`. Its timestamps begin anywhere.
@@ -154,6 +237,14 @@ impl Encoding {
         self.stored = 0;
         self.nack = NackGenerator::default();
         self.sender_report = None;
+        self.newest_keyframe = None;
+        self.layers = Layers::default();
+        self.held.clear();
+    }
+
+    /// Nothing of what is stored goes to anybody any more, except again on NACK.
+    pub fn forget_unsent(&mut self) {
+        self.fresh.clear();
         self.newest_keyframe = None;
     }
 
@@ -195,16 +286,41 @@ impl Encoding {
         self.stored
     }
 
+    /// Packets have arrived lately.
+    #[must_use]
+    pub fn is_flowing(&self, now: Instant) -> bool {
+        self.last_packet_at.is_some_and(|at| now.saturating_duration_since(at) <= ACTIVE_WINDOW)
+    }
+
     /// As the selector sees it.
     #[must_use]
     pub fn offered(&self, now: Instant) -> Offered {
-        let is_active = self.last_packet_at.is_some_and(|at| now.saturating_duration_since(at) <= ACTIVE_WINDOW);
-        Offered { width_px: self.width_px, height_px: self.height_px, is_active }
+        let is_flowing = self.is_flowing(now);
+        let count = match self.last_packet_at {
+            Some(_) => self.layers.spatial_layers(),
+            None => self.announced_layers.len().max(1),
+        };
+        let rungs = (0..count.min(MAX_SPATIAL_LAYERS)).map(|spatial| {
+            let (width_px, height_px) = self.size(spatial, count);
+            let is_active = is_flowing && (count == 1 || u8::try_from(spatial).is_ok_and(|spatial| self.layers.is_active(spatial)));
+            Rung { width_px, height_px, is_active }
+        });
+        Offered { rungs: rungs.collect(), frame_rates: self.layers.frame_rates() }
+    }
+
+    /// Picture size of one of so many spatial layers: as the stream says, else as announced, else each is half of the next.
+    fn size(&self, spatial: usize, count: usize) -> (u32, u32) {
+        match self.layers.size(spatial) {
+            size if size != (0, 0) && count > 1 => size,
+            _ if self.announced_layers.len() == count && count > 1 => self.announced_layers[spatial],
+            _ => (self.width_px >> (count - 1 - spatial), self.height_px >> (count - 1 - spatial)),
+        }
     }
 
     /// Once a second: fits the ring to the rate that was seen, so that it reaches back a second. It grows at once and
     /// shrinks after a while.
     pub fn end_second(&mut self) {
+        self.layers.end_second();
         let Second { bytes, packets } = std::mem::take(&mut self.second);
         let (size, least) = (self.ring.size(), self.least);
         // A quarter more, for keyframes and the unused end of a lap.
@@ -230,4 +346,10 @@ impl Encoding {
         let ticks = theirs.ntp.ticks_since(mine.ntp, clock_rate_hz)?;
         Some(mine.rtp.wrapping_add(ticks).wrapping_sub(theirs.rtp))
     }
+}
+
+/// The dependency descriptor in a packet's block; empty if it has none.
+#[must_use]
+pub fn described<'a>(meta: &Meta, block: &'a [u8]) -> &'a [u8] {
+    block.get(usize::from(meta.descriptor.at)..).and_then(|rest| rest.get(..usize::from(meta.descriptor.len))).unwrap_or_default()
 }

@@ -2,23 +2,32 @@
 
 pub mod encoding;
 pub mod keyframe;
+pub mod layers;
 pub mod nack;
 pub mod numbering;
 pub mod reception;
 pub mod ring;
 pub mod twcc;
+pub mod wanted;
 
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
-use sfu_api::{MediaKind, PublishRequest, TrackId};
+use sfu_api::{BackupPolicy, MediaKind, PlayoutDelay, PublishRequest, TrackId};
 
-use crate::ids::{DownKey, ParticipantKey, PeerKey};
-use crate::limits::MAX_ENCODINGS;
+use crate::audio::forms::{self, Form};
+use crate::error::Discard;
+use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
+use crate::limits::{MAX_BACKUP_CODECS, MAX_ENCODINGS};
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
-use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia};
+use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia, configuration};
+use crate::rtp::extension::playout_delay_value;
+use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
+use crate::rtp::payload::red::RedPayload;
+use crate::subscribe::selector::Offered;
 use crate::subscribe::stream_state::StallDetector;
 use encoding::Encoding;
+use wanted::Wanted;
 
 /// A published track whose media is negotiated.
 pub struct UpTrack {
@@ -36,7 +45,9 @@ pub struct UpTrack {
     pub mid: Mid,
     /// What was agreed.
     pub codec: NegotiatedCodec,
-    /// Smallest first; audio and plain video have one.
+    /// Payload type under which our offers name its codec.
+    pub configuration: u8,
+    /// Smallest first; plain video has one. Audio has one, and the made form of Opus behind it, once a subscriber needs that.
     pub encodings: ArrayVec<Encoding, MAX_ENCODINGS>,
     /// Muted tracks are received but not forwarded.
     pub is_muted: bool,
@@ -44,10 +55,35 @@ pub struct UpTrack {
     pub downs: Vec<DownKey>,
     /// Subscriptions that wait for a keyframe of the encoding that they want.
     pub waiting: Vec<DownKey>,
-    /// Which encodings flowed at the last review.
-    pub active_before: Vec<bool>,
+    /// What could be had at the last review.
+    pub shape_before: ArrayVec<Shape, MAX_ENCODINGS>,
+    /// Further codecs of the same track; only the preferred one has them.
+    pub backups: Vec<UpKey>,
+    /// The preferred codec of the same track, if this is another one.
+    pub primary: Option<UpKey>,
+    /// Further codecs that the client is ready to send.
+    pub announced_backups: Vec<Codec>,
+    /// What happens to the preferred codec once a backup flows.
+    pub backup_policy: BackupPolicy,
+    /// Everybody who can goes to the backup.
+    pub is_regressed: bool,
+    /// What the publisher was told of the wishes of others.
+    pub wanted: Wanted,
+    /// First packet since somebody listens to the made form; None while nobody does.
+    made_since: Option<u64>,
     /// Whether anything flows at all.
     pub stall: StallDetector,
+    /// Value of the playout delay extension that subscribers get, whatever the publisher says.
+    pub playout_delay: Option<[u8; 3]>,
+}
+
+/// What of an encoding can be had, as far as a change of it matters to subscribers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// A bit for each spatial layer that flows.
+    flowing: u8,
+    rungs: usize,
+    is_layered: bool,
 }
 
 impl UpTrack {
@@ -62,6 +98,9 @@ impl UpTrack {
         for rid in media.rids.iter().take(MAX_ENCODINGS) {
             encodings.push(Encoding::new(codec.codec, Some(*rid)));
         }
+        let backups = request.backup_codecs.iter().filter_map(|name| Codec::by_name(name));
+        let is_other = |other: &Codec| *other != codec.codec && other.is_video() == codec.codec.is_video();
+        let announced_backups = backups.filter(is_other).take(MAX_BACKUP_CODECS).collect();
         let mut track = Self {
             id,
             participant,
@@ -69,13 +108,22 @@ impl UpTrack {
             cid: request.cid.clone(),
             wish: announced(request).wish,
             mid: media.mid,
+            configuration: configuration(codec.codec, &codec.fmtp),
             codec,
             encodings,
             is_muted: request.muted,
             downs: Vec::new(),
             waiting: Vec::new(),
-            active_before: Vec::new(),
+            shape_before: ArrayVec::new(),
+            backups: Vec::new(),
+            primary: None,
+            announced_backups,
+            backup_policy: request.backup_policy,
+            is_regressed: false,
+            wanted: Wanted::default(),
+            made_since: None,
             stall: StallDetector::default(),
+            playout_delay: None,
         };
         track.announce_sizes(request);
         Some(track)
@@ -99,6 +147,9 @@ impl UpTrack {
             };
             (encoding.width_px, encoding.height_px) = (width, height);
         }
+        if let ([only], true) = (&mut self.encodings[..], request.layers.len() > 1) {
+            only.announced_layers = request.layers.iter().take(MAX_SPATIAL_LAYERS).map(|l| (l.width_px, l.height_px)).collect();
+        }
     }
 
     /// Index of the encoding with this rid.
@@ -116,19 +167,118 @@ impl UpTrack {
     /// Several encodings were agreed.
     #[must_use]
     pub fn is_simulcast(&self) -> bool {
-        self.encodings.len() > 1
+        self.codec.codec.is_video() && self.encodings.len() > 1
+    }
+
+    /// Its publisher can leave layers out.
+    #[must_use]
+    pub fn has_layers(&self) -> bool {
+        self.is_simulcast() || self.encodings.iter().any(Encoding::has_layers)
+    }
+
+    /// A packet of the track itself may have this payload type.
+    #[must_use]
+    pub fn carries(&self, payload_type: u8) -> bool {
+        self.codec.payload_type == payload_type || self.codec.red_payload_type == Some(payload_type)
+    }
+
+    /// `audio/red` if the client agreed to send redundancy, as LiveKit names such tracks; else the codec.
+    #[must_use]
+    pub fn mime(&self) -> &'static str {
+        if self.codec.red_payload_type.is_some() { "audio/red" } else { self.codec.codec.mime() }
+    }
+
+    /// In which form the packets of an encoding are.
+    #[must_use]
+    pub fn form(&self, encoding: usize) -> Form {
+        if (encoding == forms::MADE) == self.codec.red_payload_type.is_none() && self.has_forms() { Form::Red } else { Form::Plain }
+    }
+
+    /// The encoding whose packets have this form; None if there can be none.
+    #[must_use]
+    pub fn encoding_of_form(&self, form: Form) -> Option<usize> {
+        if self.form(0) == form { Some(0) } else { Some(forms::MADE).filter(|_| self.has_forms()) }
+    }
+
+    /// Opus that nobody has encrypted can go out in both forms.
+    fn has_forms(&self) -> bool {
+        self.codec.codec == Codec::Opus && self.wish.red
+    }
+
+    /// Makes room for the made form.
+    pub fn open_form(&mut self) {
+        if self.has_forms() && self.encodings.len() <= forms::MADE {
+            self.encodings.push(Encoding::new(self.codec.codec, None));
+        }
+    }
+
+    /// Forgets the made form: its packets would not follow those that come now.
+    pub fn close_form(&mut self) {
+        if !self.codec.codec.is_video() {
+            self.encodings.truncate(forms::MADE);
+            self.made_since = None;
+        }
+    }
+
+    /// The payload as it is stored, where that is not what came.
+    ///
+    /// # Errors
+    /// [`Discard::RedMalformed`].
+    pub fn normalized(&self, payload: &[u8], payload_type: u8) -> Result<Option<RedPayload>, Discard> {
+        let Some(red) = self.codec.red_payload_type else { return Ok(None) };
+        let payload = forms::normalized(payload, payload_type == red, self.codec.payload_type, self.configuration);
+        payload.ok_or(Discard::RedMalformed).map(Some)
+    }
+
+    /// Makes the other form of an audio packet that was stored, if somebody listens to it. True if that has its first fresh
+    /// packet.
+    pub fn make_form(&mut self, source: &forms::Source<'_>, now: Instant) -> bool {
+        if !self.has_forms() {
+            return false;
+        }
+        let is_red = self.form(0) == Form::Red;
+        let is_forwarded = !self.is_muted;
+        let Some((sent, [made, ..])) = self.encodings.split_first_mut() else { return false };
+        if made.live.is_empty() && self.waiting.is_empty() {
+            self.made_since = None;
+            return false;
+        }
+        let since = *self.made_since.get_or_insert(source.meta.sequence);
+        if is_red {
+            forms::strip(source, self.configuration, made, since, is_forwarded, now)
+        } else {
+            forms::add_copies(source, self.configuration, sent, made, is_forwarded, now)
+        }
+    }
+
+    /// What subscribers are told of the delay with which to play; audio follows its video.
+    pub fn set_playout_delay(&mut self, delay: Option<PlayoutDelay>) {
+        let delay = delay.filter(|_| self.kind() == MediaKind::Video);
+        self.playout_delay = delay.map(|delay| playout_delay_value(delay.min_ms, delay.max_ms));
     }
 
     /// The encodings as the selector sees them.
     #[must_use]
-    pub fn offered(&self, now: Instant) -> ArrayVec<crate::subscribe::selector::Offered, MAX_ENCODINGS> {
+    pub fn offered(&self, now: Instant) -> ArrayVec<Offered, MAX_ENCODINGS> {
         self.encodings.iter().map(|encoding| encoding.offered(now)).collect()
+    }
+
+    /// What could be had now.
+    #[must_use]
+    pub fn shape(&self, now: Instant) -> ArrayVec<Shape, MAX_ENCODINGS> {
+        let shape = |encoding: &Encoding| {
+            let rungs = encoding.offered(now).rungs;
+            let flowing = (0..).zip(&rungs).fold(0, |bits, (place, rung)| bits | (u8::from(rung.is_active) << place));
+            Shape { flowing, rungs: rungs.len(), is_layered: encoding.layers.is_layered() }
+        };
+        self.encodings.iter().map(shape).collect()
     }
 }
 
 /// An announcement as negotiation knows it.
 #[must_use]
 pub fn announced(request: &PublishRequest) -> AnnouncedTrack {
-    let wish = EncodingWish { codec: Codec::by_name(&request.preferred_codec), stereo: request.stereo, dtx: request.dtx };
+    let codec = Codec::by_name(&request.preferred_codec);
+    let wish = EncodingWish { codec, stereo: request.stereo, dtx: request.dtx, red: request.red };
     AnnouncedTrack { cid: request.cid.clone(), kind: request.kind, wish }
 }

@@ -6,6 +6,8 @@
 //! Not here: which packets are asked for, how they are renumbered.
 
 use crate::error::Discard;
+use crate::publish::layers::FrameInfo;
+use crate::rtp::extension::DescriptorPlace;
 use crate::rtp::payload::PayloadInfo;
 
 /// Bytes and packets that a ring keeps at first; it grows with the encoding's rate (see [`Ring::reserve`]).
@@ -36,9 +38,29 @@ pub struct Meta {
     /// RTP marker bit.
     pub marker: bool,
     /// Bytes of the extension block in front of the payload.
-    pub block_len: u8,
-    /// Place in its frame.
+    pub block_len: u16,
+    /// Where the dependency descriptor stands in the block.
+    pub descriptor: DescriptorPlace,
+    /// What the payload shows.
     pub payload: PayloadInfo,
+    /// Its frame among the layers.
+    pub frame: FrameInfo,
+}
+
+impl Meta {
+    /// Of a packet that says nothing but its numbers.
+    #[must_use]
+    pub const fn plain(sequence: u64, timestamp: u32, marker: bool) -> Self {
+        Self {
+            sequence,
+            timestamp,
+            marker,
+            block_len: 0,
+            descriptor: DescriptorPlace { at: 0, len: 0 },
+            payload: PayloadInfo { starts_keyframe: false, picture: None, counts_pictures: false },
+            frame: FrameInfo::WHOLE,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -121,6 +143,12 @@ impl Ring {
         Some(Stored { meta: &slot.meta, bytes: &self.data[at..at + usize::from(slot.len)] })
     }
 
+    /// What is known of a stored packet, to learn more.
+    pub fn meta_mut(&mut self, sequence: u64) -> Option<&mut Meta> {
+        let index = self.index(sequence);
+        self.slots[index].as_mut().map(|slot| &mut slot.meta).filter(|meta| meta.sequence == sequence)
+    }
+
     /// How many packets the ring can reach back.
     #[must_use]
     pub fn reach(&self) -> u64 {
@@ -180,7 +208,7 @@ mod tests {
     use super::*;
 
     fn meta(sequence: u64) -> Meta {
-        Meta { sequence, timestamp: 0, marker: false, block_len: 4, payload: PayloadInfo::default() }
+        Meta { block_len: 4, ..Meta::plain(sequence, 0, false) }
     }
 
     fn payload(sequence: u64, len: usize) -> Vec<u8> {
@@ -189,6 +217,11 @@ mod tests {
 
     fn bytes(sequence: u64, len: usize) -> Vec<u8> {
         [b"head".to_vec(), payload(sequence, len)].concat()
+    }
+
+    #[test]
+    fn what_is_known_of_a_packet_fits_a_cache_line() {
+        assert!(size_of::<Meta>() <= 64, "{} bytes", size_of::<Meta>());
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Shard {
 
 /// Encodings above the best that flows which have flowed before.
 fn missing_layers(up: &UpTrack, now: Instant, is_wanted: impl Fn(usize) -> bool) -> u8 {
-    let Some(best) = up.encodings.iter().rposition(|encoding| encoding.offered(now).is_active) else { return 0 };
+    let Some(best) = up.encodings.iter().rposition(|encoding| encoding.is_flowing(now)) else { return 0 };
     let missing = (best + 1..up.encodings.len()).filter(|&index| up.encodings[index].stored() >= MIN_PACKETS && is_wanted(index)).count();
     u8::try_from(missing).unwrap_or(u8::MAX)
 }

@@ -41,6 +41,11 @@ pub struct Origin {
 }
 
 impl History {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.fill(EMPTY);
+    }
+
     /// Remembers a packet that goes out.
     pub fn record(&mut self, output: u64, source: u64, epoch: EpochId) {
         if self.entries.is_empty() {

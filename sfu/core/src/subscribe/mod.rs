@@ -1,28 +1,40 @@
 //! The subscribing side: a down track and the parts that it is made of.
 
+pub mod copy;
+pub mod filter;
 pub mod history;
 pub mod retransmit;
 pub mod rewrite;
 pub mod selector;
 pub mod stream_state;
+pub mod window;
 
 use std::time::Instant;
 
-use sfu_api::VideoWish;
+use sfu_api::{TrackId, VideoWish};
 
+use crate::audio::forms::Form;
+use crate::audio::redundancy::Redundancy;
 use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
+use crate::negotiate::DownFormat;
+use crate::publish::UpTrack;
 use crate::quality::traffic::DownlinkMeter;
-use crate::rtp::extension::Renumbering;
+use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
+use crate::rtp::payload::dependency_descriptor::Layer;
+use filter::LayerFilter;
 use history::History;
 use retransmit::ResendBudget;
 use rewrite::Rewriter;
+use selector::Target;
 use stream_state::StreamState;
 
 /// One subscription: what flows from a published track to one subscriber.
 pub struct DownTrack {
-    /// From where.
+    /// To what.
+    pub track: TrackId,
+    /// From where: one of the track's codecs.
     pub up: UpKey,
     /// On which transport.
     pub peer: PeerKey,
@@ -32,18 +44,34 @@ pub struct DownTrack {
     pub ssrc: u32,
     /// SSRC of retransmissions.
     pub rtx_ssrc: u32,
-    /// Payload type that the subscriber agreed to; None until it has.
+    /// Codecs of the newest offer, by the payload types of their configurations.
+    pub offered: Vec<u8>,
+    /// Those that the subscriber's client takes.
+    pub formats: Vec<DownFormat>,
+    /// Signaling knows that the client takes it.
+    pub is_accepted: bool,
+    /// Payload type that the subscriber agreed to; None until it has, and while it waits for a codec.
     pub payload_type: Option<u8>,
     /// Payload type of retransmissions, if agreed.
     pub rtx_payload_type: Option<u8>,
+    /// Payload type of packets with redundancy, if agreed.
+    pub red_payload_type: Option<u8>,
+    /// Whether plain audio should get redundancy.
+    pub redundancy: Redundancy,
+    /// Which header extensions it agreed to.
+    pub reads: Reads,
     /// Header extension ids, where the subscriber's are not ours.
     pub renumbering: Option<Renumbering>,
     /// Nothing starts before this time: the client does not know the stream yet.
     pub hold_until: Option<Instant>,
     /// What the subscriber wants.
     pub wish: VideoWish,
+    /// What it should get by that.
+    pub target: Option<Target>,
     /// Which encoding flows, and which one should.
     pub flow: FlowState,
+    /// Which layers of the live encoding flow; None: it has none, or they are not known yet.
+    pub filter: Option<Box<LayerFilter>>,
     /// Numbers of the output.
     pub rewriter: Rewriter,
     /// For retransmission.
@@ -75,11 +103,22 @@ pub struct FlowState {
     pub is_frame_complete: bool,
 }
 
+/// Header extensions of a subscriber.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reads {
+    /// What its copies say of their sending.
+    pub stamp: SendStamp,
+    /// It agreed to the dependency descriptor, and to blocks that are long enough for one with a structure.
+    pub descriptors: bool,
+}
+
 /// A switch to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waiting {
     /// To which encoding.
     pub encoding: usize,
+    /// Up to which layer of it.
+    pub layer: Layer,
     /// Since when.
     pub since: Instant,
     /// The keyframe is here, but a frame of the old encoding is unfinished: wait for its end until then.
@@ -121,15 +160,24 @@ pub struct Reported {
 impl DownTrack {
     /// A subscription that nothing flows on yet. `first_sequence` and `ssrc` are random.
     #[must_use]
-    pub fn new(up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrc: u32, rtx_ssrc: u32, first_sequence: u16) -> Self {
+    pub fn new(track: TrackId, up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrc: u32, rtx_ssrc: u32, first_sequence: u16) -> Self {
         Self {
+            track,
             up,
             peer,
             cname: cname.into(),
             ssrc,
             rtx_ssrc,
+            offered: Vec::new(),
+            formats: Vec::new(),
+            is_accepted: false,
             payload_type: None,
             rtx_payload_type: None,
+            red_payload_type: None,
+            redundancy: Redundancy::default(),
+            reads: Reads::default(),
+            target: None,
+            filter: None,
             renumbering: None,
             hold_until: None,
             wish: VideoWish::default(),
@@ -145,5 +193,42 @@ impl DownTrack {
             meter: DownlinkMeter::default(),
             stream_state: StreamState::default(),
         }
+    }
+
+    /// The client takes the codec that our offers name by this payload type.
+    #[must_use]
+    pub fn takes(&self, configuration: u8) -> bool {
+        self.formats.iter().any(|format| format.configuration == configuration)
+    }
+
+    /// What comes next is from another source.
+    pub fn leave_source(&mut self) {
+        self.rewriter.leave_source();
+        self.history.clear();
+        self.filter = None;
+    }
+
+    /// In which form this subscriber should get an audio track: as it was sent, if its client takes that; plain audio with
+    /// redundancy while its link loses packets.
+    #[must_use]
+    pub fn form(&self, up: &UpTrack) -> Form {
+        let is_worth_it = up.form(0) == Form::Red || self.redundancy.is_on();
+        if is_worth_it && self.red_payload_type.is_some() { Form::Red } else { Form::Plain }
+    }
+
+    /// Payload type of packets in a form; None if the client takes none.
+    #[must_use]
+    pub fn payload_type_of(&self, form: Form) -> Option<u8> {
+        match form {
+            Form::Plain => self.payload_type,
+            Form::Red => self.red_payload_type,
+        }
+    }
+
+    /// The encoding that flows and the layer up to which; None: nothing does.
+    #[must_use]
+    pub fn flowing(&self) -> Option<(usize, Layer)> {
+        let everything = Layer { spatial: u8::MAX, temporal: u8::MAX };
+        self.flow.live.map(|encoding| (encoding, self.filter.as_ref().map_or(everything, |filter| filter.current())))
     }
 }

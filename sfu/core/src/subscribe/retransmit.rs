@@ -6,12 +6,13 @@
 use std::time::{Duration, Instant};
 
 use super::DownTrack;
+use super::copy::{own_block, patch_descriptor, stamp};
 use super::history::{ENTRIES, widen};
 use crate::net::Outbox;
 use crate::peer::Peer;
 use crate::publish::UpTrack;
-use crate::rtp::extension::TRANSPORT_CC_OFFSET;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
+use crate::rtp::payload::vp8::Vp8Offsets;
 use crate::rtp::sequence::{low16, nearest};
 
 /// Retransmissions per [`BUDGET_WINDOW`] and subscription: a fifth of what a 1.7 Mbit/s video has, and a keyframe.
@@ -50,7 +51,15 @@ fn recall(wire: u16, down: &mut DownTrack) {
 }
 
 /// Resends the packet that went out with the number `wire`; false if that is not possible any more.
-pub fn resend(wire: u16, up: &UpTrack, down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, now: Instant) -> bool {
+pub fn resend(
+    wire: u16,
+    up: &UpTrack,
+    down: &mut DownTrack,
+    peer: &mut Peer,
+    outbox: &mut Outbox,
+    send_time: [u8; 3],
+    now: Instant,
+) -> bool {
     let Some(payload_type) = down.rtx_payload_type else { return false };
     let Some(flow) = peer.transport.selected() else { return false };
     if !down.history.knows(wire) {
@@ -65,15 +74,30 @@ pub fn resend(wire: u16, up: &UpTrack, down: &mut DownTrack, peer: &mut Peer, ou
     if !down.resend_budget.take(now) {
         return false;
     }
-    let (block, payload) = stored.bytes.split_at(usize::from(stored.meta.block_len));
+    let meta = stored.meta;
+    let is_current = origin.epoch == down.rewriter.epoch_id();
+    let filter = down.filter.as_deref().filter(|_| is_current);
+    if epoch.is_thinned && !is_current && meta.payload.counts_pictures {
+        // How many pictures were left out before it is forgotten. A keyframe has come since.
+        return false;
+    }
+    // A packet that was left out, but whose number was kept, goes out empty.
+    let is_filler = filter.is_some_and(|filter| !filter.passes(meta));
+    let marker = !is_filler && filter.map_or(meta.marker, |filter| filter.ends_picture(meta));
+    let announces = filter.is_some_and(|filter| filter.announces_with(meta));
+    let pictures_left_out = filter.map_or(0, |filter| filter.pictures_left_out(meta));
+    let own = own_block(meta, stored.bytes, announces, down, &epoch, &encoding.layers);
+    let (common, payload) = stored.bytes.split_at(usize::from(meta.block_len));
+    let payload = if is_filler { &[] } else { payload };
+    let block = own.as_deref().unwrap_or(common);
     let header_len = FIXED_LEN + block.len();
     let index = down.next_rtx_sequence;
     let header = FixedHeader {
-        marker: stored.meta.marker,
+        marker,
         has_padding: false,
         payload_type,
         sequence: low16(index),
-        timestamp: stored.meta.timestamp.wrapping_add(epoch.timestamp_delta),
+        timestamp: meta.timestamp.wrapping_add(epoch.timestamp_delta),
         ssrc: down.rtx_ssrc,
     };
     let arena = outbox.arena();
@@ -85,13 +109,16 @@ pub fn resend(wire: u16, up: &UpTrack, down: &mut DownTrack, peer: &mut Peer, ou
     let tag_end = arena.len() + srtp.profile().rtp_tag_len();
     arena.resize(tag_end, 0);
     let packet = &mut arena[start..];
-    packet[TRANSPORT_CC_OFFSET..TRANSPORT_CC_OFFSET + 2].copy_from_slice(&peer.next_transport_sequence.to_be_bytes());
-    peer.next_transport_sequence = peer.next_transport_sequence.wrapping_add(1);
+    stamp(down.reads.stamp, &mut peer.next_transport_sequence, send_time, packet);
+    if own.is_none() {
+        patch_descriptor(meta.descriptor, meta.frame.number, &epoch, packet);
+    }
     if let Some(renumbering) = &down.renumbering {
         renumbering.apply(&mut packet[FIXED_LEN..header_len]);
     }
-    if let Some(fields) = stored.meta.payload.vp8 {
-        fields.rewrite(&mut packet[header_len + 2..], epoch.vp8);
+    if let Some(fields) = meta.payload.picture.filter(|_| !is_filler) {
+        let offsets = Vp8Offsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
+        fields.rewrite(&mut packet[header_len + 2..], offsets);
     }
     srtp.sender.seal_rtp(down.rtx_ssrc, index, packet, header_len);
     let len = packet.len();

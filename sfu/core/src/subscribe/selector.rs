@@ -1,13 +1,23 @@
-//! Chooses which encoding of a simulcast track a subscriber should get: a pure function of wish and offer.
+//! Chooses what a subscriber should get of a video track: encoding, spatial and temporal layer. A pure function of the
+//! wish and of what is offered.
+//!
+//! The sizes that can be had, smallest first, are rungs of one ladder: the encodings of simulcast, or the spatial layers of
+//! one encoding, or both.
 
+use arrayvec::ArrayVec;
 use sfu_api::VideoWish;
+
+use crate::rtp::payload::dependency_descriptor::{Layer, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
 
 /// A layer counts as large enough if it reaches this share of the wished size: nobody sees 10 % of upscaling.
 const TOLERANCE_PERCENT: u64 = 90;
+/// A temporal layer counts as slow enough up to this share of the wished rate: 30 fps for a wish of 24 is nearer to it than
+/// the 15 fps of the next lower layer.
+const RATE_TOLERANCE_PERCENT: u64 = 125;
 
-/// One encoding as the selector sees it.
+/// One size of an encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Offered {
+pub struct Rung {
     /// Picture size in pixels, 0 if unknown.
     pub width_px: u32,
     /// See `width_px`.
@@ -16,23 +26,87 @@ pub struct Offered {
     pub is_active: bool,
 }
 
-/// Index of the encoding to send (encodings are ordered smallest first); None: send nothing.
+/// One encoding as the selector sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offered {
+    /// Its spatial layers, smallest first; one without SVC.
+    pub rungs: ArrayVec<Rung, MAX_SPATIAL_LAYERS>,
+    /// Frames per second up to each temporal layer; 0 where it is not known yet.
+    pub frame_rates: [u32; MAX_TEMPORAL_LAYERS],
+}
+
+/// What a subscriber should get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Index of the encoding.
+    pub encoding: usize,
+    /// Layers within it, up to which; what the encoding does not have is no limit.
+    pub layer: Layer,
+    /// What decided.
+    pub reason: Reason,
+}
+
+impl Target {
+    /// Everything of an encoding without layers.
+    #[must_use]
+    pub const fn whole(encoding: usize) -> Self {
+        Self { encoding, layer: Layer { spatial: 0, temporal: 0 }, reason: Reason::Wish }
+    }
+}
+
+/// Why a target is what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// It is what was wished.
+    Wish,
+    /// What was wished does not flow: this is next to it.
+    NotFlowing,
+}
+
+/// What to send; None: nothing.
 ///
-/// The smallest one that covers the wished size; if it is not flowing, the next smaller one that is, else the next
-/// larger one. If nothing flows yet, the one that was wished, so that its keyframe can be asked for.
+/// The smallest size that covers the wished one; if it is not flowing, the next smaller one that is, else the next larger
+/// one. If nothing flows yet, the one that was wished, so that its keyframe can be asked for.
 #[must_use]
-pub fn select_encoding(wish: &VideoWish, offered: &[Offered]) -> Option<usize> {
-    if !wish.enabled || offered.is_empty() {
+pub fn select(wish: &VideoWish, offered: &[Offered]) -> Option<Target> {
+    let rungs = |encoding: &Offered| encoding.rungs.len();
+    let count: usize = offered.iter().map(rungs).sum();
+    let wanted = wanted_rung(wish, offered)?;
+    let rung = |index: usize| offered.iter().flat_map(|encoding| &encoding.rungs).nth(index);
+    let is_active = |&index: &usize| rung(index).is_some_and(|rung| rung.is_active);
+    let chosen = (0..=wanted).rev().find(is_active).or_else(|| (wanted + 1..count).find(is_active)).unwrap_or(wanted);
+    let mut spatial = chosen;
+    let mut encoding = 0;
+    while spatial >= rungs(&offered[encoding]) {
+        spatial -= rungs(&offered[encoding]);
+        encoding += 1;
+    }
+    let layer = Layer { spatial: u8::try_from(spatial).unwrap_or(u8::MAX), temporal: temporal(wish, &offered[encoding].frame_rates) };
+    Some(Target { encoding, layer, reason: if chosen == wanted { Reason::Wish } else { Reason::NotFlowing } })
+}
+
+/// Which size should be sent if all flowed, counted over all encodings and their layers, smallest first; None: none. It says
+/// what a publisher should send.
+#[must_use]
+pub fn wanted_rung(wish: &VideoWish, offered: &[Offered]) -> Option<usize> {
+    let count: usize = offered.iter().map(|encoding| encoding.rungs.len()).sum();
+    if !wish.enabled || count == 0 {
         return None;
     }
-    let top = (offered.len() - 1).min(usize::from(wish.max_spatial));
-    let wanted = offered[..top].iter().position(|o| covers(o, wish)).unwrap_or(top);
-    let is_active = |&i: &usize| offered[i].is_active;
-    (0..=wanted).rev().find(is_active).or_else(|| (wanted + 1..offered.len()).find(is_active)).or(Some(wanted))
+    let top = (count - 1).min(usize::from(wish.max_spatial));
+    let mut rungs = offered.iter().flat_map(|encoding| &encoding.rungs).take(top);
+    Some(rungs.position(|rung| covers(rung, wish)).unwrap_or(top))
+}
+
+/// The highest temporal layer that is not faster than wished.
+fn temporal(wish: &VideoWish, rates: &[u32; MAX_TEMPORAL_LAYERS]) -> u8 {
+    let is_fine = |rate: u32| u64::from(rate) * 100 <= u64::from(wish.max_fps) * RATE_TOLERANCE_PERCENT;
+    let highest = (0..).zip(rates).filter(|&(_, &rate)| wish.max_fps == 0 || is_fine(rate)).map(|(layer, _)| layer).last();
+    highest.unwrap_or(0)
 }
 
 /// Sizes are compared long side with long side, so that a rotated phone gets the same layer.
-fn covers(offered: &Offered, wish: &VideoWish) -> bool {
+fn covers(offered: &Rung, wish: &VideoWish) -> bool {
     if wish.width_px == 0 || wish.height_px == 0 {
         return false;
     }
@@ -43,20 +117,39 @@ fn covers(offered: &Offered, wish: &VideoWish) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
-    fn layers(active: [bool; 3]) -> [Offered; 3] {
-        let size = |width_px, height_px, is_active| Offered { width_px, height_px, is_active };
+    const RATES: [u32; MAX_TEMPORAL_LAYERS] = [8, 15, 30, 30, 30, 30, 30, 30];
+
+    fn rungs(active: [bool; 3]) -> [Rung; 3] {
+        let size = |width_px, height_px, is_active| Rung { width_px, height_px, is_active };
         [size(320, 180, active[0]), size(640, 360, active[1]), size(1280, 720, active[2])]
+    }
+
+    fn simulcast(active: [bool; 3]) -> Vec<Offered> {
+        rungs(active).map(|rung| Offered { rungs: ArrayVec::from_iter([rung]), frame_rates: RATES }).to_vec()
+    }
+
+    fn svc(active: [bool; 3]) -> Vec<Offered> {
+        vec![Offered { rungs: rungs(active).into_iter().collect(), frame_rates: RATES }]
     }
 
     fn wish(width_px: u32, height_px: u32) -> VideoWish {
         VideoWish { width_px, height_px, ..VideoWish::default() }
     }
 
+    /// The rung that is chosen, the same for simulcast and SVC.
+    fn rung(wish: &VideoWish, active: [bool; 3]) -> Option<usize> {
+        let (by_encoding, by_layer) = (select(wish, &simulcast(active)), select(wish, &svc(active)));
+        assert_eq!(by_encoding.map(|t| t.encoding), by_layer.map(|t| t.layer.spatial.into()));
+        assert!(by_encoding.is_none_or(|t| t.layer.spatial == 0) && by_layer.is_none_or(|t| t.encoding == 0));
+        by_encoding.map(|target| target.encoding)
+    }
+
     #[test]
     fn the_smallest_layer_that_covers_the_wish_is_chosen() {
-        let all = layers([true; 3]);
         let cases = [
             ((320, 180), 0),
             ((100, 100), 0),
@@ -68,33 +161,43 @@ mod tests {
             ((3840, 2160), 2),
         ];
         for ((width, height), expected) in cases {
-            assert_eq!(select_encoding(&wish(width, height), &all), Some(expected), "{width}x{height}");
+            assert_eq!(rung(&wish(width, height), [true; 3]), Some(expected), "{width}x{height}");
         }
     }
 
     #[test]
     fn a_portrait_tile_gets_the_layer_of_the_same_size() {
-        assert_eq!(select_encoding(&wish(360, 640), &layers([true; 3])), Some(1));
+        assert_eq!(rung(&wish(360, 640), [true; 3]), Some(1));
     }
 
     #[test]
     fn no_size_means_no_limit_but_the_named_layer_does() {
-        let all = layers([true; 3]);
-        assert_eq!(select_encoding(&VideoWish::default(), &all), Some(2));
-        assert_eq!(select_encoding(&VideoWish { max_spatial: 0, ..VideoWish::default() }, &all), Some(0));
-        assert_eq!(select_encoding(&VideoWish { max_spatial: 1, ..wish(1280, 720) }, &all), Some(1));
+        let all = [true; 3];
+        assert_eq!(rung(&VideoWish::default(), all), Some(2));
+        assert_eq!(rung(&VideoWish { max_spatial: 0, ..VideoWish::default() }, all), Some(0));
+        assert_eq!(rung(&VideoWish { max_spatial: 1, ..wish(1280, 720) }, all), Some(1));
     }
 
     #[test]
     fn a_layer_that_does_not_flow_is_replaced_by_the_next_smaller_then_larger_one() {
-        assert_eq!(select_encoding(&wish(1280, 720), &layers([true, true, false])), Some(1));
-        assert_eq!(select_encoding(&wish(1280, 720), &layers([true, false, false])), Some(0));
-        assert_eq!(select_encoding(&wish(320, 180), &layers([false, true, true])), Some(1));
-        assert_eq!(select_encoding(&wish(640, 360), &layers([false; 3])), Some(1));
+        assert_eq!(rung(&wish(1280, 720), [true, true, false]), Some(1));
+        assert_eq!(rung(&wish(1280, 720), [true, false, false]), Some(0));
+        assert_eq!(rung(&wish(320, 180), [false, true, true]), Some(1));
+        assert_eq!(rung(&wish(640, 360), [false; 3]), Some(1));
+        assert_eq!(select(&wish(1280, 720), &svc([true, true, false])).unwrap().reason, Reason::NotFlowing);
+        assert_eq!(select(&wish(640, 360), &svc([true, true, false])).unwrap().reason, Reason::Wish);
     }
 
     #[test]
     fn a_paused_subscription_gets_nothing() {
-        assert_eq!(select_encoding(&VideoWish { enabled: false, ..VideoWish::default() }, &layers([true; 3])), None);
+        assert_eq!(rung(&VideoWish { enabled: false, ..VideoWish::default() }, [true; 3]), None);
+    }
+
+    #[test]
+    fn the_highest_temporal_layer_within_the_wished_rate_is_chosen() {
+        for (max_fps, layer) in [(0, 7), (60, 7), (30, 7), (24, 7), (20, 1), (15, 1), (10, 0), (5, 0), (1, 0)] {
+            let wish = VideoWish { max_fps, ..VideoWish::default() };
+            assert_eq!(select(&wish, &svc([true; 3])).unwrap().layer.temporal, layer, "{max_fps} fps");
+        }
     }
 }

@@ -20,7 +20,7 @@ use sfu_core::rtp::ntp::WallClock;
 use sfu_core::rtp::rtcp::{RtcpPacket, packets};
 
 pub use self::receiving::ReceivingTrack;
-pub use self::sending::{Feedback, SendingTrack, TrackSpec};
+pub use self::sending::{Feedback, SendingTrack, TrackSpec, VoiceConfig};
 
 use self::receiving::Receiving;
 pub(crate) use self::sending::cid;
@@ -74,6 +74,10 @@ pub struct Participant {
     pub congestion: (u64, u64),
     /// Its wall clock, which differs from everybody else's.
     pub wall_clock: WallClock,
+    /// Names of the codecs that it does not take from the server, as in `a=rtpmap`: `red`, `VP9`.
+    pub refused_codecs: Vec<String>,
+    /// Lines of offers that it does not repeat in its answers: header extensions that it does not know.
+    pub refused: Vec<&'static str>,
     /// A video codec that it can't play, with one peer connection.
     pub refuses: Option<Codec>,
     pub(crate) is_gone: bool,
@@ -197,6 +201,8 @@ impl Participant {
             messages: Vec::new(),
             congestion: (0, 0),
             wall_clock,
+            refused_codecs: Vec::new(),
+            refused: Vec::new(),
             refuses: None,
             is_gone: false,
             lines: None,
@@ -364,6 +370,8 @@ impl Participant {
     pub(crate) fn take_answer(&mut self, now: Instant, answer: &str) {
         self.offers.is_outstanding = false;
         self.publisher.set_remote(now, answer);
+        let with_red = sdp::red_mids(answer);
+        self.sending.iter_mut().for_each(|sending| sending.sends_red = with_red.contains(&sending.mid));
         if self.is_single() {
             self.receiving.announce(&sdp::offered_media(answer));
         }
@@ -375,7 +383,7 @@ impl Participant {
             self.subscriber.transport.restart_ice();
         }
         self.receiving.announce(&sdp::offered_media(offer));
-        sdp::subscriber_answer(offer, &self.subscriber.transport.params())
+        sdp::subscriber_answer(offer, &self.subscriber.transport.params(), &self.refused_codecs, &self.refused)
     }
 
     /// Sends a message on the publisher side, as LiveKit clients do. False if the channel is not open.

@@ -14,7 +14,7 @@ use sfu_core::transport::srtp::InboundStream;
 
 use crate::audio::AudioReceiver;
 use crate::freeze::VideoReceiver;
-use crate::sdp::OfferedMedia;
+use crate::sdp::{Format, OfferedMedia};
 
 /// How long a player waits for a missing packet.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -46,9 +46,19 @@ pub struct ReceivingTrack {
     pub sender_report: Option<(NtpTime, u32)>,
     /// PLIs sent.
     pub keyframe_requests: u64,
+    /// Times that the codec on the wire changed.
+    pub codec_switches: u64,
+    /// Packets whose payload type no offer named.
+    pub unknown_types: u64,
+    formats: Vec<(u8, Format)>,
+    /// Packets expected and received at the last report.
+    reported: (i64, i64),
+    /// Newest value of each header extension, by its id in the offer.
+    pub elements: BTreeMap<u8, Vec<u8>>,
+    /// Packets whose extension block had two-byte headers.
+    pub long_blocks: u64,
     /// Packets with another payload type than agreed, or without a transport-wide sequence number.
     pub misnumbered: u64,
-    payload_type: u8,
     extensions: ExtensionMap,
     rtx_ssrc: Option<u32>,
     sender_report_at: Option<Instant>,
@@ -82,7 +92,10 @@ impl Receiving {
             self.by_ssrc.insert(media.ssrc, (track, false));
             self.by_ssrc.extend(media.rtx_ssrc.map(|ssrc| (ssrc, (track, true))));
             match self.tracks.get_mut(&track).filter(|known| known.ssrc == media.ssrc) {
-                Some(known) => (known.payload_type, known.extensions) = (media.payload_type, extension_map(media)),
+                Some(known) => {
+                    known.formats.clone_from(&media.formats);
+                    known.extensions = extension_map(media);
+                }
                 None => {
                     self.tracks.insert(track, ReceivingTrack::new(media));
                 }
@@ -115,10 +128,13 @@ impl Receiving {
             return;
         };
         let transport_sequence = Extensions::parse(header, plain, &track.extensions).transport_cc;
-        let payload_type = track.payload_type + u8::from(is_rtx);
-        track.misnumbered += u64::from(header.payload_type != payload_type || transport_sequence.is_none());
+        let is_agreed =
+            |(payload_type, format): &(u8, Format)| *payload_type == header.payload_type && matches!(format, Format::Rtx(_)) == is_rtx;
+        track.misnumbered += u64::from(!track.formats.iter().any(is_agreed) || transport_sequence.is_none());
         self.transport_sequences.extend(transport_sequence);
-        track.take(now, header, is_rtx, payload);
+        let block = plain.get(header.extension.clone()).unwrap_or_default();
+        let elements = read_elements(header.extension_profile, block);
+        track.take(now, header, is_rtx, payload, elements);
     }
 
     pub(super) fn on_sender_report(&mut self, now: Instant, ssrc: u32, ntp: NtpTime, rtp: u32) {
@@ -131,7 +147,7 @@ impl Receiving {
     /// NACKs and PLIs that are due, and with `with_reports` a receiver report.
     pub(super) fn feedback(&mut self, now: Instant, with_reports: bool, compound: &mut Vec<u8>) {
         if with_reports {
-            let mut blocks: Vec<ReportBlock> = self.tracks.values().filter_map(|track| track.block(now)).collect();
+            let mut blocks: Vec<ReportBlock> = self.tracks.values_mut().filter_map(|track| track.block(now)).collect();
             blocks.sort_by_key(|block| block.ssrc);
             if !blocks.is_empty() {
                 write_receiver_report(compound, OWN_SSRC, &blocks);
@@ -154,14 +170,19 @@ impl ReceivingTrack {
             codec: media.codec,
             ssrc: media.ssrc,
             video: VideoReceiver::new(media.codec, PATIENCE),
-            audio: AudioReceiver::default(),
+            audio: AudioReceiver::new(media.codec),
             packets: 0,
             retransmissions: 0,
             newest_timestamp: None,
             sender_report: None,
             keyframe_requests: 0,
+            codec_switches: 0,
+            unknown_types: 0,
+            formats: media.formats.clone(),
+            reported: (0, 0),
+            elements: BTreeMap::new(),
+            long_blocks: 0,
             misnumbered: 0,
-            payload_type: media.payload_type,
             extensions: extension_map(media),
             rtx_ssrc: media.rtx_ssrc,
             sender_report_at: None,
@@ -179,13 +200,16 @@ impl ReceivingTrack {
         self.rtx_ssrc
     }
 
-    fn take(&mut self, now: Instant, header: &RtpHeader, is_rtx: bool, payload: &[u8]) {
+    fn take(&mut self, now: Instant, header: &RtpHeader, is_rtx: bool, payload: &[u8], elements: BTreeMap<u8, Vec<u8>>) {
         self.last_packet = Some(now);
+        self.long_blocks += u64::from(header.extension_profile != 0xbede);
+        let descriptor = elements.get(&Extension::DependencyDescriptor.offered_id()).cloned().unwrap_or_default();
+        self.elements.extend(elements);
         if is_rtx {
             self.retransmissions += 1;
             if let Some((original, payload)) = payload.split_first_chunk::<2>() {
                 let sequence = u16::from_be_bytes(*original);
-                self.video.receive(now, sequence, header.timestamp, header.marker, payload);
+                self.video.receive(now, sequence, header.timestamp, header.marker, payload, &descriptor);
             }
             return;
         }
@@ -195,9 +219,21 @@ impl ReceivingTrack {
         self.first.get_or_insert(extended);
         self.highest = Some(self.highest.map_or(extended, |highest| highest.max(extended)));
         if self.codec.is_video() {
-            self.video.receive(now, header.sequence, header.timestamp, header.marker, payload);
+            match self.formats.iter().find(|(payload_type, _)| *payload_type == header.payload_type) {
+                Some(&(_, Format::Codec(codec))) if codec != self.video.codec() => {
+                    self.video.set_codec(codec);
+                    self.codec_switches += 1;
+                }
+                Some((_, Format::Codec(_))) => {}
+                Some((_, Format::Red(_) | Format::Rtx(_))) | None => self.unknown_types += 1,
+            }
+            self.video.receive(now, header.sequence, header.timestamp, header.marker, payload, &descriptor);
         } else {
-            self.audio.receive(header.timestamp, payload);
+            match self.formats.iter().find(|(payload_type, _)| *payload_type == header.payload_type) {
+                Some((_, Format::Codec(_))) => self.audio.receive(header.timestamp, payload),
+                Some((_, Format::Red(block_type))) => self.audio.receive_with_copies(header.timestamp, *block_type, payload),
+                Some((_, Format::Rtx(_))) | None => self.unknown_types += 1,
+            }
         }
     }
 
@@ -225,16 +261,21 @@ impl ReceivingTrack {
         }
     }
 
-    fn block(&self, now: Instant) -> Option<ReportBlock> {
+    fn block(&mut self, now: Instant) -> Option<ReportBlock> {
         let (first, highest) = (self.first?, self.highest?);
-        let lost = i64::try_from(highest + 1 - first).ok()? - i64::try_from(self.packets).ok()?;
+        let (expected, received) = (i64::try_from(highest + 1 - first).ok()?, i64::try_from(self.packets).ok()?);
+        let lost = expected - received;
+        // RFC 3550 appendix A.3.
+        let (expected_before, received_before) = std::mem::replace(&mut self.reported, (expected, received));
+        let (expected_now, lost_now) = (expected - expected_before, (expected - expected_before) - (received - received_before));
+        let fraction = if expected_now > 0 { (lost_now.max(0) * 256 / expected_now).min(255) } else { 0 };
         let (last_sr, delay_since_last_sr) = match (self.sender_report, self.sender_report_at) {
             (Some((ntp, _)), Some(at)) => (ntp.compact(), CompactNtp::from_duration(now - at)),
             _ => (CompactNtp::default(), CompactNtp::default()),
         };
         Some(ReportBlock {
             ssrc: self.ssrc,
-            fraction_lost: 0,
+            fraction_lost: u8::try_from(fraction).unwrap_or(0),
             cumulative_lost: i32::try_from(lost).unwrap_or(0),
             highest_sequence: u32::try_from(highest & 0xffff_ffff).unwrap_or(0),
             jitter_ticks: 0,
@@ -246,6 +287,26 @@ impl ReceivingTrack {
 
 fn is_due(before: Option<&(Instant, u8)>, now: Instant) -> bool {
     before.is_none_or(|&(at, tries)| tries < MAX_NACKS && now - at >= NACK_INTERVAL)
+}
+
+/// Elements of an extension block by their ids (RFC 8285 sections 4.2 and 4.3).
+fn read_elements(profile: u16, mut block: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut elements = BTreeMap::new();
+    while let [head, rest @ ..] = block {
+        let (id, len, rest) = match (profile, rest) {
+            (_, rest) if *head == 0 => {
+                block = rest;
+                continue;
+            }
+            (0xbede, rest) => (head >> 4, usize::from(head & 0x0f) + 1, rest),
+            (_, [len, rest @ ..]) => (*head, usize::from(*len), rest),
+            _ => break,
+        };
+        let Some((value, tail)) = rest.split_at_checked(len) else { break };
+        elements.insert(id, value.to_vec());
+        block = tail;
+    }
+    elements
 }
 
 fn extension_map(media: &OfferedMedia) -> ExtensionMap {

@@ -28,16 +28,57 @@ pub enum TrackSpec {
         /// 0 (loudest) to 127 (silence).
         level: u8,
     },
+    /// Audio with more to say about it.
+    Voice(VoiceConfig),
     /// Video, one encoding or simulcast.
     Video(VideoConfig),
 }
 
+/// A microphone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VoiceConfig {
+    /// Opus or G.711.
+    pub codec: Codec,
+    /// Level as in [`TrackSpec::Audio`].
+    pub level: u8,
+    /// Copies of earlier frames in each packet, if the server takes redundancy; None: redundancy is not offered.
+    pub copies: Option<usize>,
+    /// Packets of speech, then of silence, in turns: of silence only every 20th is sent (RFC 7587 section 3.1.3). None: every
+    /// packet is sent.
+    pub silence: Option<(u32, u32)>,
+}
+
+impl Default for VoiceConfig {
+    fn default() -> Self {
+        Self { codec: Codec::Opus, level: 30, copies: None, silence: None }
+    }
+}
+
+impl VoiceConfig {
+    /// True if a packet is part of a silence and not sent.
+    fn is_silent(&self, number: u32) -> bool {
+        let Some((speech, silence)) = self.silence else { return false };
+        let place = number % (speech + silence);
+        place >= speech && !(place - speech).is_multiple_of(20)
+    }
+}
+
 impl TrackSpec {
+    /// The microphone.
+    fn voice(&self) -> Option<VoiceConfig> {
+        match *self {
+            Self::Audio { level } => Some(VoiceConfig { level, ..VoiceConfig::default() }),
+            Self::Voice(config) => Some(config),
+            Self::Video(_) => None,
+        }
+    }
+
     /// Its codec.
     #[must_use]
     pub fn codec(&self) -> Codec {
         match self {
             Self::Audio { .. } => Codec::Opus,
+            Self::Voice(config) => config.codec,
             Self::Video(config) => config.codec,
         }
     }
@@ -75,6 +116,14 @@ pub struct SendingTrack {
     pub media: PublishedMedia,
     /// `a=mid`.
     pub(super) mid: String,
+    /// The server answered that it takes redundancy.
+    pub sends_red: bool,
+    /// Packets that the microphone sent.
+    pub voiced: u64,
+    /// Newest frames, for copies of them: timestamp and frame.
+    voice_history: VecDeque<(u32, Vec<u8>)>,
+    /// Header extensions that every packet carries besides: ids of [`extension_ids`] and values.
+    pub elements: Vec<(u8, Vec<u8>)>,
     spec: TrackSpec,
     source: Option<Source>,
     streams: Vec<Stream>,
@@ -112,6 +161,7 @@ struct Sent {
     timestamp: u32,
     marker: bool,
     payload: Vec<u8>,
+    descriptor: Vec<u8>,
 }
 
 /// A packet about to be sent.
@@ -124,6 +174,9 @@ struct Outgoing<'a> {
     /// Whether the stream names itself, by which extension.
     rid_extension: u8,
     level: Option<u8>,
+    /// Further header extensions: ids and values.
+    elements: &'a [(u8, Vec<u8>)],
+    descriptor: &'a [u8],
     payload: &'a [&'a [u8]],
 }
 
@@ -146,13 +199,27 @@ impl SendingTrack {
             feedback: Feedback::default(),
         };
         let streams: Vec<Stream> = match &spec {
-            TrackSpec::Audio { .. } => vec![stream(0, None, 0)],
+            TrackSpec::Audio { .. } | TrackSpec::Voice(_) => vec![stream(0, None, 0)],
             TrackSpec::Video(config) => config.encodings.iter().map(|e| stream(e.ssrc, e.rid, e.first_timestamp)).collect(),
         };
+        let has_red = spec.voice().is_some_and(|voice| voice.copies.is_some());
         let rids = streams.iter().filter_map(|stream| stream.rid).collect();
-        let media = PublishedMedia { cid: cid(track), codec: spec.codec(), rids, ssrcs: None, is_sending: true };
-        let mut sending = Self { track, media, mid, spec, source: None, streams, is_paused: false, rng: None };
-        if let (TrackSpec::Audio { .. }, [stream]) = (&sending.spec, &mut sending.streams[..]) {
+        let media = PublishedMedia { cid: cid(track), codec: spec.codec(), rids, ssrcs: None, is_sending: true, has_red };
+        let mut sending = Self {
+            track,
+            media,
+            mid,
+            sends_red: false,
+            voiced: 0,
+            voice_history: VecDeque::new(),
+            elements: Vec::new(),
+            spec,
+            source: None,
+            streams,
+            is_paused: false,
+            rng: None,
+        };
+        if let (TrackSpec::Audio { .. } | TrackSpec::Voice(_), [stream]) = (&sending.spec, &mut sending.streams[..]) {
             (stream.ssrc, stream.first_timestamp) = (rng.random_range(1..u32::MAX), rng.random());
         }
         if let ([stream], true) = (&sending.streams[..], sending.media.rids.is_empty()) {
@@ -215,7 +282,7 @@ impl SendingTrack {
 
     /// The level of a microphone.
     pub fn set_level(&mut self, new: u8) {
-        if let TrackSpec::Audio { level } = &mut self.spec {
+        if let TrackSpec::Audio { level } | TrackSpec::Voice(VoiceConfig { level, .. }) = &mut self.spec {
             *level = new;
         }
     }
@@ -256,25 +323,48 @@ impl SendingTrack {
         if self.source.is_none() && self.media.is_sending && wire.is_some() {
             self.start(now);
         }
-        let Self { source, spec, streams, mid, is_paused, .. } = self;
-        match (source, spec) {
-            (Some(Source::Audio { started, sent, first_timestamp }), TrackSpec::Audio { level }) => {
+        let Self { source, spec, streams, mid, is_paused, sends_red, voiced, voice_history, elements, .. } = self;
+        match (source, &*spec) {
+            (Some(Source::Audio { started, sent, first_timestamp }), TrackSpec::Audio { .. } | TrackSpec::Voice(_)) => {
+                let Some(voice) = spec.voice() else { return };
                 while *started + audio::PACKET_TIME * *sent <= now {
                     let number = *sent;
                     *sent += 1;
-                    let Some(stream) = streams.first_mut().filter(|_| !*is_paused) else { continue };
-                    let timestamp = first_timestamp.wrapping_add(number.wrapping_mul(audio::PACKET_TICKS));
+                    let Some(stream) = streams.first_mut().filter(|_| !*is_paused && !voice.is_silent(number)) else { continue };
+                    let timestamp = first_timestamp.wrapping_add(number.wrapping_mul(audio::packet_ticks(voice.codec)));
                     let sequence = stream.highest.map_or(u64::from(low16(u64::from(*first_timestamp))), |highest| highest + 1);
-                    let payload = audio::encode(number);
-                    stream.send(Codec::Opus, mid, Sent { sequence, timestamp, marker: false, payload }, Some(*level), wire.as_deref_mut());
+                    let frame = audio::encode(number);
+                    let own_type = sdp::payload_type(voice.codec);
+                    let copies = voice.copies.filter(|_| *sends_red);
+                    let (payload_type, payload) = match copies {
+                        Some(count) => {
+                            let newest = voice_history.iter().rev().take(count).rev();
+                            let copies: Vec<(u32, Vec<u8>)> = newest
+                                .map(|(at, frame)| (timestamp.wrapping_sub(*at), frame.clone()))
+                                .filter(|(offset, _)| *offset <= 0x3fff)
+                                .collect();
+                            (sdp::RED_PAYLOAD_TYPE, audio::with_copies(own_type, &copies, &frame))
+                        }
+                        None => (own_type, frame.clone()),
+                    };
+                    voice_history.push_back((timestamp, frame));
+                    if voice_history.len() > 8 {
+                        voice_history.pop_front();
+                    }
+                    *voiced += 1;
+                    let sent = Sent { sequence, timestamp, marker: false, payload, descriptor: Vec::new() };
+                    let place = Place { payload_type, is_kept: false, mid, elements };
+                    stream.send(place, sent, Some(voice.level), wire.as_deref_mut());
                 }
             }
             (Some(Source::Video(source)), TrackSpec::Video(config)) => {
                 for packet in source.poll(now) {
                     let Some(stream) = streams.get_mut(packet.encoding).filter(|_| !*is_paused) else { continue };
                     let sequence = stream.highest.map_or(u64::from(packet.sequence), |highest| nearest(packet.sequence, highest));
-                    let sent = Sent { sequence, timestamp: packet.timestamp, marker: packet.marker, payload: packet.payload };
-                    stream.send(config.codec, mid, sent, None, wire.as_deref_mut());
+                    let (payload, descriptor) = (packet.payload, packet.descriptor);
+                    let sent = Sent { sequence, timestamp: packet.timestamp, marker: packet.marker, payload, descriptor };
+                    let place = Place { payload_type: sdp::payload_type(config.codec), is_kept: true, mid, elements };
+                    stream.send(place, sent, None, wire.as_deref_mut());
                 }
             }
             _ => {}
@@ -284,7 +374,7 @@ impl SendingTrack {
     fn start(&mut self, now: Instant) {
         let Some(rng) = self.rng.take() else { return };
         self.source = Some(match &self.spec {
-            TrackSpec::Audio { .. } => {
+            TrackSpec::Audio { .. } | TrackSpec::Voice(_) => {
                 let first_timestamp = self.streams.first().map_or(0, |stream| stream.first_timestamp);
                 Source::Audio { started: now, sent: 0, first_timestamp }
             }
@@ -338,6 +428,8 @@ impl SendingTrack {
             ssrc: stream.rtx_ssrc,
             rid_extension: extension_ids::REPAIRED_RID,
             level: None,
+            elements: &self.elements,
+            descriptor: &sent.descriptor,
             payload: &[&sequence.to_be_bytes(), &sent.payload],
         };
         seal(&outgoing, &self.mid, stream.rid, wire);
@@ -345,16 +437,28 @@ impl SendingTrack {
     }
 }
 
+/// How a packet of a track is sent.
+struct Place<'a> {
+    payload_type: u8,
+    /// It can be asked for again.
+    is_kept: bool,
+    mid: &'a str,
+    elements: &'a [(u8, Vec<u8>)],
+}
+
 impl Stream {
-    fn send(&mut self, codec: Codec, mid: &str, sent: Sent, level: Option<u8>, wire: Option<&mut Wire<'_>>) {
+    fn send(&mut self, place: Place<'_>, sent: Sent, level: Option<u8>, wire: Option<&mut Wire<'_>>) {
+        let Place { payload_type, is_kept, mid, elements } = place;
         let outgoing = Outgoing {
-            payload_type: sdp::payload_type(codec),
+            payload_type,
             index: sent.sequence,
             timestamp: sent.timestamp,
             marker: sent.marker,
             ssrc: self.ssrc,
             rid_extension: extension_ids::RID,
             level,
+            elements,
+            descriptor: &sent.descriptor,
             payload: &[&sent.payload],
         };
         let (mid, rid) = if self.is_known { ("", None) } else { (mid, self.rid) };
@@ -364,7 +468,7 @@ impl Stream {
         self.highest = Some(self.highest.map_or(sent.sequence, |highest| highest.max(sent.sequence)));
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(u32::try_from(sent.payload.len()).unwrap_or(0));
-        if codec.is_video() {
+        if is_kept {
             self.history.push_back(sent);
             if self.history.len() > HISTORY {
                 self.history.pop_front();
@@ -375,8 +479,15 @@ impl Stream {
 
 fn seal(packet: &Outgoing<'_>, mid: &str, rid: Option<Rid>, wire: &mut Wire<'_>) {
     let mut block = Vec::with_capacity(24);
+    // RFC 8285 section 4.3: two-byte headers where a value is too long for one.
+    let is_long = packet.descriptor.len() > 16;
     let mut element = |id: u8, value: &[u8]| {
-        block.push((id << 4) | u8::try_from(value.len() - 1).unwrap_or(0));
+        let len = u8::try_from(value.len()).unwrap_or(0);
+        if is_long {
+            block.extend([id, len]);
+        } else {
+            block.push((id << 4) | (len - 1));
+        }
         block.extend_from_slice(value);
     };
     element(extension_ids::TRANSPORT_CC, &wire.transport_sequence.to_be_bytes());
@@ -390,13 +501,17 @@ fn seal(packet: &Outgoing<'_>, mid: &str, rid: Option<Rid>, wire: &mut Wire<'_>)
     if let Some(rid) = rid {
         element(packet.rid_extension, rid.as_bytes());
     }
+    packet.elements.iter().for_each(|(id, value)| element(*id, value));
+    if !packet.descriptor.is_empty() {
+        element(extension_ids::DEPENDENCY_DESCRIPTOR, packet.descriptor);
+    }
     block.resize(block.len().next_multiple_of(4), 0);
     let words = u16::try_from(block.len() / 4).unwrap_or(0);
     let mut bytes = vec![0x90, (u8::from(packet.marker) << 7) | packet.payload_type];
     bytes.extend_from_slice(&low16(packet.index).to_be_bytes());
     bytes.extend_from_slice(&packet.timestamp.to_be_bytes());
     bytes.extend_from_slice(&packet.ssrc.to_be_bytes());
-    bytes.extend_from_slice(&[0xbe, 0xde]);
+    bytes.extend_from_slice(if is_long { &[0x10, 0] } else { &[0xbe, 0xde] });
     bytes.extend_from_slice(&words.to_be_bytes());
     bytes.extend_from_slice(&block);
     let header_len = bytes.len();

@@ -1,10 +1,13 @@
 //! The engine in whole calls: participants, network, signaling, in virtual time with fixed seeds.
 #![allow(clippy::unwrap_used)]
 
+mod audio;
+mod codecs;
 mod data;
 mod forwarding;
 mod hostile;
 mod keyframes;
+mod layers;
 mod loss;
 mod moving;
 mod paths;

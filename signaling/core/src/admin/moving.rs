@@ -137,6 +137,7 @@ impl Room {
         turn.directory.enter(id, self.id);
         self.note_arrival(turn);
         turn.out.media(Command::Move { participant: id, room: self.id });
+        self.delay_playout(turn);
         // The native SDKs read a token from no other message (rust-sdks, `signal_client`).
         self.refresh_token(id, turn);
         if let Some(conn) = conn {

@@ -501,6 +501,7 @@ impl Node {
                 self.events.push_back(Event::Subscription { participant, track, error: None });
             }
             Command::Unsubscribe { participant, track } => assert!(self.subscriptions.remove(&(participant, track))),
+            Command::PublishCodec { participant, track, .. } => assert_eq!(self.tracks.get(&track), Some(&participant)),
             Command::SetWish { participant, track, .. } => assert!(self.subscriptions.contains(&(participant, track))),
             Command::SendData { to, .. } => assert!(to.iter().all(|participant| self.participants.contains(participant))),
             Command::PublishData { participant, track, .. } => {
@@ -526,7 +527,11 @@ impl Node {
                 let tracks = &self.tracks;
                 self.subscriptions.retain(|(subscriber, track)| *subscriber != participant && tracks[track] != participant);
             }
-            Command::RestartIce { participant } | Command::Offer { participant, .. } | Command::Answer { participant, .. } => {
+            Command::SetPlayoutDelay { .. } => unreachable!("nobody asks for a delay"),
+            Command::RestartIce { participant }
+            | Command::PreferTcp { participant, .. }
+            | Command::Offer { participant, .. }
+            | Command::Answer { participant, .. } => {
                 assert!(self.participants.contains(&participant));
             }
         }

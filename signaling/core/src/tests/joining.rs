@@ -26,7 +26,8 @@ fn a_newcomer_is_told_the_room_itself_and_the_others_first_of_all() {
     assert_eq!((room.name.as_str(), room.num_participants, room.creation_time_ms), (ROOM, 2, 1_700_000_000_123));
     assert!(room.sid.starts_with("RM_"));
     let codecs: Vec<_> = join.enabled_publish_codecs.iter().map(|codec| codec.mime.as_str()).collect();
-    assert_eq!(codecs, ["audio/opus", "video/VP8", "video/H264", "video/rtx"], "what the media node has");
+    let video = ["video/VP8", "video/H264", "video/VP9", "video/AV1", "video/H265", "video/rtx"];
+    assert_eq!(codecs, [["audio/opus"].as_slice(), &video].concat(), "what the media node has");
     assert_eq!(room.enabled_codecs, join.enabled_publish_codecs);
     let own = join.participant.unwrap();
     assert_eq!((own.identity.as_str(), own.name.as_str(), own.joined_at_ms), ("bob", "BOB", 1_700_000_000_123));
@@ -60,6 +61,22 @@ fn the_others_see_a_newcomer_join_and_become_active() {
     let active = updates(&world.take(alice.conn));
     assert_eq!(active[0].state(), State::Active);
     assert!(active[0].version > joined[0].version);
+}
+
+#[test]
+fn the_media_node_learns_how_long_to_delay_the_video_of_a_room() {
+    for ((min, max), expected) in
+        [((200, 0), Some((200, 40_950))), ((200, 1_000), Some((200, 1_000))), ((300, 100), Some((300, 300))), ((0, 0), None)]
+    {
+        let mut world = World::new();
+        let room_config = Box::new(RoomConfig { min_playout_delay: min, max_playout_delay: max, ..RoomConfig::default() });
+        world.join_as(Grants { room_config, ..grants("alice") }, JoinParams::default());
+        let told = world.take_commands().into_iter().find_map(|command| match command {
+            Command::SetPlayoutDelay { delay, .. } => delay.map(|delay| (delay.min_ms, delay.max_ms)),
+            _ => None,
+        });
+        assert_eq!(told, expected);
+    }
 }
 
 #[test]

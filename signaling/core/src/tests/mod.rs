@@ -5,6 +5,7 @@
 mod administering;
 mod agents;
 mod chaos;
+mod codecs;
 mod data_tracks;
 mod joining;
 mod malformed;

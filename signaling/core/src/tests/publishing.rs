@@ -98,17 +98,6 @@ fn tracks_that_are_neither_audio_nor_video_are_refused() {
 }
 
 #[test]
-fn a_second_codec_for_a_track_is_refused_and_for_no_track_too() {
-    let mut world = World::new();
-    let alice = world.active("alice");
-    let (_, sid) = world.publish(&alice);
-    for (sid, reason) in [(sid, Reason::UnsupportedType), ("TR_nothing".to_owned(), Reason::NotFound)] {
-        world.send(alice.conn, Request::AddTrack(proto::AddTrackRequest { sid, ..camera("cam") }));
-        assert_eq!(reply(&world.take(alice.conn)).unwrap().reason(), reason);
-    }
-}
-
-#[test]
 fn announcing_the_same_track_again_gives_the_same_answer() {
     let mut world = World::new();
     let alice = world.active("alice");

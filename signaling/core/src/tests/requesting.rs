@@ -241,8 +241,17 @@ fn a_switch_of_the_candidate_protocol_restarts_ice() {
     let mut world = World::new();
     let alice = world.active("alice");
     world.take_commands();
+    let prefer = |participant, is_preferred| [Command::PreferTcp { participant, is_preferred }, Command::RestartIce { participant }];
     world.send(alice.conn, simulate(Scenario::SwitchCandidateProtocol(1)));
-    assert_eq!(world.take_commands(), [Command::RestartIce { participant: alice.id }]);
+    assert_eq!(world.take_commands(), prefer(alice.id, true));
+    // livekit-client joins anew after it asked.
+    let again = world.join("alice");
+    let commands = world.take_commands();
+    assert!(commands.windows(2).any(|pair| pair == prefer(again.id, true)), "{commands:?}");
+    world.send(again.conn, simulate(Scenario::SwitchCandidateProtocol(0)));
+    assert_eq!(world.take_commands(), prefer(again.id, false));
+    world.join("alice");
+    assert!(!world.take_commands().iter().any(|command| matches!(command, Command::PreferTcp { .. })));
 }
 
 #[test]

@@ -1,6 +1,19 @@
 //! VP8 payload descriptor (RFC 7741 section 4.2): keyframe starts, and the fields that a switch must keep continuous.
 
-use super::PayloadInfo;
+/// What the descriptor and the frame tag say of one packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Vp8Payload {
+    /// First packet of a key frame.
+    pub starts_keyframe: bool,
+    /// First packet of any frame.
+    pub starts_frame: bool,
+    /// TID, 0 if there is none.
+    pub temporal: u8,
+    /// Y: depends on the base layer only, so that a subscriber may start with this temporal layer here.
+    pub is_layer_sync: bool,
+    /// Fields to be rewritten.
+    pub fields: Vp8Fields,
+}
 
 /// Where the rewritable fields stand in the payload, and their values as received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,12 +64,12 @@ pub struct Vp8Offsets {
 
 /// Parses the descriptor; None if it is cut short.
 #[must_use]
-pub fn parse(payload: &[u8]) -> Option<PayloadInfo> {
+pub fn parse(payload: &[u8]) -> Option<Vp8Payload> {
     let mut cursor = Cursor { payload, at: 0 };
     let first = cursor.byte()?;
     let (is_extended, starts_partition, partition) = (first & 0x80 != 0, first & 0x10 != 0, first & 0x07);
     let mut fields = Vp8Fields::default();
-    let mut temporal = 0;
+    let (mut temporal, mut is_layer_sync) = (0, false);
     if is_extended {
         let flags = cursor.byte()?;
         if flags & 0x80 != 0 {
@@ -69,7 +82,7 @@ pub fn parse(payload: &[u8]) -> Option<PayloadInfo> {
             let offset = cursor.offset()?;
             let byte = cursor.byte()?;
             if flags & 0x20 != 0 {
-                temporal = byte >> 6;
+                (temporal, is_layer_sync) = (byte >> 6, byte & 0x20 != 0);
             }
             if flags & 0x10 != 0 {
                 fields.key_index = Some((offset, byte & 0x1f));
@@ -78,8 +91,8 @@ pub fn parse(payload: &[u8]) -> Option<PayloadInfo> {
     }
     // The first payload byte of a frame is its frame tag: bit 0 clear means key frame (RFC 6386 section 9.1).
     let frame_tag = cursor.byte()?;
-    let starts_keyframe = starts_partition && partition == 0 && frame_tag & 1 == 0;
-    Some(PayloadInfo { starts_keyframe, temporal, vp8: Some(fields) })
+    let starts_frame = starts_partition && partition == 0;
+    Some(Vp8Payload { starts_keyframe: starts_frame && frame_tag & 1 == 0, starts_frame, temporal, is_layer_sync, fields })
 }
 
 impl Vp8Fields {
@@ -142,8 +155,8 @@ mod tests {
     fn every_field_is_found() {
         let info = parse(&FULL).unwrap();
         assert!(info.starts_keyframe);
-        assert_eq!(info.temporal, 1);
-        let fields = info.vp8.unwrap();
+        assert_eq!((info.temporal, info.is_layer_sync), (1, false));
+        let fields = info.fields;
         assert_eq!(fields.picture_id, Some(PictureId { offset: 2, is_long: true, value: 0x1234 }));
         assert_eq!((fields.tl0_picture_index, fields.key_index), (Some((4, 9)), Some((5, 31))));
     }
@@ -163,7 +176,7 @@ mod tests {
 
     #[test]
     fn rewritten_fields_wrap_at_their_width_and_leave_the_rest_alone() {
-        let fields = parse(&FULL).unwrap().vp8.unwrap();
+        let fields = parse(&FULL).unwrap().fields;
         let mut payload = FULL;
         fields.rewrite(&mut payload, Vp8Offsets { picture_id: 0x7fff, tl0_picture_index: 250, key_index: 2 });
         assert_eq!(payload, [0x90, 0xf0, 0x92, 0x33, 3, 0x41, 0x10, 0xaa]);
@@ -172,7 +185,7 @@ mod tests {
     #[test]
     fn a_short_picture_id_stays_short() {
         let payload = [0x90, 0x80, 0x7f, 0x10];
-        let fields = parse(&payload).unwrap().vp8.unwrap();
+        let fields = parse(&payload).unwrap().fields;
         let mut copy = payload;
         fields.rewrite(&mut copy, Vp8Offsets { picture_id: 1, ..Vp8Offsets::default() });
         assert_eq!(copy, [0x90, 0x80, 0x00, 0x10]);
@@ -181,8 +194,8 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_payloads_never_panic(mut payload in proptest::collection::vec(any::<u8>(), 0..16), offset in any::<u16>()) {
-            if let Some(fields) = parse(&payload).and_then(|info| info.vp8) {
-                fields.rewrite(&mut payload, Vp8Offsets { picture_id: offset, tl0_picture_index: 7, key_index: 3 });
+            if let Some(info) = parse(&payload) {
+                info.fields.rewrite(&mut payload, Vp8Offsets { picture_id: offset, tl0_picture_index: 7, key_index: 3 });
             }
         }
     }

@@ -1,0 +1,74 @@
+//! Whether a subscriber of plain Opus should get it with redundancy: while its link loses packets.
+//!
+//! In: the fraction lost of its receiver reports. Redundancy costs twice the bitrate of speech, which is nothing beside video
+//! but much beside nothing, so it is given where it helps and stays for a while: losses come in spells.
+
+use std::time::{Duration, Instant};
+
+/// Loss from which on redundancy is worth its bitrate; LiveKit's clients hear a difference from about here on.
+const ON_ABOVE: f32 = 0.01;
+/// Loss below which the link counts as clean.
+const CLEAN_BELOW: f32 = 0.003;
+/// How long the link has to be clean until redundancy ends. Browsers report audio every 5 s.
+const CLEAN_FOR: Duration = Duration::from_secs(20);
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Redundancy {
+    loss: f32,
+    clean_since: Option<Instant>,
+    is_on: bool,
+}
+
+impl Redundancy {
+    /// A receiver report; `fraction_lost` is in 1/256 (RFC 3550 section 6.4.1). True if that changed [`Self::is_on`].
+    pub fn on_report(&mut self, fraction_lost: u8, now: Instant) -> bool {
+        let before = self.is_on;
+        self.loss = f32::midpoint(self.loss, f32::from(fraction_lost) / 256.0);
+        if self.loss > ON_ABOVE {
+            self.is_on = true;
+        }
+        if self.loss >= CLEAN_BELOW {
+            self.clean_since = None;
+        } else if now.saturating_duration_since(*self.clean_since.get_or_insert(now)) >= CLEAN_FOR {
+            self.is_on = false;
+        }
+        self.is_on != before
+    }
+
+    /// The subscriber should get redundancy.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reports a second apart; when redundancy was switched, in seconds.
+    fn switches(reports: impl IntoIterator<Item = u8>) -> Vec<u64> {
+        let (start, mut redundancy) = (Instant::now(), Redundancy::default());
+        let at = |second| start + Duration::from_secs(second);
+        (0..).zip(reports).filter(|&(second, lost)| redundancy.on_report(lost, at(second))).map(|(second, _)| second).collect()
+    }
+
+    #[test]
+    fn loss_above_a_percent_begins_it_and_a_lone_packet_does_not() {
+        assert_eq!(switches([0, 0, 26, 26]), [2]);
+        assert_eq!(switches([0, 3, 3, 3, 3, 3, 3]), [4]);
+        assert_eq!(switches([5, 0, 0, 0, 5, 0, 0]), [0; 0]);
+        assert_eq!(switches([2; 60]), [0; 0]);
+    }
+
+    #[test]
+    fn it_ends_after_a_clean_while_and_not_between_two_spells() {
+        let spell = [26, 26];
+        let switched = switches(spell.into_iter().chain([0; 60]));
+        assert_eq!(switched.len(), 2);
+        assert!((20..30).contains(&switched[1]), "{switched:?}");
+        let spells = (0..10).flat_map(|_| spell.into_iter().chain([0; 15]));
+        assert_eq!(switches(spells), [0]);
+    }
+}
