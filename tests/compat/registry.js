@@ -139,7 +139,7 @@ export const SECTIONS = [
 
 const NO_H264 = notApplicable('Firefox takes its H.264 from a plug-in that it downloads; the test machine has none');
 
-const NO_H265 = notApplicable('no client here encodes H.265; that it is forwarded is tested in `sfu/sim`');
+const NO_H265 = notApplicable('no client here encodes H.265; `sfu/sim/tests/engine/layers.rs` forwards it between simulated ones');
 const FIREFOX_SENDS_VP8 = notApplicable('livekit-client publishes neither VP9 nor AV1 in Firefox');
 const NO_RED = notApplicable('Firefox has no redundancy');
 const NO_G711 = notApplicable('the SDK publishes Opus only; Chromium is told by its own WebRTC interface to offer nothing but G.711');

@@ -70,7 +70,8 @@ export class FullLab extends Lab {
       return transceiver;
     };
     try {
-      return await this.publishTone(frequencyHz, { red: false, dtx: false });
+      // Below its 64 kbit/s the browser refuses the answer.
+      return await this.publishTone(frequencyHz, { red: false, dtx: false, audioPreset: { maxBitrate: 96_000 } });
     } finally {
       RTCPeerConnection.prototype.addTransceiver = addTransceiver;
     }
