@@ -79,7 +79,7 @@ pub enum Input {
         /// From the token.
         grants: Grants,
         /// From the URL.
-        request: JoinParams,
+        request: Box<JoinParams>,
         /// Where the client is.
         remote_ip: IpAddr,
     },
