@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use sfu_api::MediaLabel;
 use sfu_core::limits;
 use sfu_core::media::{Codec, Extension};
-use sfu_core::negotiate::{Count, DownMedia, DownMediaState, PublisherAnswer, PublisherSession};
+use sfu_core::negotiate::{Count, DownChoice, DownMedia, DownMediaState, PublisherAnswer, PublisherSession};
 use sfu_core::transport::params::{Fingerprint, IceCredentials, LocalParams};
 
 const H264_BASELINE: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
@@ -22,10 +22,10 @@ fn tracks_go_into_the_lines_of_their_kind_with_the_clients_numbers() {
     let answer = session.answer(&offer(), &local(), &[]).unwrap();
     let places: Vec<_> = answer.downs.iter().map(|down| (down.mid.to_string(), down.key, down.accepted)).collect();
     assert_eq!(places, [("7".to_owned(), 1, true), ("10".to_owned(), 2, true), ("11".to_owned(), 3, true)]);
-    assert_eq!((answer.downs[0].payload_type, answer.downs[1].payload_type), (111, 96));
-    assert_eq!((answer.downs[0].rtx_payload_type, answer.downs[1].rtx_payload_type), (None, Some(97)));
+    assert_eq!((answer.downs[0].formats[0].payload_type, answer.downs[1].formats[0].payload_type), (111, 96));
+    assert_eq!((answer.downs[0].formats[0].rtx_payload_type, answer.downs[1].formats[0].rtx_payload_type), (None, Some(97)));
     let h264 = &answer.downs[2];
-    assert!(offer_says(h264.payload_type, "42e01f"));
+    assert!(offer_says(h264.formats[0].payload_type, "42e01f"));
     let ids = [Extension::TransportCc, Extension::PlayoutDelay, Extension::VideoOrientation].map(|e| h264.extensions.id(e));
     assert_eq!(ids, [Some(3), Some(5), Some(13)]);
     assert_eq!(answer.downs[0].extensions.id(Extension::AudioLevel), Some(1));
@@ -192,7 +192,8 @@ fn video(key: u64, codec: Codec, fmtp: &str) -> DownMedia {
 
 fn media(key: u64, codec: Codec, fmtp: &str, rtx_ssrc: Option<u32>) -> DownMedia {
     let label = MediaLabel { stream_id: "PA_x".to_owned(), track_id: format!("TR_{key}") };
-    DownMedia { key, codec, fmtp: fmtp.to_owned(), ssrc: u32::try_from(key).unwrap() * 1000, rtx_ssrc, label }
+    let codecs = vec![DownChoice { codec, fmtp: fmtp.to_owned(), has_red: false }];
+    DownMedia { key, codecs, ssrc: u32::try_from(key).unwrap() * 1000, rtx_ssrc, label }
 }
 
 /// RTP m-lines: mid and direction.
