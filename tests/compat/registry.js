@@ -53,7 +53,7 @@ export const SECTIONS = [
       { id: 'av1', title: 'AV1', works: 'the same in AV1' },
       { id: 'h265', title: 'H.265', works: 'the same in H.265' },
       { id: 'opus', title: 'Opus', works: 'the tone is heard' },
-      { id: 'red', title: 'Opus with redundancy (RED)', works: 'the tone is heard, with redundancy where the subscriber takes it' },
+      { id: 'red', title: 'Opus with redundancy (RED)', works: 'the track is announced as RED and the tone is heard, also where RED is not taken; the copies themselves: `tests/e2e/codecs.test.js`' },
       { id: 'pcmu', title: 'PCMU', works: 'the tone is heard; the subscriber decodes PCMU' },
       { id: 'pcma', title: 'PCMA', works: 'the same in PCMA' },
     ],
