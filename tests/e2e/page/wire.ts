@@ -45,8 +45,10 @@ class WatchedPeerConnection extends RTCPeerConnection {
     connections.push(this);
     // On the object, since the methods have overloads with callbacks that nobody uses.
     const [createOffer, createAnswer] = [this.createOffer.bind(this), this.createAnswer.bind(this)];
-    this.createOffer = async (options?: unknown) => without(await createOffer(options as RTCOfferOptions), 'a=recvonly');
-    this.createAnswer = async (options?: unknown) => without(await createAnswer(options as RTCAnswerOptions), 'a=');
+    Object.assign(this, {
+      createOffer: async (options?: RTCOfferOptions) => without(await createOffer(options), 'a=recvonly'),
+      createAnswer: async (options?: RTCAnswerOptions) => without(await createAnswer(options), 'a='),
+    });
   }
 }
 
