@@ -24,6 +24,7 @@ export interface OutboundLayer {
   frameHeight: number;
   framesEncoded: number;
   packetsSent: number;
+  bytesSent: number;
   nackCount: number;
   pliCount: number;
   retransmittedPacketsSent: number;
@@ -66,6 +67,7 @@ export function outboundReport(report: RTCStatsReport | undefined): OutboundLaye
       frameHeight: Number(entry.frameHeight ?? 0),
       framesEncoded: Number(entry.framesEncoded ?? 0),
       packetsSent: Number(entry.packetsSent ?? 0),
+      bytesSent: Number(entry.bytesSent ?? 0),
       nackCount: Number(entry.nackCount ?? 0),
       pliCount: Number(entry.pliCount ?? 0),
       retransmittedPacketsSent: Number(entry.retransmittedPacketsSent ?? 0),
