@@ -19,6 +19,7 @@ use crate::negotiate::{DownChoice, assumed_fmtp, configuration};
 use crate::publish::UpTrack;
 use crate::shard::Shard;
 use crate::subscribe::selector::wanted_rung;
+use crate::subscribe::stream_state::PauseCause;
 
 impl Shard {
     /// A publisher will send a further codec of one of its tracks.
@@ -137,6 +138,14 @@ impl Shard {
         }
         down.up = to;
         down.leave_source();
+        // If the new one has stalled too, its own review says so again.
+        down.stream_state.set(PauseCause::Stalled, false);
+        let owner = self.peers.get(down.peer).and_then(|peer| self.participants.get(peer.participant));
+        if let Some(participant) = owner.map(|participant| participant.id)
+            && let Some(is_paused) = down.stream_state.take_change()
+        {
+            self.events.push_back(Event::StreamState { participant, track: down.track, is_paused });
+        }
         if let Some(up) = self.ups.get_mut(to) {
             up.downs.push(key);
         }
@@ -196,11 +205,11 @@ impl Shard {
         for down in self.downs_of_track(primary).iter().filter_map(|&key| self.downs.get(key)) {
             let Some(up) = self.ups.get(down.up) else { continue };
             let (codec, layer) = if down.payload_type.is_some() {
-                (Some(up.codec.codec), wanted_rung(&down.wish, &up.offered(now)))
+                (Some(up.codec.codec), wanted_rung(&down.wish, &up.ladder(now)))
             } else {
                 // A codec that it could decode and that is not sent yet.
                 let missing = up.announced_backups.iter().copied().find(|&codec| down.takes(configuration(codec, assumed_fmtp(codec))));
-                (missing, wanted_rung(&down.wish, &up.offered(now)))
+                (missing, wanted_rung(&down.wish, &up.ladder(now)))
             };
             let layer = layer.and_then(|layer| u8::try_from(layer).ok());
             for (known, most) in wanted.iter_mut().filter(|(known, _)| Some(*known) == codec) {

@@ -19,6 +19,7 @@ use crate::error::Discard;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey};
 use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
 use crate::negotiate::{DownMedia, PublisherSession};
+use crate::publish::encoding::Encoding;
 use crate::quality::Monitor;
 use crate::room::{Participant, Room};
 use crate::shard::Shard;
@@ -133,6 +134,12 @@ impl Shard {
         participant.room = room_key;
         // The other room has to be told.
         participant.quality = Monitor::default();
+        let (ups, delay) = (participant.ups.clone(), self.rooms[room_key].playout_delay);
+        for up in ups {
+            if let Some(up) = self.ups.get_mut(up) {
+                up.set_playout_delay(delay);
+            }
+        }
     }
 
     fn open_room(&mut self, room: RoomId) -> RoomKey {
@@ -208,6 +215,13 @@ impl Shard {
                 self.stop_flow(down);
             }
         } else {
+            // What came while it was muted is for nobody.
+            let backups = up.backups.clone();
+            for key in [key].into_iter().chain(backups) {
+                if let Some(up) = self.ups.get_mut(key) {
+                    up.encodings.iter_mut().for_each(Encoding::forget_unsent);
+                }
+            }
             for down in downs {
                 self.retarget(down, now);
             }

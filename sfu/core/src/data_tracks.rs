@@ -102,7 +102,7 @@ impl Shard {
         let participant = self.participant(id)?;
         let publisher = self.data_tracks.tracks.get(&track).ok_or(Discard::UnknownEntity)?.publisher;
         let room_of = |key| self.participants.get(key).map(|participant| participant.room);
-        if room_of(publisher) != room_of(participant) {
+        if publisher == participant || room_of(publisher) != room_of(participant) {
             return Err(Discard::UnknownEntity);
         }
         self.data_tracks.subscribe(track, Subscriber { participant, handle });

@@ -42,11 +42,13 @@ impl Shard {
         let known = participant.ups.iter().filter_map(|&up| self.ups.get(up)).map(UpTrack::announced);
         let announced: Vec<AnnouncedTrack> = known.chain(participant.pending.iter().map(|(_, request)| announced(request))).collect();
         let Some(side) = &mut participant.publisher else { return Err(Discard::UnknownEntity) };
+        let before = side.session.clone();
         let answer = match side.session.answer(sdp, &local, &announced) {
             Ok(answer) => answer,
             Err(error) => return self.negotiation_failed(id, TransportRole::Publisher, error.to_string()),
         };
         if let Err(error) = self.peers[peer].transport.set_remote(now, &answer.remote) {
+            side.session = before;
             return self.negotiation_failed(id, TransportRole::Publisher, error.to_string());
         }
         side.remote_ufrag = Some(answer.remote.ice.ufrag.clone());

@@ -256,7 +256,7 @@ fn plan(encoding: &Encoding, count: usize) -> ArrayVec<Planned<'_>, RUN> {
 
 /// Plans packets that were forwarded to others before.
 fn plan_range(encoding: &Encoding, range: std::ops::RangeInclusive<u64>) -> ArrayVec<Planned<'_>, RUN> {
-    group(range.filter_map(|sequence| encoding.ring.get(sequence)))
+    group(range.filter(|&sequence| !encoding.is_held(sequence)).filter_map(|sequence| encoding.ring.get(sequence)))
 }
 
 /// Cuts packets into trains: all segments of a train have one size, but the last may be shorter.

@@ -52,6 +52,9 @@ impl Shard {
                 let key = self.demux.by_flow(&flow).ok_or(Discard::UnknownSource)?;
                 let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
                 let result = peer.transport.handle_dtls(now, flow, datagram, &mut self.egress.outbox);
+                if result.is_ok() {
+                    peer.heard_at = Some(now);
+                }
                 self.peer_changed(key, now);
                 result
             }

@@ -26,6 +26,11 @@ impl Shard {
             && let Some(participant) = self.participants.get(up.participant)
         {
             self.events.push_back(Event::TrackEnded { participant: participant.id, track: up.id });
+            let (owner, track) = (up.participant, up.id);
+            if let Some(owner) = self.participants.get_mut(owner) {
+                // A backup that was announced must not come back as a track of its own.
+                owner.pending.retain(|&(pending, _)| pending != track);
+            }
         }
         self.remove_up(key);
     }

@@ -109,7 +109,9 @@ impl Shard {
         if let Some(evicted) = outcome.evicted {
             self.demux.remove_flow(&evicted, key);
         }
-        if outcome.newly_valid || self.demux.by_flow(&flow) != Some(key) {
+        // Not every authentic check proves its flow: one with the wrong role or unknown attributes does not.
+        let is_path = self.peers.get(key).is_some_and(|peer| peer.transport.accepts_from(flow));
+        if is_path && self.demux.by_flow(&flow) != Some(key) {
             self.demux.add_flow(flow, key);
         }
         self.peer_changed(key, now);

@@ -245,7 +245,15 @@ impl Encoding {
     /// Nothing of what is stored goes to anybody any more, except again on NACK.
     pub fn forget_unsent(&mut self) {
         self.fresh.clear();
+        self.held.clear();
         self.newest_keyframe = None;
+    }
+
+    /// The packet waits for the structure that it is read by. It goes out when that is here, to everybody, and not before: sent
+    /// twice, its number would be sealed with two contents.
+    #[must_use]
+    pub fn is_held(&self, sequence: u64) -> bool {
+        self.held.contains(&sequence)
     }
 
     /// A keyframe may be several packets that could start it (SPS, then IDR): the first of them counts.
@@ -306,6 +314,19 @@ impl Encoding {
             Rung { width_px, height_px, is_active }
         });
         Offered { rungs: rungs.collect(), frame_rates: self.layers.frame_rates() }
+    }
+
+    /// As announced, where that is more than what comes now: what could be had if somebody wanted it. A publisher that was told
+    /// to send fewer layers would otherwise never be told to send more.
+    #[must_use]
+    pub fn ladder(&self, now: Instant) -> Offered {
+        let offered = self.offered(now);
+        if self.announced_layers.len() <= offered.rungs.len() {
+            return offered;
+        }
+        let announced = self.announced_layers.iter().take(MAX_SPATIAL_LAYERS);
+        let rungs = announced.map(|&(width_px, height_px)| Rung { width_px, height_px, is_active: true }).collect();
+        Offered { rungs, ..offered }
     }
 
     /// Picture size of one of so many spatial layers: as the stream says, else as announced, else each is half of the next.

@@ -263,6 +263,12 @@ impl UpTrack {
         self.encodings.iter().map(|encoding| encoding.offered(now)).collect()
     }
 
+    /// The encodings as they could be if everything announced were sent; for what the publisher is told.
+    #[must_use]
+    pub fn ladder(&self, now: Instant) -> ArrayVec<Offered, MAX_ENCODINGS> {
+        self.encodings.iter().map(|encoding| encoding.ladder(now)).collect()
+    }
+
     /// What could be had now.
     #[must_use]
     pub fn shape(&self, now: Instant) -> ArrayVec<Shape, MAX_ENCODINGS> {

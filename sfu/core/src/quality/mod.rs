@@ -184,7 +184,7 @@ impl Shard {
         if connected.is_empty() {
             return None;
         }
-        let is_heard = connected.iter().all(|peer| peer.heard_at.is_some_and(|at| now.saturating_duration_since(at) < SILENCE));
+        let is_heard = connected.iter().any(|peer| peer.heard_at.is_some_and(|at| now.saturating_duration_since(at) < SILENCE));
         let round_trip = connected.iter().filter_map(|peer| peer.rtt).max().unwrap_or_default();
         let mut look = Look { is_heard, round_trip, traffic: [Traffic::default(); PARTS], missing_layers: 0 };
         self.look_at_uplink(key, now, &mut look);
