@@ -49,7 +49,13 @@ export const SECTIONS = [
     rows: [
       { id: 'vp8', title: 'VP8', works: 'the picture moves and is the right one; the subscriber decodes VP8' },
       { id: 'h264', title: 'H.264', works: 'the same in H.264' },
+      { id: 'vp9', title: 'VP9', works: 'the same in VP9' },
+      { id: 'av1', title: 'AV1', works: 'the same in AV1' },
+      { id: 'h265', title: 'H.265', works: 'the same in H.265' },
       { id: 'opus', title: 'Opus', works: 'the tone is heard' },
+      { id: 'red', title: 'Opus with redundancy (RED)', works: 'the track is announced as RED and the tone is heard, also where RED is not taken; the copies themselves: `tests/e2e/codecs.test.js`' },
+      { id: 'pcmu', title: 'PCMU', works: 'the tone is heard; the subscriber decodes PCMU' },
+      { id: 'pcma', title: 'PCMA', works: 'the same in PCMA' },
     ],
   },
   {
@@ -81,8 +87,8 @@ export const SECTIONS = [
       { id: 'simulcast-receive', title: 'Simulcast: choose', works: 'gets the size that it asks for by quality' },
       { id: 'dimensions', title: 'Choose by size', works: 'gets the encoding that fits the size on its screen' },
       { id: 'pause', title: 'Pause a subscription', works: 'the picture stands still, then moves again' },
-      { id: 'svc-vp9', title: 'VP9 L3T3_KEY', works: 'three sizes from one stream, the smaller ones at a lower bitrate' },
-      { id: 'svc-av1', title: 'AV1 L3T3_KEY', works: 'the same in AV1' },
+      { id: 'svc-vp9', title: 'VP9 L3T3_KEY of Chromium', works: 'three sizes from one stream, each a part of its packets, the smaller at a lower bitrate' },
+      { id: 'svc-av1', title: 'AV1 L3T3_KEY of Chromium', works: 'three sizes from one stream, each a part of its packets' },
       { id: 'e2ee-send', title: 'End-to-end encryption: send', works: 'VP8 and Opus (Chromium: H.264 too) are seen and heard with the key' },
       { id: 'e2ee-receive', title: 'End-to-end encryption: receive', works: 'the same from the other side' },
       { id: 'e2ee-key', title: 'End-to-end encryption: wrong key', works: 'nothing is seen with a wrong key or none, all with the right one' },
@@ -133,8 +139,27 @@ export const SECTIONS = [
 
 const NO_H264 = notApplicable('Firefox takes its H.264 from a plug-in that it downloads; the test machine has none');
 
+const NO_H265 = notApplicable('no client here encodes H.265; `sfu/sim/tests/engine/layers.rs` forwards it between simulated ones');
+const FIREFOX_SENDS_VP8 = notApplicable('livekit-client publishes neither VP9 nor AV1 in Firefox');
+const NO_RED = notApplicable('Firefox has no redundancy');
+const NO_G711 = notApplicable('the SDK publishes Opus only; Chromium is told by its own WebRTC interface to offer nothing but G.711');
+
+/** One note for many cells of a row. @param {string} row @param {Column[]} columns @param {(column: string) => Note | null} note */
+function rowOf(row, columns, note) {
+  return Object.fromEntries(columns.flatMap(({ id }) => {
+    const one = note(id);
+    return one ? [[`${row}@${id}`, one]] : [];
+  }));
+}
+
 /** @type {Record<string, Note>} */
 export const NOTES = {
+  ...rowOf('h265', PAIRS, () => NO_H265),
+  ...rowOf('vp9', PAIRS, (pair) => (pair.startsWith('firefox') ? FIREFOX_SENDS_VP8 : null)),
+  ...rowOf('av1', PAIRS, (pair) => (pair.startsWith('firefox') ? FIREFOX_SENDS_VP8 : null)),
+  ...rowOf('red', PAIRS, (pair) => (pair.startsWith('firefox') ? NO_RED : null)),
+  ...rowOf('pcmu', PAIRS, (pair) => (pair.startsWith('chromium') ? null : NO_G711)),
+  ...rowOf('pcma', PAIRS, (pair) => (pair.startsWith('chromium') ? null : NO_G711)),
   'h264@chromium>firefox': NO_H264,
   'h264@firefox>chromium': NO_H264,
   'h264@firefox>python': NO_H264,

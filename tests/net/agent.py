@@ -7,7 +7,9 @@ side by side. The participant is `peer.Peer` (native SDK) or `chromium.Page`; `r
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import random
 import sys
 import traceback
 from dataclasses import asdict
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from livekit import rtc  # noqa: E402
 
 import chromium  # noqa: E402
 from peer import Peer, access_token  # noqa: E402
@@ -61,6 +65,40 @@ class NativeAgent:
 
     async def room_states(self) -> list[str]:
         return self.states
+
+    async def listen_for_files(self) -> None:
+        """Keeps the digest of every byte stream on the topic `file` and the numbers of all reliable packets."""
+        self._files: list[str] = []
+        self._readers: set[asyncio.Task[None]] = set()
+
+        async def read(reader: rtc.ByteStreamReader) -> None:
+            digest = hashlib.sha256()
+            async for chunk in reader:
+                digest.update(chunk)
+            self._files.append(digest.hexdigest())
+
+        self.peer.room.register_byte_stream_handler("file", lambda reader, _identity: self._readers.add(asyncio.create_task(read(reader))))
+
+    async def files(self) -> list[str]:
+        return self._files
+
+    async def send_file(self, size: int) -> str:
+        """Streams noise; its digest."""
+        noise = random.Random(size).randbytes(size)
+        writer = await self.peer.room.local_participant.stream_bytes("noise.bin", total_size=size, topic="file")
+        await writer.write(noise)
+        await writer.aclose()
+        return hashlib.sha256(noise).hexdigest()
+
+    async def answer_calls(self) -> None:
+        """Answers `reverse` with the payload reversed."""
+
+        @self.peer.room.local_participant.register_rpc_method("reverse")
+        async def _(data: rtc.RpcInvocationData) -> str:
+            return data.payload[::-1]
+
+    async def ask(self, identity: str, payload: str) -> str:
+        return await self.peer.room.local_participant.perform_rpc(destination_identity=identity, method="reverse", payload=payload)
 
     async def leave(self) -> None:
         await self.peer.leave()

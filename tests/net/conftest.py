@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -48,5 +49,4 @@ async def participant(lab: Lab) -> AsyncIterator[Callable[..., RemotePeer]]:
         return started[-1]
 
     yield start
-    for each in started:
-        await each.stop()
+    await asyncio.gather(*(each.stop() for each in started))

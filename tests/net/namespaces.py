@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ T = TypeVar("T")
 PREFIX = "sluice"
 NAMES = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
+CABLE_LIMIT_S = 5
 _numbers = itertools.count(1)
 
 
@@ -100,6 +102,12 @@ class Lab:
             for address in addresses:
                 host.ip("address", "add", address, "dev", interface, *(["nodad"] if ":" in address else []))
             host.ip("link", "set", interface, "up")
+        # The kernel says a moment later that the cable is in, and until then an interface counts as unused.
+        deadline = time.monotonic() + CABLE_LIMIT_S
+        while not all("state UP" in host.ip("link", "show", "dev", interface) for host, interface in ((one, one_interface), (other, other_interface))):
+            if time.monotonic() > deadline:
+                raise LabError(f"{one_interface} and {other_interface} do not come up")
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Ends the processes in all hosts and removes the hosts; the cables go with them."""

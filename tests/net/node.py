@@ -57,6 +57,11 @@ class Node(Server):
                 found[labels["transport"], labels["family"]] = value
         return found
 
+    def kinds(self, participants: int = 2) -> set[tuple[str, str]]:
+        """The kinds of paths in use, once there are as many transports as participants: clients have one or two each."""
+        paths = self.paths()
+        return set(paths) if sum(paths.values()) >= participants else set()
+
     def path_changes(self) -> float:
         """How often a connected transport went on by another path."""
         return self.metrics()["sfu_transport_path_changes_total"]
@@ -68,3 +73,11 @@ class Node(Server):
     def tcp_connections(self) -> float:
         """Open ICE-TCP connections."""
         return self.metrics()["sfu_tcp_connections"]
+
+    def oversized_packets(self) -> float:
+        """Packets that the smallest MTU of IPv6 can't carry."""
+        return self.metrics()["sfu_oversized_packets_total"]
+
+    def dtls_transports(self, version: str) -> float:
+        """Transports that are up with this version of DTLS."""
+        return self.metrics()[f'sfu_dtls_transports{{version="{version}"}}']

@@ -33,7 +33,7 @@ async def test_a_phone_that_walks_into_wifi_goes_on_there(lab, serve, participan
     phone.ip("address", "add", "10.50.0.2/24", "dev", "wlan0")
     phone.ip("route", "add", "default", "via", "10.50.0.1", "table", "102")
     phone.ip("route", "add", "default", "via", "10.50.0.1", "metric", "100")
-    await until("both transports of the phone moved", lambda: node.path_changes() >= 2, within_s=15, poll_s=0.5)
+    await until("the phone moved", lambda: node.path_changes() >= 1, within_s=15, poll_s=0.5)
     await talk(alice, bob)
     await _assert_short_gaps(alice, bob)
     # The old network can go now.
@@ -60,7 +60,7 @@ async def test_a_nat_whose_address_changes(lab, serve, participant):
     network.router.ip("address", "delete", "10.0.0.1/24", "dev", SERVER_PORT)
     network.router.ip("address", "add", "10.0.0.99/24", "dev", SERVER_PORT)
     network.server.ip("route", "replace", "default", "via", "10.0.0.99")
-    await until("both transports behind the NAT moved", lambda: node.path_changes() >= 2, within_s=15, poll_s=0.5)
+    await until("the client behind the NAT moved", lambda: node.path_changes() >= 1, within_s=15, poll_s=0.5)
     await talk(alice, bob)
     await _assert_short_gaps(alice, bob)
 

@@ -64,12 +64,15 @@ class Peer:
         self._start(self._paint(source, picture_id, width, height, fps))
         return await self.room.local_participant.publish_track(track, options)
 
-    async def publish_tone(self, frequency_hz: int) -> rtc.LocalTrackPublication:
-        """Publishes a microphone that plays one tone."""
+    async def publish_tone(self, frequency_hz: int, *, red: bool | None = None) -> rtc.LocalTrackPublication:
+        """Publishes a microphone that plays one tone; `red`: with redundancy (the SDK's own choice if None)."""
         source = rtc.AudioSource(SAMPLE_RATE_HZ, 1, queue_size_ms=200)
         track = rtc.LocalAudioTrack.create_audio_track("tone", source)
         self._start(self._play(source, frequency_hz))
-        return await self.room.local_participant.publish_track(track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        if red is not None:
+            options.red = red
+        return await self.room.local_participant.publish_track(track, options)
 
     def picture(self, identity: str, source: int = rtc.TrackSource.SOURCE_CAMERA) -> PictureReport:
         """What was seen of that participant."""

@@ -234,7 +234,7 @@ impl Shard {
         let codecs = self.choices(up_key);
         let peer = &mut self.peers[peer_key];
         let up = &mut self.ups[up_key];
-        let mut down = DownTrack::new(track, up_key, peer_key, up.codec.codec, &label.stream_id, ssrc, rtx_ssrc, first_sequence);
+        let mut down = DownTrack::new(track, up_key, peer_key, up.codec.codec, &label.stream_id, (ssrc, rtx_ssrc), first_sequence);
         down.offered = configurations(&codecs);
         let down_key = self.downs.insert(down);
         peer.downs.push(down_key);

@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("h265", payload::h265),
     ("join_query", signaling::join_query),
     ("join_request", signaling::join_request),
+    ("red", payload::red),
     ("room_service", signaling::room_service),
     ("rtcp", rtp::rtcp),
     ("rtp", rtp::rtp),

@@ -1,6 +1,7 @@
 //! Payload descriptors of the codecs, and the dependency descriptor.
 
 use sfu_core::rtp::payload::dependency_descriptor::{Composed, Descriptor, MAX_LEN, Patch, Structure, compose, has_structure, patch};
+use sfu_core::rtp::payload::red::{MAX_REDUNDANT, Red};
 use sfu_core::rtp::payload::{av1 as av1_payload, h264 as h264_payload, h265 as h265_payload, vp8 as vp8_payload, vp9 as vp9_payload};
 
 use crate::messages;
@@ -9,6 +10,29 @@ pub(crate) fn vp8(data: &[u8]) {
     // A descriptor is at most six bytes long, and the frame tag follows.
     let parsed = vp8_payload::parse(data);
     assert_eq!(parsed, vp8_payload::parse(&data[..data.len().min(8)]));
+    let Some(info) = parsed else { return };
+    assert!(info.temporal < 4 && (info.starts_frame || !info.starts_keyframe));
+    let offsets = vp8_payload::Vp8Offsets { picture_id: 0x1234, tl0_picture_index: 77, key_index: 5 };
+    let mut copy = data.to_vec();
+    info.fields.rewrite(&mut copy, offsets);
+    let Some(again) = vp8_payload::parse(&copy) else { panic!("a rewritten descriptor is a descriptor") };
+    if let (Some(before), Some(after)) = (info.fields.picture_id, again.fields.picture_id) {
+        let mask = if before.is_long { 0x7fff } else { 0x7f };
+        assert_eq!(after.value, before.value.wrapping_add(offsets.picture_id) & mask);
+    }
+    assert_eq!(again.fields.key_index, info.fields.key_index.map(|(at, value)| (at, (value + 5) % 32)));
+    assert_eq!(vp8_payload::Vp8Payload { fields: info.fields, ..again }, info, "nothing else changes");
+    info.fields.rewrite(&mut copy, vp8_payload::Vp8Offsets::default());
+    assert_eq!(copy, data);
+}
+
+pub(crate) fn red(data: &[u8]) {
+    let Some(red) = Red::parse(data, 111) else { return };
+    assert_eq!(red.len(), data.len());
+    assert!(red.copies.len() <= MAX_REDUNDANT);
+    if let Some(written) = red.write(111) {
+        assert_eq!(written.as_slice(), data);
+    }
 }
 
 pub(crate) fn vp9(data: &[u8]) {

@@ -1,7 +1,7 @@
 //! RTP headers with their extensions, RTCP, and SRTP around both.
 
 use sfu_core::media::{Extension, ExtensionMap};
-use sfu_core::rtp::extension::Extensions;
+use sfu_core::rtp::extension::{Extensions, with_descriptor};
 use sfu_core::rtp::header::{FIXED_LEN, FixedHeader, RtpHeader};
 use sfu_core::rtp::rtcp::{RtcpPacket, packets, write_fir, write_nack, write_pli, write_receiver_report};
 use sfu_core::transport::srtp::{InboundStream, KeyingMaterial, SrtpProfile, SrtpSession};
@@ -34,6 +34,31 @@ pub(crate) fn rtp(data: &[u8]) {
     assert!(found.audio_level.is_none_or(|level| level.minus_dbov < 128));
     let without = Extensions::parse(&header, data, &ExtensionMap::default());
     assert!(without.mid.is_none() && without.transport_cc.is_none(), "what was not agreed is not read");
+    check_forwarded(&found);
+}
+
+/// What subscribers get reads back with the ids of our offers, with another descriptor and without any.
+fn check_forwarded(found: &Extensions<'_>) {
+    let (block, place) = found.forwarded_block(None);
+    check_block(&block, found, found.dependency_descriptor);
+    let descriptor = found.dependency_descriptor.unwrap_or_default();
+    let start = usize::from(place.at);
+    assert_eq!(block.get(start..start + usize::from(place.len)), Some(descriptor));
+    for other in [&[][..], &[7; 16], &[7; 17], &[7; 255]] {
+        check_block(&with_descriptor(&block, place, other), found, Some(other).filter(|other| !other.is_empty()));
+    }
+}
+
+fn check_block(block: &[u8], found: &Extensions<'_>, descriptor: Option<&[u8]>) {
+    assert!(block.len().is_multiple_of(4));
+    let mut offered = ExtensionMap::default();
+    Extension::ALL.into_iter().for_each(|extension| offered.set(extension, extension.offered_id()));
+    let packet = [&[0x90, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9], block].concat();
+    let Ok(header) = RtpHeader::parse(&packet) else { panic!("a forwarded packet has a header") };
+    assert_eq!(header.len, packet.len());
+    let read = Extensions::parse(&header, &packet, &offered);
+    assert_eq!((read.audio_level, read.dependency_descriptor), (found.audio_level, descriptor));
+    assert_eq!(read.transport_cc, Some(0), "there is room for a number of its own");
 }
 
 pub(crate) fn rtcp(data: &[u8]) {

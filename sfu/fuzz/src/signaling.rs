@@ -200,7 +200,12 @@ impl World {
     }
 
     fn connect(&mut self, conn: ConnId, grants: Grants, request: JoinParams) {
-        self.input(Input::Connect { conn, grants, request, remote_ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+        self.input(Input::Connect {
+            conn,
+            grants: Box::new(grants),
+            request: Box::new(request),
+            remote_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        });
     }
 
     /// A request, and the answers of the media node to what it led to.

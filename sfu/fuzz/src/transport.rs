@@ -11,7 +11,8 @@ use sfu_core::demux::Kind;
 use sfu_core::negotiate::ice_ufrag;
 use sfu_core::net::{Flow, Outbox, Protocol};
 use sfu_core::rtp::header::is_rtcp;
-use sfu_core::transport::{Certificate, Transport, TransportEvent, username_ufrag};
+use sfu_core::transport::params::{Fingerprint, IceCredentials, RemoteParams};
+use sfu_core::transport::{Certificate, Transport, TransportEvent, answered_transaction, username_ufrag};
 use sha1::Sha1;
 
 use crate::messages;
@@ -28,6 +29,9 @@ pub(crate) fn demux(data: &[u8]) {
     }
     if let Some(ufrag) = username_ufrag(data) {
         assert!(ufrag.len() <= data.len() && !ufrag.contains(':'));
+    }
+    if let Some(transaction) = answered_transaction(data) {
+        assert_eq!(data[8..20], transaction);
     }
     if let Ok(text) = std::str::from_utf8(data)
         && let Some(ufrag) = ice_ufrag(text)
@@ -46,6 +50,7 @@ pub(crate) fn stun(data: &[u8]) {
     let check = signed_check(&transport, data.get(..data.len().min(1200)).unwrap_or_default());
     let result = transport.handle_stun(start(), flow(), &check, &mut out);
     let answers: Vec<&[u8]> = out.datagrams().map(|(_, datagram)| datagram).collect();
+    stun_answer(data);
     if result.is_err() {
         assert!(answers.is_empty(), "what is refused is not answered");
         return;
@@ -55,6 +60,29 @@ pub(crate) fn stun(data: &[u8]) {
     assert_eq!(answer[8..20], check[8..20], "the transaction is echoed");
     assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
     assert_eq!(transport.accepts_from(flow()), answer[1] == 0x01, "success makes a path");
+}
+
+/// The input as the answer to a check of ours, and as the attributes of one that is signed with the right password.
+fn stun_answer(data: &[u8]) {
+    let (mut transport, mut out) = (new_transport(), Outbox::default());
+    let ice = IceCredentials { ufrag: "peer".to_owned(), pwd: "0123456789abcdefghijkl".to_owned() };
+    let remote = RemoteParams { ice: ice.clone(), fingerprint: Fingerprint([7; 32]), has_data: false };
+    transport.set_remote(start(), &remote).expect("nothing contradicts it");
+    let asked = transport.probe(start(), flow(), &mut StdRng::seed_from_u64(2), &mut out).expect("the client is known");
+    let mut forged = data.to_vec();
+    if let Some(transaction) = forged.get_mut(8..20) {
+        transaction.copy_from_slice(&asked);
+    }
+    assert!(transport.handle_answer(start(), flow(), &forged).is_err(), "nobody knows the client's password");
+    assert!(!transport.accepts_from(flow()));
+
+    let mut message = vec![1, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    message.extend_from_slice(&asked);
+    message.extend_from_slice(data.get(..data.len().min(1200)).unwrap_or_default());
+    sign(&mut message, &ice.pwd);
+    let is_proof = transport.handle_answer(start(), flow(), &message).is_ok();
+    assert_eq!(transport.accepts_from(flow()), is_proof);
+    assert_eq!(transport.selected().is_some(), is_proof);
 }
 
 /// Datagrams of a client that has a path: nothing but a real handshake connects, and answers stay in proportion.
@@ -108,15 +136,20 @@ fn signed_check(transport: &Transport, attributes: &[u8]) -> Vec<u8> {
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     push_attribute(&mut message, 0x0006, format!("{}:peer", ice.ufrag).as_bytes());
     message.extend_from_slice(attributes);
-    message.resize(message.len().next_multiple_of(4), 0);
-    set_length(&mut message, 24);
-    let mut mac = Hmac::<Sha1>::new_from_slice(ice.pwd.as_bytes()).expect("a key of any length");
-    mac.update(&message);
-    push_attribute(&mut message, 0x0008, &mac.finalize().into_bytes());
-    set_length(&mut message, 8);
-    let fingerprint = crc32(&message) ^ 0x5354_554e;
-    push_attribute(&mut message, 0x8028, &fingerprint.to_be_bytes());
+    sign(&mut message, &ice.pwd);
     message
+}
+
+/// Integrity and fingerprint.
+fn sign(message: &mut Vec<u8>, pwd: &str) {
+    message.resize(message.len().next_multiple_of(4), 0);
+    set_length(message, 24);
+    let mut mac = Hmac::<Sha1>::new_from_slice(pwd.as_bytes()).expect("a key of any length");
+    mac.update(message);
+    push_attribute(message, 0x0008, &mac.finalize().into_bytes());
+    set_length(message, 8);
+    let fingerprint = crc32(message) ^ 0x5354_554e;
+    push_attribute(message, 0x8028, &fingerprint.to_be_bytes());
 }
 
 fn push_attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {

@@ -24,6 +24,9 @@ pub fn register(registry: &prometheus::Registry, node: NodeHandle) -> prometheus
     registry.register(Box::new(NodeCollector::new(node)?))
 }
 
+/// Places of [`sfu_core::snapshot::LayerUsage`].
+const LAYER_LABELS: [&str; 4] = ["0", "1", "2", "3"];
+
 struct NodeCollector {
     node: NodeHandle,
     descriptions: Vec<Desc>,
@@ -67,6 +70,17 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         ])
         .map(|(reason, value)| (vec![("reason", reason)], value))
         .collect::<Vec<_>>();
+    let layers = [("current", "size"), ("current", "rate"), ("wanted", "size"), ("wanted", "rate")]
+        .into_iter()
+        .flat_map(|(state, of)| {
+            let usage = move |r: &ShardReport| {
+                let usage = if state == "current" { r.engine.layers_current } else { r.engine.layers_wanted };
+                if of == "size" { usage.sizes } else { usage.temporal }
+            };
+            let counts: [u64; LAYER_LABELS.len()] = per_kind(reports, usage);
+            LAYER_LABELS.iter().zip(counts).map(move |(&layer, count)| (vec![("state", state), ("of", of), ("layer", layer)], count))
+        })
+        .collect::<Vec<_>>();
     let path = |direction, transport| vec![("direction", direction), ("transport", transport)];
 
     vec![
@@ -86,6 +100,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
                 (vec![("state", "waiting")], count(|r| r.engine.subscriptions.saturating_sub(r.engine.live_subscriptions))),
             ],
         ),
+        gauge("sfu_video_layers", "Live video subscriptions by the size and frame rate that they get, and that they should get.", layers),
         gauge(
             "sfu_srtp_transports",
             "Transports that are up, by SRTP protection profile.",

@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn frames_survive_packetization() {
         let frame: Vec<u8> = (0..=255).cycle().take(3000).collect();
-        let all: [(Vec<Vec<u8>>, fn(&[u8]) -> Option<Part<'_>>); 3] = [
+        type Read = fn(&[u8]) -> Option<Part<'_>>;
+        let all: [(Vec<Vec<u8>>, Read); 3] = [
             (vp9(&frame, DESCRIPTOR, &[(320, 180), (640, 360)], 1100), read_vp9),
             (av1(&frame, true, 1100), read_av1),
             (h265(&frame, true, 1100), read_h265),

@@ -77,9 +77,9 @@ pub enum Input {
         /// New.
         conn: ConnId,
         /// From the token.
-        grants: Grants,
+        grants: Box<Grants>,
         /// From the URL.
-        request: JoinParams,
+        request: Box<JoinParams>,
         /// Where the client is.
         remote_ip: IpAddr,
     },
@@ -305,7 +305,7 @@ impl Signaling {
         match input {
             Input::Connect { conn, grants, request, remote_ip } => {
                 tracing::debug!(?conn, %remote_ip, sdk = request.client.sdk, version = request.client.version, "connect");
-                self.connect(conn, grants, &request, now, unix_now, rng);
+                self.connect(conn, *grants, &request, now, unix_now, rng);
             }
             Input::Message { conn, request } => {
                 let Some((room, participant)) = self.directory.at(conn) else { return };

@@ -291,7 +291,7 @@ impl SignalingLoop {
                 let Newcomer { conn, grants, request, remote_ip, outbox } = *newcomer;
                 let awaits = Some(if request.reconnect { Attempt::Resume } else { Attempt::Join });
                 self.connections.insert(conn, Connection { outbox, awaits });
-                self.input(Input::Connect { conn, grants, request, remote_ip });
+                self.input(Input::Connect { conn, grants: Box::new(grants), request: Box::new(request), remote_ip });
             }
             // what a dropped connection still had in its pipe is not heard
             ToLoop::Message { conn, request } if self.connections.contains_key(&conn) => {

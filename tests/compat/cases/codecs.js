@@ -19,6 +19,12 @@ const VIDEO = [
   { codec: 'h264', from: 'chromium', to: ['chromium', 'python', 'node'] },
   { codec: 'h264', from: 'python', to: ['chromium'] },
   { codec: 'h264', from: 'node', to: ['chromium'] },
+  { codec: 'vp9', from: 'chromium', to: ['chromium', 'firefox', 'python', 'node'] },
+  { codec: 'vp9', from: 'python', to: ['chromium', 'firefox'] },
+  { codec: 'vp9', from: 'node', to: ['chromium'] },
+  { codec: 'av1', from: 'chromium', to: ['chromium', 'firefox', 'python', 'node'] },
+  { codec: 'av1', from: 'python', to: ['chromium', 'firefox'] },
+  { codec: 'av1', from: 'node', to: ['chromium'] },
 ];
 
 /** @type {{ from: Client, to: Client[] }[]} */
@@ -28,6 +34,9 @@ const AUDIO = [
   { from: 'python', to: ['chromium', 'firefox'] },
   { from: 'node', to: ['chromium'] },
 ];
+
+/** @type {Client[]} */
+const G711_TO = ['chromium', 'firefox', 'python', 'node'];
 
 /** @param {Client[]} to */
 const list = (to) => to.join(', ').replace(/, (\w+)$/, ' and $1');
@@ -40,7 +49,7 @@ export const codecs = [
     async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
       const [publisher, ...others] = await stage.together(t, [from, ...to]);
       assert.ok(publisher);
-      await publisher.do('publishPicture', { id: PICTURE_ID, options: { videoCodec: codec } });
+      await publisher.do('publishPicture', { id: PICTURE_ID, options: { videoCodec: codec, backupCodec: false } });
       await Promise.all(others.map(async (who) => {
         await who.sees(publisher.identity, PICTURE_ID);
         const seen = await who.do('remote', publisher.identity);
@@ -62,6 +71,31 @@ export const codecs = [
       await Promise.all(others.map((who) => who.hears(publisher.identity, TONE_HZ)));
       await until('the others are told the codec', () => Promise.all(others.map((who) => who.do('remote', publisher.identity))),
         (seen) => seen.every((each) => each?.tracks.microphone?.mimeType.toLowerCase() === 'audio/opus'));
+    },
+  })),
+  ...AUDIO.filter(({ from }) => from !== 'firefox').map(({ from, to }) => ({
+    title: `opus announced as redundant from ${from} reaches ${list(to)}`,
+    cells: to.map((client) => `red@${from}>${client}`),
+    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
+      const [publisher, ...others] = await stage.together(t, [from, ...to]);
+      assert.ok(publisher);
+      await publisher.do('publishTone', TONE_HZ, { red: true, dtx: false });
+      await Promise.all(others.map((who) => who.hears(publisher.identity, TONE_HZ)));
+      await Promise.all(others.map((who) => who.remote('the codec', publisher.identity, (seen) => seen?.tracks.microphone?.mimeType.toLowerCase() === 'audio/red')));
+    },
+  })),
+  ...(/** @type {const} */ (['PCMU', 'PCMA'])).map((codec) => ({
+    title: `${codec} from chromium reaches chromium, firefox, python and node`,
+    cells: G711_TO.map((client) => `${codec.toLowerCase()}@chromium>${client}`),
+    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
+      const [publisher, ...others] = await stage.together(t, ['chromium', ...G711_TO]);
+      assert.ok(publisher);
+      await publisher.do('publishToneIn', codec, TONE_HZ);
+      await Promise.all(others.map((who) => who.hears(publisher.identity, TONE_HZ)));
+      for (const who of others.filter((each) => each.client !== 'node')) {
+        const received = await who.do('received', publisher.identity, 'microphone');
+        assert.equal(received?.mimeType.toUpperCase(), `AUDIO/${codec}`, `${who.identity} decodes it`);
+      }
     },
   })),
 ];

@@ -10,6 +10,7 @@ import { until } from '../../e2e/lib/wait.js';
 const ALL = ['chromium', 'firefox', 'python', 'node'];
 const PICTURE_ID = 70;
 const ANSWER_ID = 71;
+const REPEAT_MS = 300;
 /** Names of the event after a reconnect, per SDK. */
 const RECONNECTED = ['reconnected', 'signalReconnected'];
 
@@ -44,8 +45,11 @@ export const connection = [
       await Promise.all([who.sees(other.identity, ANSWER_ID), other.sees(who.identity, PICTURE_ID)]);
       const seen = await other.do('remote', who.identity);
       if (scenario === 'signal-reconnect') assert.equal(seen?.sid, sid, 'a resume keeps the session');
-      await Promise.all([who.do('send', 'still here', { reliable: true }), other.do('send', 'me too', { reliable: true })]);
-      await until('data goes both ways', () => Promise.all([who.do('messages'), other.do('messages')]), ([mine, theirs]) => mine.some((m) => m.text === 'me too') && theirs.some((m) => m.text === 'still here'));
+      // livekit-client sends no data for two seconds after it said that it is back.
+      await until('data goes both ways', async () => {
+        await Promise.all([who.do('send', 'still here', { reliable: true }), other.do('send', 'me too', { reliable: true })]);
+        return Promise.all([who.do('messages'), other.do('messages')]);
+      }, ([mine, theirs]) => mine.some((m) => m.text === 'me too') && theirs.some((m) => m.text === 'still here'), { pollMs: REPEAT_MS });
     },
   }))),
 ];

@@ -100,12 +100,12 @@ class Lab {
     return this.publishPicture(request).then(() => '', (error) => String(error.message ?? error));
   }
 
-  /** @param {number} frequencyHz */
-  async publishTone(frequencyHz) {
+  /** @param {number} frequencyHz @param {{ red?: boolean }} [options] */
+  async publishTone(frequencyHz, { red } = {}) {
     const source = new AudioSource(SAMPLE_RATE_HZ, 1, 200);
     const track = LocalAudioTrack.createAudioTrack('tone', source);
     this.#play(source, frequencyHz);
-    const publication = await this.#me.publishTrack(track, new TrackPublishOptions({ source: TrackSource.SOURCE_MICROPHONE }));
+    const publication = await this.#me.publishTrack(track, new TrackPublishOptions({ source: TrackSource.SOURCE_MICROPHONE, red }));
     this.#published.set('microphone', publication);
     return publication.sid;
   }

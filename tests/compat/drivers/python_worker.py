@@ -103,8 +103,8 @@ class Lab:
             return error.message or "refused"
         return ""
 
-    async def publishTone(self, frequency_hz: int, _options: dict[str, Any] | None = None) -> str:
-        publication = await self._joined.publish_tone(frequency_hz)
+    async def publishTone(self, frequency_hz: int, options: dict[str, Any] | None = None) -> str:
+        publication = await self._joined.publish_tone(frequency_hz, red=(options or {}).get("red"))
         self._published["microphone"] = publication
         return publication.sid
 

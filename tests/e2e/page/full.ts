@@ -60,6 +60,23 @@ export class FullLab extends Lab {
     if (this.#keys) await room.setE2EEEnabled(true);
   }
 
+  /** Publishes a tone in this codec only, which livekit-client has no option for: the browser is told to offer nothing else. */
+  async publishToneIn(codec: 'PCMU' | 'PCMA', frequencyHz: number): Promise<string> {
+    const wanted = RTCRtpSender.getCapabilities('audio')?.codecs.filter((one) => one.mimeType === `audio/${codec}`) ?? [];
+    const addTransceiver = RTCPeerConnection.prototype.addTransceiver;
+    RTCPeerConnection.prototype.addTransceiver = function (this: RTCPeerConnection, ...args: Parameters<typeof addTransceiver>) {
+      const transceiver = addTransceiver.apply(this, args);
+      if (transceiver.sender.track?.kind === 'audio') transceiver.setCodecPreferences(wanted);
+      return transceiver;
+    };
+    try {
+      // Below its 64 kbit/s the browser refuses the answer.
+      return await this.publishTone(frequencyHz, { red: false, dtx: false, audioPreset: { maxBitrate: 96_000 } });
+    } finally {
+      RTCPeerConnection.prototype.addTransceiver = addTransceiver;
+    }
+  }
+
   /** Changes the passphrase from now on. */
   async setPassphrase(passphrase: string): Promise<void> {
     await this.#keys?.setKey(passphrase);

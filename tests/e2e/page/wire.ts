@@ -45,10 +45,10 @@ class WatchedPeerConnection extends RTCPeerConnection {
     connections.push(this);
     // On the object, since the methods have overloads with callbacks that nobody uses.
     const [createOffer, createAnswer] = [this.createOffer.bind(this), this.createAnswer.bind(this)];
-    Object.assign(this, {
-      createOffer: async (options?: RTCOfferOptions) => without(await createOffer(options), 'a=recvonly'),
-      createAnswer: async (options?: RTCAnswerOptions) => without(await createAnswer(options), 'a='),
-    });
+    const offer = async (options?: RTCOfferOptions) => without(await createOffer(options), 'a=recvonly');
+    const answer = async (options?: RTCAnswerOptions) => without(await createAnswer(options), 'a=');
+    this.createOffer = offer as RTCPeerConnection['createOffer'];
+    this.createAnswer = answer as RTCPeerConnection['createAnswer'];
   }
 }
 

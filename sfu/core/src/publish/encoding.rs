@@ -353,3 +353,85 @@ impl Encoding {
 pub fn described<'a>(meta: &Meta, block: &'a [u8]) -> &'a [u8] {
     block.get(usize::from(meta.descriptor.at)..).and_then(|rest| rest.get(..usize::from(meta.descriptor.len))).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::rtp::extension::{DescriptorPlace, Extensions};
+    use crate::rtp::payload::dependency_descriptor::{
+        Composed, Descriptor, FrameDiffs, Indication, Indications, Layer, Mandatory, Structure, Template, compose,
+    };
+
+    /// Descriptors of a stream with two temporal layers, whose template ids begin here.
+    struct Sender(Structure);
+
+    impl Sender {
+        fn new(id_offset: u8) -> Self {
+            let template = |temporal, first| Template {
+                layer: Layer { spatial: 0, temporal },
+                indications: Indications::default().with(0, first).with(1, Indication::Switch),
+                ..Template::default()
+            };
+            let templates = [template(0, Indication::Switch), template(1, Indication::NotPresent)];
+            Self(Structure::new(id_offset, &templates, &[0, 0], &[]).unwrap())
+        }
+
+        /// A packet that is its whole frame; the first frame is a keyframe.
+        fn packet(&self, number: u16) -> Vec<u8> {
+            let temporal = u8::try_from(number % 2).unwrap();
+            let id = (self.0.id_offset() + temporal) % 64;
+            let template = *self.0.template(id).unwrap();
+            let mut frame_diffs = FrameDiffs::default();
+            (0..u16::from(number > 0)).for_each(|_| frame_diffs.push(1 + u16::from(temporal == 0)).unwrap());
+            let descriptor = Descriptor {
+                mandatory: Mandatory { starts_frame: true, ends_frame: true, template_id: id, frame_number: number },
+                has_structure: number == 0,
+                active_decode_targets: None,
+                layer: template.layer,
+                indications: template.indications,
+                frame_diffs,
+                chain_diffs: template.chain_diffs,
+                resolution: None,
+            };
+            let mut out = [0; MAX_LEN];
+            let len = compose(&Composed { descriptor, structure: &self.0 }, &mut out).unwrap();
+            out[..len].to_vec()
+        }
+    }
+
+    fn store(encoding: &mut Encoding, sequence: u64, descriptor: &[u8], now: Instant) -> bool {
+        let mut extensions = Extensions::default();
+        extensions.dependency_descriptor = Some(descriptor);
+        let (block, descriptor): (_, DescriptorPlace) = extensions.forwarded_block(None);
+        let block_len = u16::try_from(block.len()).unwrap();
+        let meta = Meta { block_len, descriptor, ..Meta::plain(sequence, u32::try_from(sequence).unwrap() * 3000, true) };
+        encoding.store(Arrived { meta, layering: &Layering::None, block: &block, payload: b"frame" }, true, now).unwrap()
+    }
+
+    #[test]
+    fn packets_that_overtake_their_structure_wait_for_it() {
+        let (now, sender) = (Instant::now(), Sender::new(60));
+        let mut encoding = Encoding::new(Codec::Av1, None);
+        for number in [2, 1, 3] {
+            assert!(!store(&mut encoding, 1000 + u64::from(number), &sender.packet(number), now), "nothing to forward yet");
+        }
+        assert!(store(&mut encoding, 1000, &sender.packet(0), now));
+        assert_eq!(encoding.fresh, [1000, 1001, 1002, 1003]);
+        let targets: Vec<u32> = (1000..1004).map(|sequence| encoding.ring.get(sequence).unwrap().meta.frame.targets).collect();
+        assert_eq!(targets, [0b11, 0b10, 0b11, 0b10]);
+        assert!(encoding.ring.get(1000).unwrap().meta.payload.starts_keyframe);
+    }
+
+    #[test]
+    fn what_waits_for_a_structure_is_bounded_and_then_given_up_for_a_keyframe() {
+        let (now, sender) = (Instant::now(), Sender::new(3));
+        let mut encoding = Encoding::new(Codec::Av1, None);
+        for number in 1..=u16::try_from(MAX_HELD).unwrap() {
+            store(&mut encoding, u64::from(number), &sender.packet(number), now);
+        }
+        assert!(!encoding.keyframe.is_wanted());
+        store(&mut encoding, 500, &sender.packet(500), now);
+        assert!(encoding.keyframe.is_wanted() && encoding.held.is_empty());
+    }
+}

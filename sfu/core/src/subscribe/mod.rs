@@ -158,9 +158,10 @@ pub struct Reported {
 }
 
 impl DownTrack {
-    /// A subscription that nothing flows on yet. `first_sequence` and `ssrc` are random.
+    /// A subscription that nothing flows on yet. SSRCs (of the media, of its RTX) and `first_sequence` are random.
     #[must_use]
-    pub fn new(track: TrackId, up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrc: u32, rtx_ssrc: u32, first_sequence: u16) -> Self {
+    pub fn new(track: TrackId, up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrcs: (u32, u32), first_sequence: u16) -> Self {
+        let (ssrc, rtx_ssrc) = ssrcs;
         Self {
             track,
             up,

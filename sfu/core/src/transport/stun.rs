@@ -515,6 +515,33 @@ mod tests {
     }
 
     #[test]
+    fn another_stack_reads_our_requests_and_we_its_kind_of_answer() {
+        let key = key("a-password-of-the-client");
+        let (mut request, mut answer) = (Vec::new(), Vec::new());
+        write_request(&mut request, &[7; 12], "theirs:ours", 1, &key);
+        let mut message = rtc_stun::message::Message::new();
+        message.raw = request.clone();
+        message.decode().unwrap();
+        rtc_stun::fingerprint::FingerprintAttr.check(&message).unwrap();
+        assert_eq!(message.get(rtc_stun::attributes::ATTR_USERNAME).unwrap(), b"theirs:ours");
+        assert_eq!(username_ufrag(&request), Some("theirs"));
+        let parsed = BindingRequest::parse(&request).unwrap();
+        assert!(parsed.is_authentic(&key) && parsed.role == ClaimedRole::Controlled && !parsed.is_nomination);
+
+        write_success(&mut answer, &[7; 12], "192.0.2.1:7882".parse().unwrap(), &key);
+        assert_eq!((answered_transaction(&answer), answered_transaction(&request)), (Some([7; 12]), None));
+        assert!(BindingSuccess::parse(&answer).unwrap().is_authentic(&key));
+        for bit in 0..answer.len() * 8 {
+            let mut flipped = answer.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!BindingSuccess::parse(&flipped).is_ok_and(|answer| answer.is_authentic(&key)), "bit {bit}");
+        }
+        for len in 0..answer.len() {
+            assert!(BindingSuccess::parse(&answer[..len]).is_err());
+        }
+    }
+
+    #[test]
     fn another_stack_reads_our_responses() {
         for mapped in ["192.0.2.1:32853", "[2001:db8:1234:5678:11:2233:4455:6677]:32853", "[::ffff:10.0.0.1]:9"] {
             let mapped: SocketAddr = mapped.parse().unwrap();

@@ -4,6 +4,7 @@
 mod audio;
 mod codecs;
 mod data;
+mod extensions;
 mod forwarding;
 mod hostile;
 mod keyframes;

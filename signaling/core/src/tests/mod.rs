@@ -175,7 +175,12 @@ impl World {
     pub(crate) fn connect(&mut self, grants: Grants, request: JoinParams) -> ConnId {
         self.conns += 1;
         let conn = ConnId(self.conns);
-        self.input(Input::Connect { conn, grants, request, remote_ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+        self.input(Input::Connect {
+            conn,
+            grants: Box::new(grants),
+            request: Box::new(request),
+            remote_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        });
         conn
     }
 

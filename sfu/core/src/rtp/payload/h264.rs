@@ -58,6 +58,18 @@ mod tests {
         assert!(!starts_keyframe(&[]), "nothing");
     }
 
+    #[test]
+    fn a_packet_that_is_cut_short_starts_nothing_beyond_what_it_holds() {
+        assert!(!starts_keyframe(&[0x78]), "aggregation of nothing");
+        assert!(!starts_keyframe(&[0x78, 0, 2, 0x67]), "unit beyond the packet");
+        assert!(!starts_keyframe(&[0x78, 0xff, 0xff, 0x67, 0x42]), "size beyond the packet");
+        assert!(!starts_keyframe(&[0x78, 0, 0, 0, 0]), "empty units");
+        assert!(starts_keyframe(&[0x78, 0, 1, 0x67, 0, 9, 0x68]), "a whole unit in front of one that is cut");
+        assert!(!starts_keyframe(&[0x7c]), "no fragment header");
+        assert!(!starts_keyframe(&[0x7c, 0x85]), "no slice header");
+        assert!(!starts_keyframe(&[0x65]), "no slice header");
+    }
+
     proptest! {
         #[test]
         fn arbitrary_payloads_never_panic(payload in proptest::collection::vec(any::<u8>(), 0..32)) {
