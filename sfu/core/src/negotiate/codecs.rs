@@ -175,10 +175,8 @@ impl DownCodec {
                 // Players ask for stereo in their answer only if they are told that it comes.
                 let is_stereo = parameter(publisher_fmtp, "sprop-stereo") == Some("1");
                 let fmtp = if is_stereo { format!("{OPUS_FMTP};{SENDS_STEREO}") } else { OPUS_FMTP.to_owned() };
-                // Two configurations, two payload types: libwebrtc wants one type to mean the same on all bundled m-lines.
-                let (payload_type, red) =
-                    if is_stereo { (STEREO_PAYLOAD_TYPE, STEREO_RED_PAYLOAD_TYPE) } else { (OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE) };
-                Self { red_payload_type: Some(red), ..Self::audio(payload_type, fmtp) }
+                // Mono and stereo have one payload type, as in browsers, since blocks of redundancy name it.
+                Self { red_payload_type: Some(RED_PAYLOAD_TYPE), ..Self::audio(OPUS_PAYLOAD_TYPE, fmtp) }
             }
             Codec::Pcmu => Self::audio(PCMU_PAYLOAD_TYPE, String::new()),
             Codec::Pcma => Self::audio(PCMA_PAYLOAD_TYPE, String::new()),
@@ -346,10 +344,8 @@ const FEEDBACK: [&str; 5] = ["goog-remb", "transport-cc", "ccm fir", "nack", "na
 const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
 const SENDS_STEREO: &str = "sprop-stereo=1";
 const OPUS_PAYLOAD_TYPE: u8 = 111;
-const STEREO_PAYLOAD_TYPE: u8 = 110;
 /// As in Chromium. RFC 5761 section 4 leaves 0-63 to RTP too.
 const RED_PAYLOAD_TYPE: u8 = 63;
-const STEREO_RED_PAYLOAD_TYPE: u8 = 62;
 /// Static types (RFC 3551 table 4).
 const PCMU_PAYLOAD_TYPE: u8 = 0;
 const PCMA_PAYLOAD_TYPE: u8 = 8;
@@ -498,7 +494,7 @@ mod tests {
         let wish = EncodingWish { stereo: true, ..EncodingWish::default() };
         let up = select(MediaKind::Audio, &[offered(111, "opus", "minptime=10")], wish).remove(0).negotiated;
         let (stereo, mono) = (DownCodec::new(Codec::Opus, &up.fmtp), DownCodec::new(Codec::Opus, "stereo=1"));
-        assert_eq!((stereo.payload_type, stereo.fmtp.as_str()), (110, "minptime=10;useinbandfec=1;sprop-stereo=1"));
+        assert_eq!((stereo.payload_type, stereo.fmtp.as_str()), (111, "minptime=10;useinbandfec=1;sprop-stereo=1"));
         assert_eq!((mono.payload_type, mono.fmtp.as_str()), (111, "minptime=10;useinbandfec=1"));
     }
 
@@ -517,8 +513,7 @@ mod tests {
 
     #[test]
     fn offered_payload_types_are_distinct_and_dynamic() {
-        let opus = [OPUS_PAYLOAD_TYPE, STEREO_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, STEREO_RED_PAYLOAD_TYPE];
-        let mut all: Vec<u8> = [opus.as_slice(), &[VP8_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE + 1]].concat();
+        let mut all: Vec<u8> = vec![OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE + 1];
         all.extend(H264_PAYLOAD_TYPES.iter().flat_map(|&pt| [pt, pt + 1]));
         all.extend(profiles::PROFILES.iter().flat_map(|profile| [profile.payload_type, profile.payload_type + 1]));
         assert!(all.iter().all(|pt| (35..64).contains(pt) || (96..128).contains(pt)));
