@@ -437,8 +437,10 @@ mod tests {
         for number in [2, 1, 3] {
             assert!(!store(&mut encoding, 1000 + u64::from(number), &sender.packet(number), now), "nothing to forward yet");
         }
+        assert!((1001..=1003).all(|sequence| encoding.is_held(sequence)), "not even to who starts now");
         assert!(store(&mut encoding, 1000, &sender.packet(0), now));
         assert_eq!(encoding.fresh, [1000, 1001, 1002, 1003]);
+        assert!(!(1000..=1003).any(|sequence| encoding.is_held(sequence)));
         let targets: Vec<u32> = (1000..1004).map(|sequence| encoding.ring.get(sequence).unwrap().meta.frame.targets).collect();
         assert_eq!(targets, [0b11, 0b10, 0b11, 0b10]);
         assert!(encoding.ring.get(1000).unwrap().meta.payload.starts_keyframe);
