@@ -211,7 +211,7 @@ impl World {
     /// A request, and the answers of the media node to what it led to.
     fn send(&mut self, request: SignalRequest) {
         let before = self.outputs.len();
-        self.input(Input::Message { conn: STRANGER, request });
+        self.input(Input::Message { conn: STRANGER, request: Box::new(request) });
         let ready: Vec<_> = self.outputs[before..].iter().filter_map(published).collect();
         for track in ready {
             let (participant, mid, mime) = (self.stranger, "0".to_owned(), "video/VP8".to_owned());
@@ -249,7 +249,7 @@ impl World {
     fn check_bystander(&mut self) {
         self.outputs.clear();
         let message = Some(signal_request::Message::Ping(7));
-        self.input(Input::Message { conn: BYSTANDER, request: SignalRequest { message } });
+        self.input(Input::Message { conn: BYSTANDER, request: Box::new(SignalRequest { message }) });
         assert!(self.responses(BYSTANDER).any(|response| matches!(response, signal_response::Message::Pong(_))));
     }
 }

@@ -4,11 +4,12 @@
 //! here, as does reliable data up to a bound in bytes; those that are worth something only at once (lossy data, speakers)
 //! are dropped and counted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
 
-use sfu_api::{Delivery, Event};
-use tokio::sync::mpsc::Sender;
+use sfu_api::{Delivery, Event, ParticipantId};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Sender, WeakSender};
 
 /// Events that wait for room in the channel; more than that means that nobody has read for minutes.
 const MAX_WAITING: usize = 16_384;
@@ -75,6 +76,38 @@ impl EventQueue {
     }
 }
 
+/// The way of the one event that does not come from a shard: a move that no shard was given.
+///
+/// Invariant: it is lost only with its reader. It finds its place in the channel at once or is handed out by a shard later.
+pub(crate) struct Refusals {
+    /// Weak: the receiver hears of the end of the shards.
+    channel: WeakSender<Event>,
+    /// At most everybody who is in a room.
+    waiting: Mutex<BTreeSet<ParticipantId>>,
+}
+
+impl Refusals {
+    pub(crate) fn new(channel: &Sender<Event>) -> Self {
+        Self { channel: channel.downgrade(), waiting: Mutex::default() }
+    }
+
+    /// Says that a participant is where it was. Never waits.
+    pub(crate) fn refuse_move(&self, participant: ParticipantId) {
+        let Some(channel) = self.channel.upgrade() else { return };
+        if let Err(TrySendError::Full(_)) = channel.try_send(Event::MoveRefused { participant }) {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(participant);
+        }
+    }
+
+    /// Gives what found no room to a shard's queue, which keeps it.
+    pub(crate) fn hand_over(&self, queue: &mut EventQueue) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for participant in waiting {
+            queue.push(Event::MoveRefused { participant });
+        }
+    }
+}
+
 fn payload_len(event: &Event) -> usize {
     if let Event::Data { payload, .. } = event { payload.len() } else { 0 }
 }
@@ -127,6 +160,22 @@ mod tests {
             queue.push(ended(n));
         }
         assert!(!queue.has_waiting() && queue.waiting.len() <= 98);
+    }
+
+    #[test]
+    fn a_refused_move_that_finds_no_room_is_handed_out_later() {
+        let (sender, mut receiver) = channel(1);
+        let refusals = Refusals::new(&sender);
+        let mut queue = EventQueue::new(sender);
+        queue.push(ended(1));
+        refusals.refuse_move(ParticipantId(7));
+        refusals.hand_over(&mut queue);
+        assert_eq!(receiver.try_recv().unwrap(), ended(1));
+        queue.retry();
+        assert_eq!(receiver.try_recv().unwrap(), Event::MoveRefused { participant: ParticipantId(7) });
+        refusals.hand_over(&mut queue);
+        assert!(receiver.try_recv().is_err(), "once");
+        assert_eq!(queue.dropped(), 0);
     }
 
     fn ended(n: u64) -> Event {

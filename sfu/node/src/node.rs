@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use sfu_api::{Command, Event};
+use sfu_api::{Command, Event, ParticipantId};
 use sfu_core::shard::{Shard, ShardConfig};
 use sfu_core::transport::params::Candidate;
 use sfu_core::transport::{Certificate, CertificateError};
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::addresses::candidates;
 use crate::config::NodeConfig;
 use crate::control::{Change, CommandError, Directory};
-use crate::events::EventQueue;
+use crate::events::{EventQueue, Refusals};
 use crate::net::accept::{self, Acceptor, MAX_SHARDS, ufrag_prefix};
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
@@ -78,8 +78,7 @@ pub struct NodeHandle(Arc<Inner>);
 struct Inner {
     mailboxes: Vec<Mailbox>,
     directory: Mutex<Directory>,
-    /// Weak: the receiver hears of the end of the shards.
-    events: mpsc::WeakSender<Event>,
+    refusals: Arc<Refusals>,
     reports: Vec<ReportSlot>,
     candidates: Vec<Candidate>,
     udp_ports: Vec<u16>,
@@ -114,6 +113,7 @@ impl Node {
         let udp_ports = parts.iter().flat_map(WorkerParts::local_addresses).map(|address| address.port()).collect();
         let start = read_clock();
         let (events, receiver) = mpsc::channel(config.event_queue.max(1));
+        let refusals = Arc::new(Refusals::new(&events));
         let cores = if config.pin_threads { allowed_cores() } else { Vec::new() };
         let mut all_candidates = Vec::new();
         let (mut reports, mut workers) = (Vec::new(), Vec::new());
@@ -129,12 +129,13 @@ impl Node {
             let reception = acceptor.take().map(|acceptor| Reception { acceptor, mailboxes: mailboxes.clone() });
             let report = ReportSlot::default();
             reports.push(Arc::clone(&report));
-            workers.push(Worker::new(shard, parts, engine, reception, EventQueue::new(events.clone()), report));
+            let (events, refusals) = (EventQueue::new(events.clone()), Arc::clone(&refusals));
+            workers.push(Worker::new(shard, parts, engine, reception, events, refusals, report));
         }
         let inner = Inner {
             mailboxes,
             directory: Mutex::new(Directory::new(shards)),
-            events: events.downgrade(),
+            refusals,
             reports,
             candidates: all_candidates,
             udp_ports,
@@ -161,21 +162,23 @@ impl NodeHandle {
     pub fn send(&self, command: Command) -> Result<(), CommandError> {
         // Held while the order is queued, so that two callers can't swap the order of their commands.
         let mut directory = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = directory.shard_of(&command).inspect_err(|error| self.refuse(&command, *error))?;
+        let moving = moving(&command);
+        let shard = directory.shard_of(&command).inspect_err(|error| {
+            if *error == CommandError::OtherShard {
+                self.refuse_move(moving);
+            }
+        })?;
         let change = Change::of(&command);
         let mailbox = self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?;
-        mailbox.send(Order::Command(command))?;
+        mailbox.send(Order::Command(command)).inspect_err(|_| self.refuse_move(moving))?;
         directory.delivered(change, shard);
         Ok(())
     }
 
     /// What signaling believes is done and can't be is an event.
-    fn refuse(&self, command: &Command, error: CommandError) {
-        if let (Command::Move { participant, .. }, CommandError::OtherShard) = (command, error)
-            && let Some(events) = self.0.events.upgrade()
-            && events.try_send(Event::MoveRefused { participant: *participant }).is_err()
-        {
-            tracing::warn!("the event queue is full: a move was not refused in time");
+    fn refuse_move(&self, moving: Option<ParticipantId>) {
+        if let Some(participant) = moving {
+            self.0.refusals.refuse_move(participant);
         }
     }
 
@@ -251,6 +254,11 @@ impl Drop for Inner {
     }
 }
 
+/// Whom a command moves to another room.
+fn moving(command: &Command) -> Option<ParticipantId> {
+    if let Command::Move { participant, .. } = command { Some(*participant) } else { None }
+}
+
 fn shard_count(config: &NodeConfig) -> Result<u16, NodeError> {
     let wanted = config.shards.unwrap_or_else(|| allowed_cores().len().clamp(1, usize::from(MAX_SHARDS)));
     let impossible = NodeError::Shards(wanted, config.udp_port);
@@ -319,4 +327,36 @@ fn pin(core: usize) -> nix::Result<()> {
     let mut set = CpuSet::new();
     set.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &set)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use sfu_api::{PeerMode, RoomId};
+
+    use super::*;
+
+    #[test]
+    fn a_move_that_its_shard_can_not_take_is_refused() {
+        // Nobody takes anything out of the mailbox.
+        let (_parts, mailbox) = WorkerParts::new(Vec::new()).unwrap();
+        let (events, mut receiver) = mpsc::channel(1);
+        let handle = NodeHandle(Arc::new(Inner {
+            mailboxes: vec![mailbox.clone()],
+            directory: Mutex::new(Directory::new(1)),
+            refusals: Arc::new(Refusals::new(&events)),
+            reports: Vec::new(),
+            candidates: Vec::new(),
+            udp_ports: Vec::new(),
+            threads: Mutex::default(),
+            started_at: read_clock().now,
+        }));
+        let participant = ParticipantId(1);
+        handle.send(Command::Join { room: RoomId(1), participant, can_subscribe: true, mode: PeerMode::Dual }).unwrap();
+        while mailbox.send(Order::Command(Command::RestartIce { participant })).is_ok() {}
+        let there = Command::Move { participant, room: RoomId(2) };
+        assert_eq!(handle.send(there), Err(CommandError::Overloaded));
+        assert_eq!(receiver.try_recv().unwrap(), Event::MoveRefused { participant });
+    }
 }

@@ -20,7 +20,7 @@ use sfu_core::shard::Shard;
 
 use crate::clock::{Arrivals, Moment};
 use crate::control::CommandError;
-use crate::events::EventQueue;
+use crate::events::{EventQueue, Refusals};
 use crate::net::accept::{Acceptor, Handover};
 use crate::net::sockets::Sockets;
 use crate::net::udp::{BATCH, UdpEndpoint};
@@ -127,6 +127,8 @@ pub(crate) struct Worker {
     reception: Option<Reception>,
     engine: Shard,
     events: EventQueue,
+    /// Of all shards together.
+    refusals: Arc<Refusals>,
     counters: LoopCounters,
     report: ReportSlot,
     next_report: Instant,
@@ -168,6 +170,7 @@ impl Worker {
         engine: Shard,
         reception: Option<Reception>,
         events: EventQueue,
+        refusals: Arc<Refusals>,
         report: ReportSlot,
     ) -> Self {
         let WorkerParts { poll, orders, sockets } = parts;
@@ -179,6 +182,7 @@ impl Worker {
             reception,
             engine,
             events,
+            refusals,
             counters: LoopCounters::default(),
             report,
             next_report: Instant::now(),
@@ -347,6 +351,7 @@ impl Worker {
         if let Some(reception) = &mut self.reception {
             reception.acceptor.retry();
         }
+        self.refusals.hand_over(&mut self.events);
         let report = self.report(now);
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
@@ -433,6 +438,7 @@ mod tests {
         let certificate = Certificate::generate().unwrap();
         let engine = Shard::new(ShardConfig { candidates: Vec::new(), certificate, ufrag_prefix: "aa".to_owned(), seed: [1; 32] });
         let (events, _) = tokio::sync::mpsc::channel(1);
-        (Worker::new(0, parts, engine, None, EventQueue::new(events), ReportSlot::default()), mailbox)
+        let refusals = Arc::new(Refusals::new(&events));
+        (Worker::new(0, parts, engine, None, EventQueue::new(events), refusals, ReportSlot::default()), mailbox)
     }
 }

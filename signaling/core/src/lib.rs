@@ -88,7 +88,7 @@ pub enum Input {
         /// On which connection.
         conn: ConnId,
         /// What.
-        request: proto::SignalRequest,
+        request: Box<proto::SignalRequest>,
     },
     /// A connection is gone. Not needed after [`Output::Close`], but harmless.
     Closed {
@@ -309,7 +309,7 @@ impl Signaling {
             }
             Input::Message { conn, request } => {
                 let Some((room, participant)) = self.directory.at(conn) else { return };
-                self.with_room(room, now, unix_now, rng, |room, turn| room.receive(participant, request, turn));
+                self.with_room(room, now, unix_now, rng, |room, turn| room.receive(participant, *request, turn));
             }
             Input::Closed { conn } => {
                 let Some((room, participant)) = self.directory.at(conn) else { return };

@@ -74,7 +74,12 @@ fn api_key(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<String
     let in_query = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == "access_token");
     let token = auth::find_token(authorization, in_query.as_ref().map(|(_, token)| token.as_ref()))?;
     let (grants, key) = auth::verify_with_key(&app.config.keys, token, unix_now())?;
-    if grants.agent { Ok(key) } else { Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant agent")) }
+    // The token that an agent is given for its room says `agent` too; that makes it no worker, which gets jobs of all rooms.
+    if grants.agent && !grants.room_join {
+        Ok(key)
+    } else {
+        Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant agent, or is one for a room"))
+    }
 }
 
 async fn serve(mut socket: WebSocket, worker: WorkerId, api_key: String, inbox: mpsc::Sender<ToLoop>, limits: ServerLimits, pass: Pass) {

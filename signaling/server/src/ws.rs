@@ -296,7 +296,7 @@ impl SignalingLoop {
             // what a dropped connection still had in its pipe is not heard
             ToLoop::Message { conn, request } if self.connections.contains_key(&conn) => {
                 self.metrics.messages_in.inc();
-                self.input(Input::Message { conn, request });
+                self.input(Input::Message { conn, request: Box::new(request) });
             }
             ToLoop::Message { .. } => {}
             ToLoop::Closed { conn } => {

@@ -129,7 +129,7 @@ proptest! {
         let alice = world.active("alice");
         world.active("bob");
         if let Ok(request) = proto::SignalRequest::decode(bytes.as_slice()) {
-            world.input(Input::Message { conn: alice.conn, request });
+            world.input(Input::Message { conn: alice.conn, request: Box::new(request) });
         }
         let _ = DataPacket::decode(bytes.as_slice());
         world.media(Event::Data { participant: alice.id, delivery: Delivery::Reliable, payload: bytes });

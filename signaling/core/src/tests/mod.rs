@@ -219,7 +219,7 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, conn: ConnId, message: Request) {
-        self.input(Input::Message { conn, request: proto::SignalRequest { message: Some(message) } });
+        self.input(Input::Message { conn, request: Box::new(proto::SignalRequest { message: Some(message) }) });
     }
 
     pub(crate) fn media(&mut self, event: Event) {

@@ -97,10 +97,10 @@ fn older_clients_get_no_answer_when_all_is_well() {
 fn messages_of_unknown_kinds_are_counted_and_change_nothing() {
     let mut world = World::new();
     let alice = world.active("alice");
-    world.input(Input::Message { conn: alice.conn, request: proto::SignalRequest { message: None } });
+    world.input(Input::Message { conn: alice.conn, request: Box::new(proto::SignalRequest { message: None }) });
     assert_eq!(world.signaling.counters().unknown_messages, 1);
     assert_eq!(world.take(alice.conn), []);
-    world.input(Input::Message { conn: ConnId(999), request: proto::SignalRequest { message: None } });
+    world.input(Input::Message { conn: ConnId(999), request: Box::new(proto::SignalRequest { message: None }) });
 }
 
 #[test]
