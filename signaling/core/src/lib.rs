@@ -372,6 +372,10 @@ impl Signaling {
     /// Why not.
     pub fn check_join(&self, grants: &Grants, request: &JoinParams) -> Result<(), ErrorCode> {
         join::check_grants(grants)?;
+        // A resume too: it names its session by an identity alone, and that may be one that came later with a good token.
+        if self.revocations.is_revoked(grants) {
+            return Err(ErrorCode::TokenRevoked);
+        }
         let room = self.rooms.by_name(&grants.room);
         let earlier = room.and_then(|room| room.members.id_of(&grants.identity));
         if request.reconnect {
@@ -380,9 +384,6 @@ impl Signaling {
         }
         if self.is_draining {
             return Err(ErrorCode::Unavailable);
-        }
-        if self.revocations.is_revoked(grants) {
-            return Err(ErrorCode::TokenRevoked);
         }
         if room.is_none() && !grants.room_preset.is_empty() && !self.config.presets.contains_key(&grants.room_preset) {
             return Err(ErrorCode::BadRequest);

@@ -55,13 +55,16 @@ impl Room {
         }
     }
 
-    /// Sends a client again what it has not heard of others, by what it says it heard.
+    /// Sends a client that has resumed again what it has not heard of others, by what it says it heard.
     pub(crate) fn replay_reliable(&mut self, id: ParticipantId, heard: &[proto::DataChannelReceiveState], turn: &mut Turn<'_>) {
         // Clients that don't count what they hear would hear it twice.
         if heard.is_empty() {
             return;
         }
-        let Some(participant) = self.members.get(id) else { return };
+        let Some(participant) = self.members.get_mut(id) else { return };
+        if !participant.session.takes_replay() {
+            return;
+        }
         let receiver = Receiver {
             id,
             identity: participant.identity(),

@@ -98,7 +98,8 @@ impl Room {
     fn set_gate(&mut self, id: ParticipantId, permission: &proto::SubscriptionPermission, turn: &mut Turn<'_>) {
         let gate = TrackGate::from_proto(permission, |sid| Some(self.members.get(sid)?.identity().to_owned()));
         // Each of its tracks is considered anew for everybody.
-        let pairs = self.tracks.of(id).count().saturating_mul(self.members.len());
+        let tracks = self.tracks.of(id).count() + self.data_tracks.of(id).count();
+        let pairs = tracks.saturating_mul(self.members.len());
         let Some(participant) = self.members.get_mut(id).filter(|participant| participant.gate != gate) else { return };
         if !participant.session.spend(plain_messages(pairs / PAIRS_PER_MESSAGE), turn.now) {
             turn.counters.floods += 1;

@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) media: MediaHealth,
     pub(crate) simulated_drop: Option<SimulatedDrop>,
     untold: Untold,
+    /// The client has resumed and was not sent again yet what it missed.
+    may_replay: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +74,7 @@ impl Session {
             media: MediaHealth::default(),
             simulated_drop: None,
             untold: Untold::default(),
+            may_replay: false,
         }
     }
 
@@ -93,6 +96,7 @@ impl Session {
         self.last_heard = now;
         self.budget = message_budget(now);
         self.client = client;
+        self.may_replay = true;
         before
     }
 
@@ -130,6 +134,11 @@ impl Session {
 
     pub(crate) fn take_untold(&mut self) -> Untold {
         std::mem::take(&mut self.untold)
+    }
+
+    /// True once for each resume. A replay may be the whole log of a room, for a message of a few bytes.
+    pub(crate) fn takes_replay(&mut self) -> bool {
+        std::mem::take(&mut self.may_replay)
     }
 
     /// True if a connection that just resumed is to be dropped at this moment of the resume.

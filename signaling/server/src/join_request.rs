@@ -13,11 +13,11 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use flate2::read::GzDecoder;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::wrapped_join_request::Compression;
-use livekit_protocol::{ConnectionSettings, JoinRequest, ReconnectReason, WrappedJoinRequest};
+use livekit_protocol::{ConnectionSettings, JoinRequest, ReconnectReason, SyncState, UpdateSubscription, WrappedJoinRequest};
 use prost::Message as _;
 use sfu_api::PeerMode;
 use signaling_api::Grants;
-use signaling_core::JoinParams;
+use signaling_core::{JoinParams, limits};
 
 use crate::query::tamed;
 
@@ -42,6 +42,9 @@ pub(crate) enum JoinRequestError {
     /// Longer than [`MAX_BYTES`].
     #[error("join_request is too long")]
     TooLong,
+    /// Its `sync_state` names more than a session can have.
+    #[error("join_request lists too much")]
+    TooMany,
 }
 
 /// What the client says of itself; it may overwrite what the token says, if the token allows that.
@@ -64,7 +67,27 @@ pub(crate) fn decode(parameter: &str) -> Result<(JoinParams, Profile), JoinReque
         return Err(JoinRequestError::TooLong);
     }
     let request = JoinRequest::decode(content.as_slice()).map_err(|_| JoinRequestError::Message)?;
+    if !request.sync_state.as_ref().is_none_or(is_within_limits) {
+        return Err(JoinRequestError::TooMany);
+    }
     Ok(read(request))
+}
+
+/// An entry of a list takes two bytes here, and a hundred times that in memory for as long as the join takes.
+fn is_within_limits(state: &SyncState) -> bool {
+    let subscribed = |update: &UpdateSubscription| {
+        update.track_sids.len() + update.participant_tracks.iter().map(|tracks| 1 + tracks.track_sids.len()).sum::<usize>()
+    };
+    state.publish_tracks.len() <= limits::TRACKS_PER_PARTICIPANT
+        && state.publish_data_tracks.len() <= limits::TRACKS_PER_PARTICIPANT
+        && [
+            state.track_sids_disabled.len(),
+            state.datachannel_receive_states.len(),
+            state.subscription.as_ref().map_or(0, subscribed),
+            state.data_subscription.as_ref().map_or(0, |subscription| subscription.updates.len()),
+        ]
+        .into_iter()
+        .all(|length| length <= limits::SUBSCRIPTIONS_PER_PARTICIPANT)
 }
 
 fn decompress(bytes: &[u8]) -> Result<Vec<u8>, JoinRequestError> {
@@ -114,8 +137,9 @@ impl Profile {
 /// Browsers pad, others may not.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&URL_SAFE, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
-/// A decompressed request. LiveKit's bound: what its HTTP server takes as headers.
-const MAX_BYTES: usize = 1 << 20;
+/// A decompressed request: a large offer with metadata and attributes at their bounds. LiveKit's own is 1 MiB, what its HTTP
+/// server takes as headers; a request that large becomes many times that in memory.
+const MAX_BYTES: usize = 256 * 1024;
 /// Tracks that are announced with the join; further ones can be announced after it.
 const MAX_TRACKS: usize = 32;
 
@@ -126,7 +150,7 @@ mod tests {
 
     use flate2::Compression as Level;
     use flate2::write::GzEncoder;
-    use livekit_protocol::{AddTrackRequest, ClientInfo, SessionDescription, SyncState, client_info};
+    use livekit_protocol::{AddTrackRequest, ClientInfo, DataChannelReceiveState, SessionDescription, TrackPublishedResponse, client_info};
     use proptest::prelude::*;
 
     use super::*;
@@ -202,6 +226,24 @@ mod tests {
         assert!(bomb.len() < MAX_BYTES / 8);
         assert_eq!(decompress(&bomb).unwrap().len(), MAX_BYTES + 1);
         assert_eq!(decode(&parameter(1, bomb)).unwrap_err(), JoinRequestError::TooLong);
+    }
+
+    #[test]
+    fn a_session_that_lists_more_than_it_can_have_is_refused() {
+        let tracks = |number| SyncState { publish_tracks: vec![TrackPublishedResponse::default(); number], ..SyncState::default() };
+        let heard =
+            |number| SyncState { datachannel_receive_states: vec![DataChannelReceiveState::default(); number], ..SyncState::default() };
+        let disabled = |number| SyncState { track_sids_disabled: vec![String::new(); number], ..SyncState::default() };
+        let says = |state| {
+            let request = JoinRequest { sync_state: Some(state), ..JoinRequest::default() };
+            decode(&parameter(0, request.encode_to_vec())).map(|(params, _)| params.messages.len())
+        };
+        for state in [tracks(64), heard(4096), disabled(4096)] {
+            assert_eq!(says(state), Ok(1));
+        }
+        for state in [tracks(65), heard(4097), disabled(4097)] {
+            assert_eq!(says(state), Err(JoinRequestError::TooMany));
+        }
     }
 
     #[test]

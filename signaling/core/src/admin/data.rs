@@ -39,13 +39,13 @@ impl Room {
         if request.destination_identities.len() + request.destination_sids.len() > limits::DATA_ADDRESSEES {
             return Err(AdminError::invalid("too many destinations"));
         }
-        if !request.nonce.is_empty() {
-            let nonce = <[u8; NONCE_BYTES]>::try_from(request.nonce.as_slice())
-                .map_err(|_| AdminError::invalid(format!("nonce should be 16-bytes or not present, got: {} bytes", request.nonce.len())))?;
-            if !self.nonces.note(nonce) {
-                return Ok(AdminResponse::Done);
-            }
-        }
+        let nonce = match request.nonce.as_slice() {
+            [] => None,
+            nonce => Some(
+                <[u8; NONCE_BYTES]>::try_from(nonce)
+                    .map_err(|_| AdminError::invalid(format!("nonce should be 16-bytes or not present, got: {} bytes", nonce.len())))?,
+            ),
+        };
         let delivery = if request.kind() == Kind::Lossy { Delivery::Lossy } else { Delivery::Reliable };
         let audience = if request.destination_identities.is_empty() && request.destination_sids.is_empty() {
             Audience::Others
@@ -67,6 +67,10 @@ impl Room {
         };
         if packet.encoded_len() > limits::DATA_PACKET_BYTES {
             return Err(AdminError::invalid(format!("data exceeds limits: max {} bytes", limits::DATA_PACKET_BYTES)));
+        }
+        // Noted behind every check: what was refused was not sent, and is refused again when it is repeated.
+        if nonce.is_some_and(|nonce| !self.nonces.note(nonce)) {
+            return Ok(AdminResponse::Done);
         }
         let to: Vec<_> =
             self.members.iter().filter(|other| audience.includes(other.identity(), &other.sid, false)).map(|other| other.id).collect();

@@ -46,6 +46,11 @@ impl Signaling {
         }
         let from = self.rooms.by_name(&request.room).ok_or_else(AdminError::no_room)?;
         let id = from.members.id_of(&request.identity).ok_or_else(AdminError::no_participant)?;
+        // Before anything is done there: what fails opens no room and removes no namesake.
+        if from.members.conn(id).is_none() {
+            let message = "the participant is reconnecting: try again in a moment";
+            return Err(AdminError::new(ErrorCode::Unavailable, message));
+        }
         let from = from.id;
         let to = self.destination(&request.destination_room, &request.identity, now, unix_now, rng)?;
         let earlier = self.rooms.by_name(&request.destination_room).and_then(|room| room.members.id_of(&request.identity));
@@ -81,14 +86,12 @@ impl Signaling {
 }
 
 impl Room {
-    /// None: the client can't be moved on its connection, and was asked to join the other room by itself.
+    /// The participant is connected. None: the client can't be moved on its connection, and was asked to join the other room by itself.
     fn let_go(&mut self, id: ParticipantId, destination: &str, turn: &mut Turn<'_>) -> Result<Option<Traveller>, AdminError> {
         let participant = self.members.get_mut(id).ok_or_else(AdminError::no_participant)?;
-        if participant.session.conn().is_none() {
-            let message = "the participant is reconnecting: try again in a moment";
-            return Err(AdminError::new(ErrorCode::Unavailable, message));
-        }
         participant.grants.room = destination.to_owned();
+        // It was given for the room that it leaves.
+        participant.grants.room_admin = false;
         if participant.session.protocol() <= PROTOCOL_BEFORE_MOVES {
             self.refresh_token(id, turn);
             self.start_anew(id, DisconnectReason::Migration, turn);

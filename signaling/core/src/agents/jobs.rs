@@ -212,20 +212,25 @@ impl Agents {
         }
     }
 
-    /// An agent has left: its job is over.
+    /// An agent has left: its job is over. Not if it was asked to join anew, which it does within the same job.
     pub(super) fn participant_left(&mut self, room: RoomId, identity: &str, reason: DisconnectReason, desk: &mut Desk<'_>) {
+        if reason == DisconnectReason::StateMismatch {
+            return;
+        }
+        // It goes on in another room, where a worker that is told of the end would stop it.
+        let is_moved = reason == DisconnectReason::Migration;
         let is_its =
             |job: &Job| job.room == Some(room) && job.info.state.as_ref().is_some_and(|state| state.participant_identity == identity);
         for id in self.jobs.ids_where(is_its) {
             let Some(phase) = self.jobs.get(id).map(|job| job.phase) else { continue };
             match phase {
                 Phase::Running(worker) => {
-                    if let Some(worker) = worker {
+                    if let Some(worker) = worker.filter(|_| !is_moved) {
                         say_terminated(worker, id, desk);
                     }
-                    let is_own_wish = reason == DisconnectReason::ClientInitiated;
+                    let is_wanted = is_moved || reason == DisconnectReason::ClientInitiated;
                     let (status, error) =
-                        if is_own_wish { (JobStatus::JsSuccess, "") } else { (JobStatus::JsFailed, "agent worker left the room") };
+                        if is_wanted { (JobStatus::JsSuccess, "") } else { (JobStatus::JsFailed, "agent worker left the room") };
                     self.end(id, status, error, desk);
                 }
                 Phase::Ending => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use livekit_protocol as proto;
 use livekit_protocol::{JobType, WorkerStatus, server_message, worker_message};
-use rand::RngExt as _;
+use rand::{RngExt as _, seq::IteratorRandom as _};
 
 use super::{Agents, Desk, JobId, WorkerId};
 use crate::{CloseReason, Output, ids, limits, timers::Timer};
@@ -93,7 +93,8 @@ impl Agents {
             ..Default::default()
         });
         let key = Key { agent_name: request.agent_name, namespace, deployment: request.deployment, kind: request.r#type };
-        tracing::info!(worker = worker.sid, agent = key.agent_name, version = request.version, "agent worker registered");
+        let version: String = request.version.chars().take(VERSION_CHARS).collect();
+        tracing::info!(worker = worker.sid, agent = key.agent_name, version, "agent worker registered");
         worker.registration = Some(Registration { key, permissions });
         let response = proto::RegisterWorkerResponse {
             worker_id: worker.sid.clone(),
@@ -144,15 +145,18 @@ impl Agents {
     }
 
     /// One that has the time, by chance; who has more time is more likely (LiveKit: `selectWorkerWeightedByLoad`).
+    /// Who is available and fully loaded is the last resort: the load may be that of the machine, and it may still decline.
     pub(super) fn choose_worker(&self, key: &Key, tried: &BTreeSet<WorkerId>, desk: &mut Desk<'_>) -> Option<WorkerId> {
-        let free: BTreeMap<WorkerId, f32> = self
+        let (free, full): (BTreeMap<WorkerId, f32>, BTreeMap<_, _>) = self
             .workers
             .iter()
             .filter(|(id, worker)| worker.is_available && !tried.contains(id))
             .filter(|(_, worker)| worker.registration.as_ref().is_some_and(|registration| registration.key == *key))
             .map(|(id, worker)| (*id, 1.0 - worker.load))
-            .filter(|(_, free)| *free > 0.0)
-            .collect();
+            .partition(|(_, free)| *free > 0.0);
+        if free.is_empty() {
+            return full.into_keys().choose(desk.rng);
+        }
         let mut rest = desk.rng.random_range(0.0..1.0) * free.values().sum::<f32>();
         let chosen = free.iter().find(|(_, free)| {
             rest -= **free;
@@ -193,5 +197,7 @@ pub(super) fn say_terminated(worker: WorkerId, id: JobId, desk: &mut Desk<'_>) {
     say(worker, server_message::Message::Termination(proto::JobTermination { job_id: ids::job_sid(id.0) }), desk);
 }
 
+/// Of a worker's version in the log.
+const VERSION_CHARS: usize = 32;
 /// Version of the worker protocol (LiveKit: `agent.CurrentProtocol`).
 const AGENT_PROTOCOL: i32 = 1;

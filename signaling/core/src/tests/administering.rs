@@ -184,6 +184,23 @@ fn a_participant_is_sent_away_and_its_token_is_not_good_any_more() {
 }
 
 #[test]
+fn a_revoked_token_resumes_no_session_of_its_identity() {
+    let mut world = World::new();
+    let not_before = |seconds: u64| Grants { not_before: Duration::from_secs(seconds), ..grants("alice") };
+    let now = world.unix_now.as_secs();
+    world.join_as(not_before(now - 10), JoinParams::default());
+    world.administer(AdminRequest::RemoveParticipant(named("alice"))).unwrap();
+    let successor = world.join_as(not_before(now + 61), JoinParams::default());
+
+    let resume = JoinParams { reconnect: true, participant_sid: None, ..JoinParams::default() };
+    let thief = world.connect(not_before(now - 10), resume.clone());
+    assert_eq!(world.closed[&thief], CloseReason::Refused(ErrorCode::TokenRevoked));
+    assert!(!world.closed.contains_key(&successor.conn));
+    let back = world.connect(not_before(now + 61), resume);
+    assert!(!world.closed.contains_key(&back));
+}
+
+#[test]
 fn the_time_before_which_tokens_are_revoked_can_be_named() {
     let mut world = World::new();
     let not_before = |seconds: u64| Grants { not_before: Duration::from_secs(seconds), ..grants("alice") };
@@ -374,6 +391,22 @@ fn data_of_an_administrator_goes_from_nobody_to_those_that_it_names_and_once() {
     assert_eq!(code(world.administer(AdminRequest::SendData(large))), ErrorCode::BadRequest);
 }
 
+#[test]
+fn data_that_is_refused_does_not_use_up_its_nonce() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    world.take_commands();
+    let request = |bytes: usize| {
+        let (data, nonce) = (vec![0; bytes], vec![7; 16]);
+        AdminRequest::SendData(proto::SendDataRequest { room: ROOM.to_owned(), data, nonce, ..Default::default() })
+    };
+    for _ in 0..2 {
+        assert_eq!(code(world.administer(request(300_000))), ErrorCode::BadRequest);
+    }
+    world.administer(request(3)).unwrap();
+    assert_eq!(sent(&world.take_commands()).0, [alice.id]);
+}
+
 fn call(identity: &str) -> AdminRequest {
     AdminRequest::PerformRpc(proto::PerformRpcRequest {
         room: ROOM.to_owned(),
@@ -518,10 +551,27 @@ fn a_move_into_a_full_room_or_of_nobody_changes_nothing() {
     assert_eq!(code(world.administer(move_to("alice", "full"))), ErrorCode::RoomFull);
     assert_eq!(code(world.administer(move_to("alice", ROOM))), ErrorCode::BadRequest);
     assert_eq!(code(world.administer(move_to("nobody", "new"))), ErrorCode::ParticipantNotFound);
+    let namesake = world.join_as(Grants { room: "other".to_owned(), ..grants("alice") }, JoinParams::default());
+    world.take_commands();
     world.close(&alice);
+    let rooms = world.signaling.census().rooms;
     assert_eq!(code(world.administer(move_to("alice", "new"))), ErrorCode::Unavailable);
+    assert_eq!(code(world.administer(move_to("alice", "other"))), ErrorCode::Unavailable);
+    assert_eq!(world.signaling.census().rooms, rooms, "no room was opened");
+    assert!(!world.closed.contains_key(&namesake.conn));
     assert_eq!(world.present(), ["alice"]);
     assert_eq!(world.take_commands(), []);
+}
+
+#[test]
+fn who_is_moved_does_not_take_the_rights_of_an_administrator_along() {
+    let mut world = World::new();
+    for params in [JoinParams::default(), protocol(15)] {
+        world.join_as(Grants { room_admin: true, ..grants("alice") }, params);
+        world.administer(move_to("alice", "elsewhere")).unwrap();
+        assert!(!world.tokens.is_empty());
+        assert!(world.tokens.drain(..).all(|(_, token)| token.room == "elsewhere" && !token.room_admin));
+    }
 }
 
 #[test]

@@ -175,6 +175,67 @@ fn workers_that_are_full_or_draining_are_not_asked_and_the_idle_are_asked_most()
 }
 
 #[test]
+fn a_worker_that_is_fully_loaded_is_asked_only_if_there_is_no_other() {
+    let mut world = World::new();
+    for number in 1..=2 {
+        world.hire(number, "echo", JobType::JtRoom);
+    }
+    let load = |load: f32| {
+        Said::UpdateWorker(proto::UpdateWorkerStatus { status: Some(WorkerStatus::WsAvailable.into()), load, ..Default::default() })
+    };
+    world.say(1, load(1.0));
+    world.say(2, load(0.99));
+    for _ in 0..8 {
+        world.dispatch("echo");
+        assert_eq!(world.told(1), []);
+        world.asked(2);
+    }
+    world.say(2, Said::UpdateWorker(proto::UpdateWorkerStatus { status: Some(WorkerStatus::WsFull.into()), ..Default::default() }));
+    let created = world.dispatch("echo");
+    assert_eq!(world.asked(1).dispatch_id, created.id);
+}
+
+#[test]
+fn an_agent_that_is_asked_to_join_anew_keeps_its_job() {
+    let mut world = World::new();
+    world.hire(1, "echo", JobType::JtRoom);
+    let created = world.dispatch("echo");
+    let job = world.asked(1);
+    world.accept(1, &job, "robot");
+    world.told(1);
+    let token = world.agents.pop().unwrap();
+    let robot = world.join_as(token.clone(), JoinParams::default());
+    let unknown = proto::TrackPublishedResponse { cid: "cam".to_owned(), ..Default::default() };
+    world.send(robot.conn, Request::SyncState(proto::SyncState { publish_tracks: vec![unknown], ..Default::default() }));
+    assert_eq!(leave(&world.take(robot.conn)).unwrap().reason(), proto::DisconnectReason::StateMismatch);
+    assert_eq!(world.told(1), []);
+    assert_eq!(world.statuses(&created.id), [JobStatus::JsRunning]);
+
+    let robot = world.join_as(token, JoinParams::default());
+    world.send(robot.conn, Request::Leave(proto::LeaveRequest::default()));
+    assert!(matches!(world.told(1).as_slice(), [Told::Termination(_)]));
+    assert_eq!(world.statuses(&created.id), [JobStatus::JsSuccess]);
+}
+
+#[test]
+fn a_worker_is_not_told_to_stop_an_agent_that_is_moved() {
+    let mut world = World::new();
+    world.join("alice");
+    world.hire(1, "echo", JobType::JtRoom);
+    let created = world.dispatch("echo");
+    let job = world.asked(1);
+    world.accept(1, &job, "robot");
+    world.told(1);
+    let token = world.agents.pop().unwrap();
+    world.join_as(token, JoinParams::default());
+    let request =
+        proto::MoveParticipantRequest { room: ROOM.to_owned(), identity: "robot".to_owned(), destination_room: "elsewhere".to_owned() };
+    world.administer(AdminRequest::MoveParticipant(request)).unwrap();
+    assert_eq!(world.told(1), []);
+    assert_eq!(world.statuses(&created.id), [JobStatus::JsSuccess]);
+}
+
+#[test]
 fn a_room_calls_the_agents_of_its_settings_or_those_without_a_name() {
     let mut world = World::new();
     world.hire(1, "", JobType::JtRoom);

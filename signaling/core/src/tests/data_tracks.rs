@@ -114,6 +114,25 @@ fn what_a_data_track_may_not_be_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_gate_costs_its_data_tracks_too() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    for handle in 1..=20 {
+        publish_data(&mut world, &alice, handle, &format!("data{handle}"));
+        world.advance_alive(Duration::from_secs(1), &[&alice]);
+    }
+    for number in 0..200 {
+        world.join(&format!("p{number}"));
+    }
+    let gate = |all_participants| Request::SubscriptionPermission(proto::SubscriptionPermission { all_participants, ..Default::default() });
+    let changes = (0..1000).take_while(|number| {
+        world.send(alice.conn, gate(number % 2 == 1));
+        !world.closed.contains_key(&alice.conn)
+    });
+    assert!((10..60).contains(&changes.count()), "closed in time, and not at once");
+}
+
+#[test]
 fn a_publishers_gate_holds_for_data_tracks_too() {
     let mut world = World::new();
     let (alice, bob) = (world.active("alice"), world.active("bob"));

@@ -139,6 +139,25 @@ fn a_client_that_comes_back_gets_the_reliable_messages_that_it_missed() {
 }
 
 #[test]
+fn what_was_missed_is_sent_again_once_for_each_resume() {
+    let mut world = World::new();
+    let (alice, bob) = (world.active("alice"), world.active("bob"));
+    say(&mut world, &alice, 1..=3, &[]);
+    sent(&mut world);
+    world.send(bob.conn, heard(&alice, 1));
+    assert_eq!(sent(&mut world), [], "it was not away");
+    let mut back = bob;
+    for _ in 0..2 {
+        back = world.resume(&back);
+        sent(&mut world);
+        world.send(back.conn, heard(&alice, 1));
+        assert_eq!(sent(&mut world).len(), 2);
+        world.send(back.conn, heard(&alice, 1));
+        assert_eq!(sent(&mut world), []);
+    }
+}
+
+#[test]
 fn who_does_not_say_what_it_heard_or_came_later_gets_nothing_again() {
     let mut world = World::new();
     let (alice, bob) = (world.active("alice"), world.active("bob"));

@@ -39,6 +39,14 @@ enum Door {
     V1,
 }
 
+/// Who may come in.
+struct Admitted {
+    grants: Grants,
+    request: JoinParams,
+    /// Its place among those of its address.
+    pass: Pass,
+}
+
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// `GET /rtc`.
@@ -68,11 +76,11 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
     let query = RtcQuery::parse(query.unwrap_or_default());
     let mut is_resume = query.is_reconnect;
     let remote_ip = app.client_ip(peer, headers);
-    let admitted = admit(app, door, query, headers, &mut is_resume).await.and_then(|admitted| Ok((admitted, enter(app, remote_ip)?)));
+    let admitted = admit(app, door, query, headers, remote_ip, &mut is_resume).await;
     if !is_resume {
         app.metrics.join_attempts.inc();
     }
-    let ((grants, request), pass) = match admitted {
+    let Admitted { grants, request, pass } = match admitted {
         Ok(admitted) => admitted,
         Err(refused) => {
             app.metrics.attempt(is_resume, Some(refused.code.as_str()));
@@ -89,19 +97,28 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
 }
 
 /// `GET /rtc/validate`.
-pub(crate) async fn validate(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let query = RtcQuery::parse(query.as_deref().unwrap_or_default());
-    check(&app, Door::V0, query, &headers).await
+pub(crate) async fn validate(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<TcpPeer>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    check(&app, Door::V0, peer, query.as_deref(), &headers).await
 }
 
 /// `GET /rtc/v1/validate`.
-pub(crate) async fn validate_v1(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let query = RtcQuery::parse(query.as_deref().unwrap_or_default());
-    check(&app, Door::V1, query, &headers).await
+pub(crate) async fn validate_v1(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<TcpPeer>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    check(&app, Door::V1, peer, query.as_deref(), &headers).await
 }
 
-async fn check(app: &App, door: Door, query: RtcQuery, headers: &HeaderMap) -> Response {
-    match admit(app, door, query, headers, &mut false).await {
+async fn check(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers: &HeaderMap) -> Response {
+    let query = RtcQuery::parse(query.unwrap_or_default());
+    match admit(app, door, query, headers, app.client_ip(peer, headers), &mut false).await {
         Ok(_) => (StatusCode::OK, [(header::CACHE_CONTROL, "no-store")], "success").into_response(),
         Err(refused) => refusal(refused),
     }
@@ -113,7 +130,14 @@ fn refusal(refused: Refused) -> Response {
 }
 
 /// Everything that can be known before there is a connection. `is_resume` is set as soon as it is known.
-async fn admit(app: &App, door: Door, query: RtcQuery, headers: &HeaderMap, is_resume: &mut bool) -> Result<(Grants, JoinParams), Refused> {
+async fn admit(
+    app: &App,
+    door: Door,
+    query: RtcQuery,
+    headers: &HeaderMap,
+    remote_ip: IpAddr,
+    is_resume: &mut bool,
+) -> Result<Admitted, Refused> {
     if *app.is_stopping.borrow() {
         return Err(Refused::new(ErrorCode::Unavailable, "the server is shutting down"));
     }
@@ -121,8 +145,9 @@ async fn admit(app: &App, door: Door, query: RtcQuery, headers: &HeaderMap, is_r
     let token = auth::find_token(authorization, query.access_token.as_deref())?;
     let mut grants = auth::verify(&app.config.keys, token, unix_now())?;
     auth::check_join(&grants, query.room.as_deref())?;
-    // Behind the token: strangers don't make the server decompress anything.
-    let request = match (query.join_request.as_deref(), door) {
+    // Behind the token and the limit of the address: neither strangers nor a crowd make the server decompress anything.
+    let pass = enter(app, remote_ip)?;
+    let mut request = match (query.join_request.as_deref(), door) {
         (Some(parameter), _) => {
             let (request, profile) = join_request::decode(parameter)?;
             *is_resume = request.reconnect;
@@ -136,13 +161,16 @@ async fn admit(app: &App, door: Door, query: RtcQuery, headers: &HeaderMap, is_r
     };
 
     let (reply, answer) = oneshot::channel();
+    // Whether it may join does not depend on what it says then, which may be long.
+    let messages = std::mem::take(&mut request.messages);
     let check = ToLoop::Check { grants: grants.clone(), request: request.clone(), reply };
+    request.messages = messages;
     let checked = async {
         app.inbox.send(check).await.ok()?;
         answer.await.ok()
     };
     match timeout(CHECK_TIME, checked).await {
-        Ok(Some(Ok(()))) => Ok((grants, request)),
+        Ok(Some(Ok(()))) => Ok(Admitted { grants, request, pass }),
         // the words by which livekit-client tells this 404 from that of a server without /rtc/v1
         Ok(Some(Err(ErrorCode::RoomNotFound))) => Err(Refused::new(ErrorCode::RoomNotFound, "requested room does not exist")),
         Ok(Some(Err(code))) => Err(Refused::new(code, code.message())),

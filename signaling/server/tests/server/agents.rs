@@ -91,6 +91,9 @@ async fn only_a_token_for_agents_opens_the_workers_door() {
     ];
     assert_eq!(server.upgrade_status("/agent", &upgrade).await, 401);
     assert_eq!(server.upgrade_status(&format!("/agent?access_token={}", token("alice", "r")), &upgrade).await, 403);
+    let grants = VideoGrant { agent: true, room_join: true, room: "r".to_owned(), ..VideoGrant::default() };
+    let agents_own = minted(&TokenOptions { grants, ..TokenOptions::join("robot", "r") });
+    assert_eq!(server.upgrade_status(&format!("/agent?access_token={agents_own}"), &upgrade).await, 403, "an agent is no worker");
     assert_eq!(server.upgrade_status(&format!("/agent?access_token={}", worker_token()), &upgrade).await, 101);
     assert_eq!(server.get(&format!("/agent?access_token={}", worker_token())).await.status, 426);
 }

@@ -167,7 +167,7 @@ async fn a_server_address_with_a_slash_at_its_end_works() {
     assert_eq!((reply.status, reply.body.as_str()), (200, "success"));
 }
 
-const UPGRADE: [(&str, &str); 4] = [
+pub(crate) const UPGRADE: [(&str, &str); 4] = [
     ("Connection", "upgrade"),
     ("Upgrade", "websocket"),
     ("Sec-WebSocket-Version", "13"),

@@ -11,8 +11,10 @@ use livekit_protocol::{
 use prost::Message as _;
 use sfu_api::{Command, PeerMode};
 use signaling_api::VideoGrant;
+use signaling_server::Rate;
 use signaling_server::auth::TokenOptions;
 
+use crate::door::UPGRADE;
 use crate::harness::{TestServer, minted, soon, token};
 
 /// As livekit-client writes it: always compressed.
@@ -104,6 +106,16 @@ async fn a_bad_token_is_named_before_the_request_is_read() {
         let (status, body) = server.open(path).await.err().unwrap();
         assert_eq!(status, 401, "{body}");
         assert!(body.starts_with("token-invalid: "), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_too_fast_are_not_read() {
+    for path in ["/rtc/v1", "/rtc/v1/validate"] {
+        let server = TestServer::with(|config| config.limits.joins_per_ip = Rate { per_second: 0.001, burst: 1 }).await;
+        let path = format!("{path}?access_token={}&join_request=%25", token("alice", "lobby"));
+        assert_eq!(server.upgrade_status(&path, &UPGRADE).await, 400);
+        assert_eq!(server.upgrade_status(&path, &UPGRADE).await, 429);
     }
 }
 
