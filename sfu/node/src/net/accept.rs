@@ -27,8 +27,9 @@ const MAX_CONNECTIONS_PER_ADDRESS: usize = 128;
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are accepted in one turn of the loop, so that a flood of them does not hold up media.
 const ACCEPTS_PER_TURN: usize = 16;
-/// Reads in a row that may pass without a whole packet; more of them carry empty packets only.
-const READS_FOR_FIRST_PACKET: usize = 16;
+/// Reads in a row that may pass without a whole packet. A client may send a byte at a time, and each may be read alone; a Binding
+/// request is shorter than this, so more of them carry empty packets only.
+const READS_FOR_FIRST_PACKET: usize = 1_024;
 /// Kernel buffer for sending: what the network may have in flight, 10 Mbit/s over 200 ms.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Part of it that may wait for the network's window. A slow network then shows in our own queue, which tells media from the
