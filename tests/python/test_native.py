@@ -114,8 +114,11 @@ async def test_metadata_name_and_attributes_reach_the_others(peer):
     await asyncio.gather(alice.join(), bob.join())
     await until("bob sees alice", lambda: bob.remote("alice"))
     me = alice.room.local_participant
+    # The SDK's next request repeats what it knows of its profile, so each change has to have come back.
     await me.set_metadata("seat 7")
+    await until("alice knows her metadata", lambda: me.metadata == "seat 7")
     await me.set_name("Alice A.")
+    await until("alice knows her name", lambda: me.name == "Alice A.")
     await me.set_attributes({"hand": "up"})
 
     def is_seen() -> bool:

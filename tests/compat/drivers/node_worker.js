@@ -9,6 +9,7 @@ import {
 } from '@livekit/rtc-node';
 import { pattern, seedOf } from '../../e2e/lib/pattern.js';
 import { paint, read } from '../../e2e/lib/picture.js';
+import { until } from '../../e2e/lib/wait.js';
 import { strongestTone } from './tone.js';
 
 const SAMPLE_RATE_HZ = 48_000;
@@ -120,8 +121,15 @@ class Lab {
 
   /** @param {{ name?: string, metadata?: string, attributes?: Record<string, string> }} wanted */
   async describe({ name, metadata, attributes }) {
-    if (name !== undefined) await this.#me.updateName(name);
-    if (metadata !== undefined) await this.#me.updateMetadata(metadata);
+    // Each request of this SDK repeats the rest of the profile as it knows it; see python_worker.py.
+    if (name !== undefined) {
+      await this.#me.updateName(name);
+      await until('its own name is known', () => this.#me.name, (known) => known === name);
+    }
+    if (metadata !== undefined) {
+      await this.#me.updateMetadata(metadata);
+      await until('its own metadata is known', () => this.#me.metadata, (known) => known === metadata);
+    }
     if (attributes !== undefined) await this.#me.setAttributes(attributes);
   }
 

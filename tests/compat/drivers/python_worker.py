@@ -23,6 +23,7 @@ from livekit.rtc.participant import PublishTrackError  # noqa: E402
 from peer import Peer  # noqa: E402
 from python_api import Api  # noqa: E402
 from server import Server  # noqa: E402
+from waiting import until  # noqa: E402
 
 CODECS = {"vp8": rtc.VideoCodec.VP8, "vp9": rtc.VideoCodec.VP9, "h264": rtc.VideoCodec.H264, "av1": rtc.VideoCodec.AV1, "h265": rtc.VideoCodec.H265}
 SOURCES = {"camera": rtc.TrackSource.SOURCE_CAMERA, "microphone": rtc.TrackSource.SOURCE_MICROPHONE, "screen_share": rtc.TrackSource.SOURCE_SCREENSHARE}
@@ -116,10 +117,14 @@ class Lab:
         await self._me.unpublish_track(self._published.pop(source).sid)
 
     async def describe(self, wanted: dict[str, Any]) -> None:
+        # Each request of this SDK repeats the rest of the profile as it knows it, and what the last one changed it knows a moment
+        # after the answer: without waiting, the next one may set that back.
         if "name" in wanted:
             await self._me.set_name(wanted["name"])
+            await until("its own name is known", lambda: self._me.name == wanted["name"])
         if "metadata" in wanted:
             await self._me.set_metadata(wanted["metadata"])
+            await until("its own metadata is known", lambda: self._me.metadata == wanted["metadata"])
         if "attributes" in wanted:
             await self._me.set_attributes(wanted["attributes"])
 
