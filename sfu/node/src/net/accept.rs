@@ -27,9 +27,9 @@ const MAX_CONNECTIONS_PER_ADDRESS: usize = 128;
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are accepted in one turn of the loop, so that a flood of them does not hold up media.
 const ACCEPTS_PER_TURN: usize = 16;
-/// Reads in a row that may pass without a whole packet. A client may send a byte at a time, and each may be read alone; a Binding
-/// request is shorter than this, so more of them carry empty packets only.
-const READS_FOR_FIRST_PACKET: usize = 1_024;
+/// Bytes read in a row that may pass without a whole packet: more than the longest Binding request, so that more of them are
+/// empty packets. Bytes and not reads, because a client may send a byte at a time, and each may be read alone.
+const BYTES_FOR_FIRST_PACKET: usize = 4_096;
 /// Kernel buffer for sending: what the network may have in flight, 10 Mbit/s over 200 ms.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Part of it that may wait for the network's window. A slow network then shows in our own queue, which tells media from the
@@ -201,8 +201,8 @@ impl Acceptor {
 
     fn read_first(&mut self, token: Token, registry: &Registry) -> Option<(u16, Handover)> {
         let connection = self.waiting.get_mut(&token)?;
-        let mut shard = None;
-        for _ in 0..READS_FOR_FIRST_PACKET {
+        let (mut shard, mut bytes) = (None, 0);
+        while bytes < BYTES_FOR_FIRST_PACKET {
             match connection.reader.fill(&mut connection.stream) {
                 Fill::Empty => return None,
                 Fill::Closed => {
@@ -210,7 +210,7 @@ impl Acceptor {
                     self.release(token, registry);
                     return None;
                 }
-                Fill::Some(_) => {}
+                Fill::Some(count) => bytes += count,
             }
             match connection.reader.peek_frame() {
                 Ok(None) => continue,
