@@ -29,6 +29,7 @@ fn tracks_go_into_the_lines_of_their_kind_with_the_clients_numbers() {
     let ids = [Extension::TransportCc, Extension::PlayoutDelay, Extension::VideoOrientation].map(|e| h264.extensions.id(e));
     assert_eq!(ids, [Some(3), Some(5), Some(13)]);
     assert_eq!(answer.downs[0].extensions.id(Extension::AudioLevel), Some(1));
+    assert!(section(&answer, "10").contains("sdes:rtp-stream-id"), "or Chromium could not send simulcast on another line any more");
 
     assert_eq!(
         directions(&answer),

@@ -30,12 +30,17 @@ pub(super) fn answer(offered: &[OfferedExtension]) -> Vec<ExtensionLine> {
     lines
 }
 
+/// Never in what we send, but kept on every video m-line: libwebrtc leaves out of its next offers what one m-line did not agree on,
+/// and then refuses its own offer of simulcast on another.
+const KEPT_FOR_SIMULCAST: [Extension; 2] = [Extension::Rid, Extension::RepairedRid];
+
 /// The extensions that we may send on an m-line of a client's offer, with the client's ids and in its order.
 pub(super) fn answer_down(kind: MediaKind, offered: &[OfferedExtension]) -> Vec<ExtensionLine> {
     let ours = offer(kind);
     let mut lines: Vec<ExtensionLine> = Vec::new();
     for offer in offered {
-        let Some(extension) = ours.iter().map(|line| line.extension).find(|e| e.uri() == offer.uri) else { continue };
+        let kept = KEPT_FOR_SIMULCAST.into_iter().filter(|_| kind == MediaKind::Video);
+        let Some(extension) = ours.iter().map(|line| line.extension).chain(kept).find(|e| e.uri() == offer.uri) else { continue };
         let is_new = lines.iter().all(|l| l.id != offer.id && l.extension != extension);
         // A restricted direction would have to be answered with its mirror image; nobody restricts those that matter.
         if offer.direction.is_none_or(|direction| direction == Direction::SendRecv) && is_new {
