@@ -29,8 +29,9 @@ const CNAME: &str = "sluice";
 impl Shard {
     /// Every 20 ms: what is due for publishers, switches that wait; every 100 ms a review; reports spread over a second.
     pub(crate) fn media_tick(&mut self, tick: u64, now: Instant) {
-        let ups = std::mem::take(&mut self.awake.ups);
-        for &up in &ups {
+        // Lists keep their memory: what is woken meanwhile is behind the places that are walked.
+        for place in 0..self.awake.ups.len() {
+            let up = self.awake.ups[place];
             self.send_nacks(up, now);
             self.request_keyframes(up, now);
             let Some(track) = self.ups.get_mut(up) else { continue };
@@ -49,13 +50,12 @@ impl Shard {
                 self.end_second(up, now);
             }
         }
-        let woken = std::mem::replace(&mut self.awake.ups, ups);
         self.awake.ups.retain(|&up| self.ups.get(up).is_some_and(|up| up.is_awake));
-        self.awake.ups.extend(woken);
-        let debtors = std::mem::take(&mut self.awake.debtors);
-        for key in debtors {
-            self.send_transport_feedback(key, now);
+        let debtors = self.awake.debtors.len();
+        for place in 0..debtors {
+            self.send_transport_feedback(self.awake.debtors[place], now);
         }
+        self.awake.debtors.drain(..debtors);
         for key in self.awake.reports.take(tick, |key| self.peers.contains_key(key)) {
             self.send_reports(key, now);
         }
@@ -272,8 +272,9 @@ impl Shard {
     }
 
     fn report_speakers(&mut self, now: Instant) {
-        let rooms = std::mem::take(&mut self.awake.vocal);
-        for key in rooms {
+        let rooms = self.awake.vocal.len();
+        for place in 0..rooms {
+            let key = self.awake.vocal[place];
             let Some(room) = self.rooms.get_mut(key) else { continue };
             let speakers = room.speakers.tick(now);
             room.is_vocal = !room.speakers.is_idle(now);
@@ -295,6 +296,7 @@ impl Shard {
             }
             self.events.push_back(Event::Speakers { room: room.id, speakers: heard });
         }
+        self.awake.vocal.drain(..rooms);
     }
 }
 
