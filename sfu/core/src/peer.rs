@@ -54,6 +54,8 @@ pub struct Inbound {
     pub extensions: ExtensionMap,
     /// Arrival times for congestion feedback.
     pub twcc: TwccReceiver,
+    /// Something of it has not been reported yet.
+    pub owes_feedback: bool,
 }
 
 /// State of one received SSRC.
