@@ -141,6 +141,10 @@ impl Shard {
     /// Stores a packet and queues it for forwarding.
     fn publish(&mut self, now: Instant, carries: Carries, arrival: &Arrival<'_>) -> Result<(), Discard> {
         let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
+        let level = arrival.extensions.audio_level.filter(|_| !up.is_muted);
+        let speakers =
+            level.and(self.participants.get(up.participant)).and_then(|owner| Some(&mut self.rooms.get_mut(owner.room)?.speakers));
+        let is_forwarded = !up.is_muted && up.is_heard(speakers.as_deref().is_none_or(|speakers| speakers.hears(up.id.0)));
         let normalized = up.normalized(arrival.payload, arrival.payload_type)?;
         let payload = normalized.as_deref().unwrap_or(arrival.payload);
         let encoding = up.encodings.get_mut(carries.encoding).ok_or(Discard::UnknownSsrc)?;
@@ -153,7 +157,7 @@ impl Shard {
             ..Meta::plain(arrival.sequence, arrival.header.timestamp, arrival.header.marker)
         };
         let arrived = Arrived { meta, layering: &layering, block: &block, payload };
-        let is_first = encoding.store(arrived, !up.is_muted, now)?;
+        let is_first = encoding.store(arrived, is_forwarded, now)?;
         if arrival.is_repair {
             encoding.nack.on_recovered(arrival.sequence);
         } else {
@@ -165,15 +169,11 @@ impl Shard {
         if is_first {
             self.egress.mark(carries.up, carries.encoding);
         }
-        if up.make_form(&Source { meta: &meta, block: &block, payload }, now) {
+        if up.make_form(&Source { meta: &meta, block: &block, payload }, is_forwarded, now) {
             self.egress.mark(carries.up, MADE);
         }
-        if let Some(level) = arrival.extensions.audio_level
-            && !up.is_muted
-            && let Some(participant) = self.participants.get(up.participant)
-            && let Some(room) = self.rooms.get_mut(participant.room)
-        {
-            room.speakers.level(up.id.0, level, now);
+        if let (Some(level), Some(speakers)) = (level, speakers) {
+            speakers.level(up.id.0, level, now);
         }
         Ok(())
     }

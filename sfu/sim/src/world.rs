@@ -59,6 +59,7 @@ pub struct World {
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
     clock: Clock,
+    place: Place,
     seed: Seed,
     rng: StdRng,
     participants: Vec<Participant>,
@@ -75,6 +76,25 @@ pub struct World {
     tapped: Vec<Datagram>,
     tap_left: usize,
     next_track: u64,
+}
+
+/// When a world begins and at which addresses it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its clock, at zero.
+    pub clock: Clock,
+    /// The engine's address.
+    pub server: SocketAddr,
+    /// How the addresses of clients begin.
+    pub clients: [u8; 2],
+}
+
+impl Place {
+    /// Nowhere and at no time that matters.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
+    }
 }
 
 /// What clients call their address and the engine sees as another.
@@ -124,9 +144,18 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let (seed, clock) = (Seed::new(seed), Clock::new());
+        Self::at(seed, Place::anywhere())
+    }
+
+    /// An empty world at a place, for an engine that is to go on with real sockets.
+    ///
+    /// # Panics
+    /// If there is no certificate to be had.
+    #[must_use]
+    pub fn at(seed: u64, place: Place) -> Self {
+        let (seed, clock) = (Seed::new(seed), place.clock);
         let shard = Shard::new(ShardConfig {
-            candidates: vec![Candidate { protocol: Protocol::Udp, address: server_address() }],
+            candidates: vec![Candidate { protocol: Protocol::Udp, address: place.server }],
             certificate: Certificate::generate().expect("the cryptography library makes certificates"),
             ufrag_prefix: "s0".into(),
             seed: seed.rng("shard").random(),
@@ -138,6 +167,7 @@ impl World {
             turn_takes: Duration::ZERO,
             rng: seed.rng("world"),
             clock,
+            place,
             seed,
             participants: Vec::new(),
             wakes: Vec::new(),
@@ -161,8 +191,18 @@ impl World {
     #[must_use]
     pub fn fan_out(seed: u64, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (Self, TrackId, Vec<Who>) {
         let mut world = Self::new(seed);
+        let (track, subscribers) = world.fan_out_to(spec, subscribers);
+        (world, track, subscribers)
+    }
+
+    /// Like [`Self::fan_out`], in a world that is there.
+    ///
+    /// # Panics
+    /// If media does not flow to each.
+    pub fn fan_out_to(&mut self, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (TrackId, Vec<Who>) {
+        let world = self;
         let publisher = world.join(ROOM);
-        let spec = spec(&mut world);
+        let spec = spec(world);
         let track = world.publish(publisher, spec);
         let subscribers: Vec<Who> = (0..subscribers).map(|_| world.join(ROOM)).collect();
         for &who in &subscribers {
@@ -172,7 +212,7 @@ impl World {
         world.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
             all.iter().all(|&who| world.participant(who).receiving(track).is_some_and(|track| track.packets > 0))
         });
-        (world, track, subscribers)
+        (track, subscribers)
     }
 
     /// Current virtual time.
@@ -235,7 +275,7 @@ impl World {
     fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
-        let addresses = [address(index, 0), address(index, 1)];
+        let addresses = [0, 1].map(|side| self.address(index, side));
         let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
         let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
         let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
@@ -249,6 +289,12 @@ impl World {
         self.by_id.insert(id, index);
         self.command(Command::Join { room, participant: id, can_subscribe: true, mode });
         Who(index)
+    }
+
+    fn address(&self, index: usize, side: u16) -> SocketAddr {
+        let [.., high, low] = index.to_be_bytes();
+        let [a, b] = self.place.clients;
+        ([a, b, high, low], 5000 + side).into()
     }
 
     /// Somebody leaves; the client is gone at once, the engine learns it from signaling.
@@ -742,11 +788,6 @@ impl World {
 #[must_use]
 pub fn server_address() -> SocketAddr {
     ([192, 0, 2, 1], 7882).into()
-}
-
-fn address(index: usize, side: u16) -> SocketAddr {
-    let [.., high, low] = index.to_be_bytes();
-    ([10, 0, high, low], 5000 + side).into()
 }
 
 fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {
