@@ -17,7 +17,7 @@ done
 for setting in overflow-checks=false debug-assertions=false codegen-units=1; do
     optimized+=(--config "profile.dev.package.sfu-core.$setting")
 done
-cargo build --quiet --locked --workspace --bin fanout "${optimized[@]}"
+"${CARGO:-cargo}" build --quiet --locked --workspace --bin fanout "${optimized[@]}"
 binary=${CARGO_TARGET_DIR:-target}/debug/fanout
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
