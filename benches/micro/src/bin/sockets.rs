@@ -27,6 +27,7 @@ use sfu_node::bench::Endpoint;
 use sfu_sim::clock::Clock;
 use sfu_sim::participant::{Datagram, TrackSpec};
 use sfu_sim::world::{Place, World};
+use socket2::SockRef;
 
 /// What to run.
 #[derive(Parser)]
@@ -96,7 +97,7 @@ fn engine(args: &Args) -> io::Result<()> {
     for client in 0..=args.subscribers {
         let [.., high, low] = client.to_be_bytes();
         let [a, b] = CLIENTS;
-        sinks.push(UdpSocket::bind(SocketAddr::from(([a, b, high, low], 5001)))?);
+        sinks.push(sink(([a, b, high, low], 5001).into())?);
     }
     let source = UdpSocket::bind(publisher)?;
     source.connect(server)?;
@@ -128,6 +129,14 @@ fn engine(args: &Args) -> io::Result<()> {
     let latency = |share| last.turns.forward_latency.quantile(share).map_or(0.0, |bound| bound.as_secs_f64() * 1e6);
     println!("latency_us p50 <= {:.0} p99 <= {:.0} p99.9 <= {:.0}", latency(0.5), latency(0.99), latency(0.999));
     Ok(())
+}
+
+/// A socket that nobody reads. Its buffer is small, so that it is full soon: until then the kernel takes fresh memory for
+/// every packet, which is no cost of sending.
+fn sink(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    SockRef::from(&socket).set_recv_buffer_size(4096)?;
+    Ok(socket)
 }
 
 /// The next report that is made from now on.
@@ -171,7 +180,7 @@ fn floor(args: &Args) -> io::Result<()> {
     let server = socket.local_addr()?;
     let (mut sinks, mut subscribers) = (Vec::new(), Vec::new());
     for client in 0..args.subscribers {
-        let sink = UdpSocket::bind("127.0.0.1:0")?;
+        let sink = sink(([127, 0, 0, 1], 0).into())?;
         let flow = Flow { protocol: Protocol::Udp, local: server, remote: sink.local_addr()? };
         subscribers.push((flow, SrtpSession::server(profile, &keys(u8::try_from(client % 251).unwrap_or(0))?), vec![0_u64; 1024]));
         sinks.push(sink);

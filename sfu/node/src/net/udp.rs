@@ -375,6 +375,22 @@ mod tests {
     }
 
     #[test]
+    fn a_train_leaves_from_the_address_that_was_asked() {
+        let mut server = endpoint("0.0.0.0:0");
+        let client = plain_socket("127.0.0.1:0");
+        let asked: SocketAddr = (IpAddr::from([127, 0, 0, 2]), server.local().port()).into();
+        let flow = Flow { protocol: Protocol::Udp, local: asked, remote: client.local_addr().unwrap() };
+        let (bytes, mut counters) = (pattern(2_500), UdpCounters::default());
+        server.send(&flow, 1_000, &bytes, &mut counters);
+        assert_eq!((counters.sends, counters.sent_datagrams), (1, 3));
+        let mut buffer = [0; 2_000];
+        for datagram in cut(&bytes, 1_000) {
+            let (len, source) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..len], source), (&datagram[..], asked));
+        }
+    }
+
+    #[test]
     fn ipv6_works_beside_ipv4_on_the_same_port() {
         let v4 = endpoint("0.0.0.0:0");
         let Ok(mut v6) = UdpEndpoint::bind(format!("[::]:{}", v4.local().port()).parse().unwrap()) else {
