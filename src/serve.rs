@@ -11,7 +11,7 @@ use prometheus::Registry;
 use sfu_api::Command;
 use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
 use signaling_api::{AgentConfig, RoomConfig};
-use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig, participant_sid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -22,6 +22,7 @@ use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
 use crate::logging;
 use crate::sources::{Checked, Sources, checked};
+use crate::turn::{self, forget_at};
 
 /// Where the configuration comes from.
 #[derive(clap::Args)]
@@ -41,10 +42,16 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     for finding in &checked.warnings {
         warn!("{}", finding.message);
     }
-    let server_config = server_config(checked)?;
+    let mut server_config = server_config(checked)?;
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
+    let turn = turn::start(&checked.config, &checked.keys, &node.udp_addresses())?;
+    server_config.signaling.relays = turn.as_ref().map(|turn| turn.relays.clone());
     let registry = Registry::new();
     sfu_node::metrics::register(&registry, node.clone()).context("the node's metrics can't be registered")?;
+    if let Some(turn) = &turn {
+        turn_server::metrics::register(&registry, turn.server.clone()).context("the TURN server's metrics can't be registered")?;
+    }
+    let relays = turn.as_ref().map(|turn| (turn.server.clone(), turn.relays.ttl));
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")?;
     let commands = node.clone();
@@ -55,6 +62,9 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         let media = MediaLink::new(
             move |command| {
                 let is_data = matches!(command, Command::SendData { .. });
+                if let (Some((turn, ttl)), Command::Leave { participant }) = (&relays, &command) {
+                    turn.revoke(&participant_sid(*participant), forget_at(*ttl));
+                }
                 match commands.send(command) {
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
@@ -75,6 +85,9 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
     });
     node.shutdown();
+    if let Some(turn) = turn {
+        turn.server.shutdown();
+    }
     info!("stopped");
     served
 }

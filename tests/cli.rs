@@ -11,7 +11,8 @@ use signaling_server::auth::{check_join, verify};
 use tempfile::TempDir;
 
 const STRONG_KEYS: (&str, &str) = ("SLUICE_AUTH__KEYS", "mykey: 0123456789abcdef0123456789abcdef");
-const FREE_MEDIA_PORTS: [(&str, &str); 2] = [("SLUICE_MEDIA__UDP_PORT", "0"), ("SLUICE_MEDIA__TCP_PORT", "0")];
+const FREE_MEDIA_PORTS: [(&str, &str); 4] =
+    [("SLUICE_MEDIA__UDP_PORT", "0"), ("SLUICE_MEDIA__TCP_PORT", "0"), ("SLUICE_TURN__UDP_PORT", "0"), ("SLUICE_TURN__TCP_PORT", "0")];
 
 #[test]
 fn token_prints_one_line_that_opens_the_room() {

@@ -34,7 +34,7 @@ class Server:
             return cls(running)
         port = free_tcp_port()
         binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
-        overrides = {"SLUICE_SERVER__LISTEN": f"127.0.0.1:{port}", "SLUICE_MEDIA__UDP_PORT": "0", "SLUICE_MEDIA__TCP_PORT": "0"}
+        overrides = {"SLUICE_SERVER__LISTEN": f"127.0.0.1:{port}", "SLUICE_MEDIA__UDP_PORT": "0", "SLUICE_MEDIA__TCP_PORT": "0", "SLUICE_TURN__UDP_PORT": "0", "SLUICE_TURN__TCP_PORT": "0"}
         OUT.mkdir(exist_ok=True)
         with (OUT / "server.log").open("wb") as log:
             process = subprocess.Popen([binary, "dev"], env={**os.environ, **overrides}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use sfu_api::{Command, Event, ParticipantId};
+use sfu_core::net::Protocol;
 use sfu_core::shard::{Shard, ShardConfig};
 use sfu_core::transport::params::Candidate;
 use sfu_core::transport::{Certificate, CertificateError};
@@ -192,6 +193,12 @@ impl NodeHandle {
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
         &self.0.candidates
+    }
+
+    /// The addresses among them that take datagrams.
+    #[must_use]
+    pub fn udp_addresses(&self) -> Vec<SocketAddr> {
+        self.0.candidates.iter().filter(|c| c.protocol == Protocol::Udp).map(|c| c.address).collect()
     }
 
     /// Bound UDP ports of all shards.

@@ -38,7 +38,7 @@ use tracing::{error, info};
 pub use config::{ApiKeys, DemoConfig, Rate, ServerConfig, ServerLimits};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
-pub use signaling_core::{Region, SignalingConfig};
+pub use signaling_core::{Region, Relays, SignalingConfig, participant_sid};
 
 use gate::Gate;
 use http::App;

@@ -9,6 +9,7 @@
 
 mod allocation;
 pub mod bandwidth;
+pub mod client;
 pub mod counters;
 pub mod credentials;
 pub mod limits;

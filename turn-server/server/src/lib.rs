@@ -104,7 +104,10 @@ struct Inner {
 ///
 /// # Errors
 /// Nothing is left running after an error.
-pub fn start(config: TurnConfig) -> Result<TurnHandle, TurnError> {
+pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
+    // all of IPv6 on a machine without it is nothing
+    config.listen.retain(|ip| !(ip.is_ipv6() && ip.is_unspecified()) || sockets::has_ipv6());
+    config.relays.retain(|relay| relay.bind.is_ipv4() || sockets::has_ipv6());
     if config.listen.is_empty() {
         return Err(TurnError::NoAddress);
     }

@@ -38,6 +38,12 @@ pub(crate) fn connect_from(local: SocketAddr, peer: SocketAddr) -> io::Result<Tc
     }
 }
 
+/// False on a machine without IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP)).is_ok()
+        && std::net::UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
 fn tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {

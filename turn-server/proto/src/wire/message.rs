@@ -89,6 +89,12 @@ pub struct Attributes<'a> {
     /// CHANGE-REQUEST: another address, another port.
     pub change_request: Option<(bool, bool)>,
     pub response_port: Option<u16>,
+    /// ERROR-CODE of an answer.
+    pub error_code: Option<u16>,
+    /// XOR-MAPPED-ADDRESS of an answer.
+    pub mapped: Option<SocketAddr>,
+    /// XOR-RELAYED-ADDRESS of an answer: one, or one of each family.
+    pub relayed: ArrayVec<SocketAddr, 2>,
     /// Comprehension-required ones that are not known here; the first few.
     pub unknown: ArrayVec<u16, MAX_UNKNOWN>,
     /// Offset and value.
@@ -204,7 +210,15 @@ impl<'a> Attributes<'a> {
                 set(&mut self.change_request, (flags & 4 != 0, flags & 2 != 0));
             }
             at::RESPONSE_PORT => set(&mut self.response_port, u16::from_be_bytes(*value.first_chunk()?)),
-            at::PADDING | at::XOR_MAPPED_ADDRESS | at::XOR_RELAYED_ADDRESS => {}
+            at::ERROR_CODE => {
+                let [_, _, class, number] = *value.first_chunk()?;
+                set(&mut self.error_code, u16::from(class & 7) * 100 + u16::from(number));
+            }
+            at::XOR_MAPPED_ADDRESS => set(&mut self.mapped, xor_address(value, transaction)?),
+            at::XOR_RELAYED_ADDRESS => {
+                let _ = self.relayed.try_push(xor_address(value, transaction)?);
+            }
+            at::PADDING | at::UNKNOWN_ATTRIBUTES => {}
             kind if kind < at::COMPREHENSION_OPTIONAL => {
                 let _ = self.unknown.try_push(kind);
             }
