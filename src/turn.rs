@@ -22,6 +22,8 @@ pub(crate) struct Embedded {
     pub(crate) server: TurnHandle,
     /// For participants.
     pub(crate) relays: Relays,
+    /// The server's, which it watches.
+    pub(crate) certificates: Option<Arc<Certificates>>,
 }
 
 /// Starts the TURN server beside a media node that clients reach at `udp`. None: it is switched off.
@@ -44,7 +46,7 @@ pub(crate) fn start(config: &Config, keys: &[ApiKey], udp: &[SocketAddr]) -> any
         tls_port: certificates.is_some().then_some(turn.tls_port),
         relays: relay_addresses(udp, &listen),
         listen,
-        certificates,
+        certificates: certificates.clone(),
         relay_ports: relay_ports(&turn.relay_ports)?,
         secrets: vec![SharedSecret::new(secret.expose())],
         policy: Policy {
@@ -63,8 +65,8 @@ pub(crate) fn start(config: &Config, keys: &[ApiKey], udp: &[SocketAddr]) -> any
         ..TurnConfig::default()
     })
     .map_err(explain)?;
-    let relays = Relays { urls: urls(&turn.domain, &hosts(udp), &server), secret, ttl: turn.credential_ttl.0 };
-    Ok(Some(Embedded { server, relays }))
+    let relays = Relays { urls: urls(config, &hosts(udp), &server), secret, ttl: turn.credential_ttl.0 };
+    Ok(Some(Embedded { server, relays, certificates }))
 }
 
 /// The secret that passwords follow from: of its own, or made from the first API key.
@@ -153,12 +155,13 @@ fn hosts(media: &[SocketAddr]) -> Vec<IpAddr> {
     [best(true), best(false)].into_iter().flatten().collect()
 }
 
-fn urls(domain: &str, hosts: &[IpAddr], server: &TurnHandle) -> Vec<String> {
+fn urls(config: &Config, hosts: &[IpAddr], server: &TurnHandle) -> Vec<String> {
     let ports = server.ports();
+    let domain = &config.turn.domain;
     let names: Vec<String> = if domain.is_empty() {
         hosts.iter().map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }).collect()
     } else {
-        vec![domain.to_owned()]
+        vec![domain.clone()]
     };
     let of = |port: Option<u16>, scheme: &'static str, transport: &'static str| {
         let names = names.clone();
@@ -168,7 +171,14 @@ fn urls(domain: &str, hosts: &[IpAddr], server: &TurnHandle) -> Vec<String> {
     };
     // an address is in hardly any certificate
     let tls = ports.tls.filter(|_| !domain.is_empty());
-    of(ports.udp, "turn", "udp").chain(of(ports.tcp, "turn", "tcp")).chain(of(tls, "turns", "tcp")).collect()
+    let shared = config.server.one_port.then_some(config.server.listen.port());
+    let shared_tls = shared.filter(|_| ports.tls.is_some() && !domain.is_empty());
+    of(ports.udp, "turn", "udp")
+        .chain(of(ports.tcp, "turn", "tcp"))
+        .chain(of(tls, "turns", "tcp"))
+        .chain(of(shared_tls, "turns", "tcp"))
+        .chain(of(shared.filter(|_| shared_tls.is_none()), "turn", "tcp"))
+        .collect()
 }
 
 fn explain(error: TurnError) -> anyhow::Error {

@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("turn-server", &["turn-proto"]),
     ("turn-proto", &[]),
     ("turn-fuzz", &["turn-proto"]),
+    ("bench-turn", &["turn-proto"]),
     // tools around the engine, used by no product crate except in tests
     ("sfu-sim", &["sfu-core", "sfu-api"]),
     ("bench-micro", &["sfu-core", "sfu-api", "sfu-sim"]),
@@ -51,7 +52,7 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/"]),
     ("jsonwebtoken", &["signaling/server/"]),
     ("axum", &["signaling/server/"]),
-    ("rustls", &["turn-server/server/"]),
+    ("rustls", &["turn-server/server/", "signaling/server/src/shared.rs"]),
 ];
 
 /// Its tests read our feedback back with the library's parser.

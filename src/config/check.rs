@@ -170,6 +170,9 @@ fn check_ports(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
 }
 
 fn check_turn(config: &Config, findings: &mut Vec<Finding>) {
+    if config.server.one_port && config.server.listen.port() == 0 {
+        findings.push(error("`server.one_port` needs a port in `server.listen`: clients are told of it".to_owned()));
+    }
     let (turn, tls) = (&config.turn, &config.tls);
     let has_certificate = !tls.certificate.as_os_str().is_empty();
     if has_certificate == tls.key.as_os_str().is_empty() {

@@ -20,6 +20,9 @@ section! {
         /// Address of HTTP and WebSocket. Browsers give camera and microphone to HTTPS pages only (and to loopback), so
         /// a TLS proxy stands in front of a public server. Port 0: the system chooses one.
         listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7880),
+        /// Serve everything on the TCP port of `listen`, behind one firewall rule: HTTP, ICE over TCP and TURN, and with a certificate
+        /// (section tls) HTTPS and TURN in TLS instead of HTTP in the clear. Usually with port 443.
+        one_port: bool = false,
         /// Addresses or blocks ("10.0.0.0/8") of reverse proxies whose X-Forwarded-For header is believed.
         trusted_proxies: Vec<String> = Vec::new(),
         /// Serve /metrics on the address above.
@@ -191,7 +194,7 @@ section! {
 }
 
 section! {
-    /// Certificate of this server, for TURN in TLS. The files are read again when they change.
+    /// Certificate of this server, for TURN in TLS and, with `server.one_port`, for HTTPS. The files are read again when they change.
     Tls {
         /// Certificate chain, PEM.
         certificate: PathBuf = PathBuf::new(),

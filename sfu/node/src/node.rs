@@ -20,7 +20,7 @@ use crate::addresses::candidates;
 use crate::config::NodeConfig;
 use crate::control::{Change, CommandError, Directory};
 use crate::events::{EventQueue, Refusals};
-use crate::net::accept::{self, Acceptor, MAX_SHARDS, ufrag_prefix};
+use crate::net::accept::{self, Acceptor, Ledger, MAX_SHARDS, introduce, ufrag_prefix};
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
 use crate::worker::{Mailbox, Order, Reception, ReportSlot, Worker, WorkerParts, read_clock};
@@ -83,6 +83,8 @@ struct Inner {
     reports: Vec<ReportSlot>,
     candidates: Vec<Candidate>,
     udp_ports: Vec<u16>,
+    /// Of connections that were accepted elsewhere.
+    adopted: Arc<Ledger>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     started_at: Instant,
 }
@@ -109,7 +111,8 @@ impl Node {
         if let (Some(port), Some(first)) = (config.tcp_port, parts.first()) {
             acceptor = Some(listen(config, port, first, shards)?);
         }
-        let tcp = acceptor.as_ref().map_or(Ok(Vec::new()), |a| a.local_addresses()).map_err(NodeError::Thread)?;
+        let mut tcp = acceptor.as_ref().map_or(Ok(Vec::new()), |a| a.local_addresses()).map_err(NodeError::Thread)?;
+        tcp.extend(config.shared_tcp_port.into_iter().flat_map(|port| config.bind.iter().map(move |ip| SocketAddr::new(*ip, port))));
 
         let udp_ports = parts.iter().flat_map(WorkerParts::local_addresses).map(|address| address.port()).collect();
         let start = read_clock();
@@ -140,6 +143,7 @@ impl Node {
             reports,
             candidates: all_candidates,
             udp_ports,
+            adopted: Arc::default(),
             threads: Mutex::default(),
             started_at: start.now,
         };
@@ -180,6 +184,17 @@ impl NodeHandle {
     fn refuse_move(&self, moving: Option<ParticipantId>) {
         if let Some(participant) = moving {
             self.0.refusals.refuse_move(participant);
+        }
+    }
+
+    /// Takes an ICE connection (RFC 6544) that was accepted elsewhere, with its first packet and whatever else was read from it. If it
+    /// is not for this node, it is closed.
+    pub fn adopt_tcp(&self, stream: std::net::TcpStream, begun: &[u8]) {
+        let shards = u16::try_from(self.0.mailboxes.len()).unwrap_or(MAX_SHARDS);
+        let Some((shard, connection)) = introduce(stream, begun, shards, &self.0.adopted) else { return };
+        if let Some(mailbox) = self.0.mailboxes.get(usize::from(shard)) {
+            // a full mailbox drops the connection; the client tries again
+            let _ = mailbox.send(Order::Connection(Box::new(connection)));
         }
     }
 
@@ -356,6 +371,7 @@ mod tests {
             reports: Vec::new(),
             candidates: Vec::new(),
             udp_ports: Vec::new(),
+            adopted: Arc::default(),
             threads: Mutex::default(),
             started_at: read_clock().now,
         }));
