@@ -56,6 +56,23 @@ fn token_refuses_a_key_that_is_not_there() {
 }
 
 #[test]
+fn turn_credentials_follow_from_the_configured_secret() {
+    let own = [STRONG_KEYS, ("SLUICE_TURN__SECRET", "north")];
+    let output = sluice(&["turn-credentials", "--user", "anna", "--ttl", "2h", "--json"], &own);
+    let printed: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let username = printed["username"].as_str().unwrap();
+    assert!(username.ends_with(":anna") && printed["ttl"] == 7_200, "{printed}");
+    let left = username.split(':').next().unwrap().parse::<u64>().unwrap() - signaling_server::unix_now().as_secs();
+    assert!((7_190..=7_200).contains(&left), "{left}");
+    assert_eq!(printed["password"].as_str().unwrap(), turn_server::SharedSecret::new("north").password(username.as_bytes()));
+    // without a secret of its own it follows from the first key, and so it is the same at every start
+    let derived = |keys| stdout(&sluice(&["turn-credentials", "--json"], &[("SLUICE_AUTH__KEYS", keys)])).len();
+    assert_eq!(derived("a: 0123456789abcdef0123456789abcdef"), derived("b: 0123456789abcdef0123456789abcdeg"));
+    let line = stdout(&sluice(&["turn-credentials"], &[STRONG_KEYS]));
+    assert_eq!(line.trim().split(' ').count(), 2, "{line}");
+}
+
+#[test]
 fn keys_come_from_the_file_that_the_configuration_names() {
     let folder = Folder::new();
     let keys = folder.write("keys", "# production\nfilekey: abcdefghijklmnopqrstuvwxyz012345\n");

@@ -12,38 +12,38 @@ use turn_proto::wire::message::{Class, Message};
 use turn_proto::wire::{attribute, method};
 use turn_proto::{Client, Config, ConnectionId, Forward, Moment, Output, RelayId, ToClient, Transport, TurnServer};
 
-pub const UNIX: Duration = Duration::from_secs(1_700_000_000);
-pub const PEER: &str = "198.18.0.7:7882";
-pub const SECRET: &str = "north";
+pub(crate) const UNIX: Duration = Duration::from_secs(1_700_000_000);
+pub(crate) const PEER: &str = "198.18.0.7:7882";
+pub(crate) const SECRET: &str = "north";
 
-pub struct World {
-    pub server: TurnServer,
-    pub start: Instant,
-    pub now: Instant,
+pub(crate) struct World {
+    pub(crate) server: TurnServer,
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
     /// Open relayed addresses by id.
-    pub relays: BTreeMap<u32, u16>,
-    pub taken: HashSet<u16>,
+    pub(crate) relays: BTreeMap<u32, u16>,
+    pub(crate) taken: HashSet<u16>,
     /// Messages to clients that nobody has looked at.
-    pub sent: Vec<(Client, Vec<u8>)>,
-    pub others: Vec<Output>,
+    pub(crate) sent: Vec<(Client, Vec<u8>)>,
+    pub(crate) others: Vec<Output>,
     /// Everything that left for a peer.
-    pub to_peers: Vec<(RelayId, SocketAddr, Vec<u8>)>,
+    pub(crate) to_peers: Vec<(RelayId, SocketAddr, Vec<u8>)>,
 }
 
 /// An answer, as far as tests look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub is_success: bool,
-    pub code: u16,
-    pub relayed: Vec<SocketAddr>,
-    pub mapped: Option<SocketAddr>,
-    pub lifetime: Option<u32>,
-    pub token: Option<[u8; 8]>,
-    pub connection: Option<u32>,
-    pub bytes: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) is_success: bool,
+    pub(crate) code: u16,
+    pub(crate) relayed: Vec<SocketAddr>,
+    pub(crate) mapped: Option<SocketAddr>,
+    pub(crate) lifetime: Option<u32>,
+    pub(crate) token: Option<[u8; 8]>,
+    pub(crate) connection: Option<u32>,
+    pub(crate) bytes: Vec<u8>,
 }
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         credentials: Credentials::new(
             "example.org",
@@ -61,12 +61,12 @@ pub fn config() -> Config {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(config())
     }
 
     #[allow(clippy::disallowed_methods)]
-    pub fn with(config: Config) -> Self {
+    pub(crate) fn with(config: Config) -> Self {
         let start = Instant::now();
         Self {
             server: TurnServer::new(config, [7; 32], start),
@@ -80,17 +80,17 @@ impl World {
         }
     }
 
-    pub fn at(&self) -> Moment {
+    pub(crate) fn at(&self) -> Moment {
         Moment { now: self.now, unix: UNIX + (self.now - self.start) }
     }
 
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.server.handle_timeout(self.now);
         self.settle();
     }
 
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while let Some(output) = self.server.poll_output() {
             match output {
                 Output::Send { client, bytes } => self.sent.push((client, bytes)),
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// A packet of a client; what it is answered with.
-    pub fn send(&mut self, client: Client, packet: &[u8]) -> Option<Answer> {
+    pub(crate) fn send(&mut self, client: Client, packet: &[u8]) -> Option<Answer> {
         if let Forward::ToPeer { relay, peer, payload } = self.server.handle_client(self.at(), client, packet) {
             self.to_peers.push((relay, peer, packet[payload].to_vec()));
         }
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// A request, made again after a challenge.
-    pub fn ask(&mut self, client: Client, user: &mut User, method: u16, attributes: &[(u16, Vec<u8>)]) -> Answer {
+    pub(crate) fn ask(&mut self, client: Client, user: &mut User, method: u16, attributes: &[(u16, Vec<u8>)]) -> Answer {
         for _ in 0..3 {
             let request = user.request(method, |writer| {
                 for (kind, value) in attributes {
@@ -138,12 +138,12 @@ impl World {
         panic!("challenged again and again");
     }
 
-    pub fn allocate(&mut self, client: Client, user: &mut User) -> Answer {
+    pub(crate) fn allocate(&mut self, client: Client, user: &mut User) -> Answer {
         self.ask(client, user, method::ALLOCATE, &[udp()])
     }
 
     /// A client with an allocation and a permission for [`PEER`].
-    pub fn ready(&mut self) -> (Client, User, RelayId) {
+    pub(crate) fn ready(&mut self) -> (Client, User, RelayId) {
         let (client, mut user) = (client(1), anna());
         assert!(self.allocate(client, &mut user).is_success);
         assert!(self.ask(client, &mut user, method::CREATE_PERMISSION, &[peer(PEER)]).is_success);
@@ -151,11 +151,11 @@ impl World {
         (client, user, relay)
     }
 
-    pub fn from_peer(&mut self, relay: RelayId, source: &str) -> Option<ToClient> {
+    pub(crate) fn from_peer(&mut self, relay: RelayId, source: &str) -> Option<ToClient> {
         self.server.handle_peer(self.now, relay, source.parse().unwrap(), 1, 3)
     }
 
-    pub fn connection(&self) -> Option<(ConnectionId, SocketAddr)> {
+    pub(crate) fn connection(&self) -> Option<(ConnectionId, SocketAddr)> {
         self.others.iter().rev().find_map(|output| match output {
             Output::Connect { connection, peer, .. } => Some((*connection, *peer)),
             _ => None,
@@ -163,7 +163,7 @@ impl World {
     }
 }
 
-pub fn answer(bytes: &[u8]) -> Answer {
+pub(crate) fn answer(bytes: &[u8]) -> Answer {
     let message = Message::parse(bytes).unwrap();
     let attributes = &message.attributes;
     Answer {
@@ -178,40 +178,40 @@ pub fn answer(bytes: &[u8]) -> Answer {
     }
 }
 
-pub fn client(number: u16) -> Client {
+pub(crate) fn client(number: u16) -> Client {
     let remote = SocketAddr::new([192, 0, 2, 1].into(), 10_000 + number);
     Client { transport: Transport::Udp, remote, local: "203.0.113.1:3478".parse().unwrap() }
 }
 
-pub fn tcp_client(number: u16) -> Client {
+pub(crate) fn tcp_client(number: u16) -> Client {
     Client { transport: Transport::Tcp, ..client(number) }
 }
 
-pub fn anna() -> User {
+pub(crate) fn anna() -> User {
     User::new("anna", "secret")
 }
 
-pub fn udp() -> (u16, Vec<u8>) {
+pub(crate) fn udp() -> (u16, Vec<u8>) {
     (attribute::REQUESTED_TRANSPORT, vec![17, 0, 0, 0])
 }
 
-pub fn tcp() -> (u16, Vec<u8>) {
+pub(crate) fn tcp() -> (u16, Vec<u8>) {
     (attribute::REQUESTED_TRANSPORT, vec![6, 0, 0, 0])
 }
 
-pub fn peer(address: &str) -> (u16, Vec<u8>) {
+pub(crate) fn peer(address: &str) -> (u16, Vec<u8>) {
     (attribute::XOR_PEER_ADDRESS, address.as_bytes().to_vec())
 }
 
-pub fn channel(number: u16) -> (u16, Vec<u8>) {
+pub(crate) fn channel(number: u16) -> (u16, Vec<u8>) {
     let [a, b] = number.to_be_bytes();
     (attribute::CHANNEL_NUMBER, vec![a, b, 0, 0])
 }
 
-pub fn lifetime(seconds: u32) -> (u16, Vec<u8>) {
+pub(crate) fn lifetime(seconds: u32) -> (u16, Vec<u8>) {
     (attribute::LIFETIME, seconds.to_be_bytes().to_vec())
 }
 
-pub fn family(kind: u16, number: u8) -> (u16, Vec<u8>) {
+pub(crate) fn family(kind: u16, number: u8) -> (u16, Vec<u8>) {
     (kind, vec![number, 0, 0, 0])
 }

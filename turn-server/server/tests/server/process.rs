@@ -12,20 +12,20 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use turn_proto::credentials::SharedSecret;
 
-pub const SECRET: &str = "north";
+pub(crate) const SECRET: &str = "north";
 
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
-    pub folder: TempDir,
-    pub udp: u16,
-    pub tcp: u16,
-    pub tls: Option<u16>,
+    pub(crate) folder: TempDir,
+    pub(crate) udp: u16,
+    pub(crate) tcp: u16,
+    pub(crate) tls: Option<u16>,
     metrics: u16,
 }
 
 impl Server {
     /// `options`: lines of the configuration.
-    pub fn start(options: &str) -> Self {
+    pub(crate) fn start(options: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -60,7 +60,7 @@ impl Server {
         Self { process, folder, udp: port("udp").unwrap(), tcp: port("tcp").unwrap(), tls: port("tls"), metrics }
     }
 
-    pub fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -68,35 +68,35 @@ impl Server {
         answer
     }
 
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics");
         let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
         line.unwrap_or_else(|| panic!("{name} is missing in\n{text}")).rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
     /// Waits until a metric, which is renewed every second, has a value.
-    pub fn await_metric(&self, name: &str, is_right: impl Fn(f64) -> bool) {
+    pub(crate) fn await_metric(&self, name: &str, is_right: impl Fn(f64) -> bool) {
         until(name, || is_right(self.metric(name)));
     }
 
-    pub fn credentials(&self, name: &str) -> (String, String) {
+    pub(crate) fn credentials(&self, name: &str) -> (String, String) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         SharedSecret::new(SECRET).issue(name, now + Duration::from_secs(600))
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.udp).into()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), signal).unwrap();
     }
 
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 }
@@ -109,7 +109,7 @@ impl Drop for Server {
 }
 
 /// A certificate for a name, with its key, where the configuration expects them.
-pub fn write_certificate(folder: &TempDir, name: &str) -> Vec<u8> {
+pub(crate) fn write_certificate(folder: &TempDir, name: &str) -> Vec<u8> {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let write = |file: &str, text: String| {
         let new: PathBuf = folder.path().join(format!("{file}.new"));
@@ -122,7 +122,7 @@ pub fn write_certificate(folder: &TempDir, name: &str) -> Vec<u8> {
 }
 
 /// Looks again and again; what does not come in a while is a failure.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..200 {
         if is_so() {
             return;
@@ -133,7 +133,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A port that nobody has at the moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let (udp, tcp) = (UdpSocket::bind("127.0.0.1:0").unwrap(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     drop(udp);
     tcp.local_addr().unwrap().port()
