@@ -13,15 +13,18 @@ use prometheus::Registry;
 use sfu_api::Command;
 use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
 use signaling_api::{AgentConfig, RoomConfig};
-use signaling_server::{ApiKeys, DemoConfig, IceTcp, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SharedPort, SignalingConfig, participant_sid};
+use signaling_server::{
+    ApiKeys, DemoConfig, IceTcp, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SharedPort, SignalingConfig,
+    participant_sid,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 use turn_server::Certificates;
 
+use crate::config::Config;
 use crate::config::advertise::Advertise;
 use crate::config::check::region_of;
-use crate::config::Config;
 use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
 use crate::logging;
@@ -164,7 +167,12 @@ async fn watch(certificates: Arc<Certificates>) {
 }
 
 /// Everything that the port of HTTP serves beside HTTP. `unwatched`: a certificate that nobody looks after yet.
-fn shared_port(config: &Config, node: &NodeHandle, turn: Option<&Embedded>, unwatched: &mut Option<Arc<Certificates>>) -> anyhow::Result<SharedPort> {
+fn shared_port(
+    config: &Config,
+    node: &NodeHandle,
+    turn: Option<&Embedded>,
+    unwatched: &mut Option<Arc<Certificates>>,
+) -> anyhow::Result<SharedPort> {
     let tls = match turn.and_then(|turn| turn.certificates.clone()) {
         Some(certificates) => Some(certificates),
         // without TURN nobody has read it yet

@@ -165,9 +165,8 @@ fn urls(config: &Config, hosts: &[IpAddr], server: &TurnHandle) -> Vec<String> {
     };
     let of = |port: Option<u16>, scheme: &'static str, transport: &'static str| {
         let names = names.clone();
-        port.into_iter().flat_map(move |port| {
-            names.clone().into_iter().map(move |name| format!("{scheme}:{name}:{port}?transport={transport}"))
-        })
+        port.into_iter()
+            .flat_map(move |port| names.clone().into_iter().map(move |name| format!("{scheme}:{name}:{port}?transport={transport}")))
     };
     // an address is in hardly any certificate
     let tls = ports.tls.filter(|_| !domain.is_empty());

@@ -188,7 +188,8 @@ fn check_turn(config: &Config, findings: &mut Vec<Finding>) {
     ];
     findings.extend(options.into_iter().filter_map(Result::err).map(|wrong| error(format!("{wrong:#}"))));
     if has_certificate && turn.domain.is_empty() {
-        findings.push(warning("`turn.domain` is empty: clients are not told of TURN in TLS, because a certificate is for a name".to_owned()));
+        findings
+            .push(warning("`turn.domain` is empty: clients are not told of TURN in TLS, because a certificate is for a name".to_owned()));
     }
     let tcp = [
         ("server.listen", Some(config.server.listen.port())),
@@ -378,7 +379,12 @@ mod tests {
         config.tls.key = "key.pem".into();
         let found = messages(&config, 1);
         assert_eq!(found.len(), 4, "{found:?}");
-        for part in ["`tls.certificate` and `tls.key`", "`turn.relay_ports` = \"9-8\"", "`turn.allow`: \"everybody\"", "`media.tcp_port` and `turn.tcp_port`"] {
+        for part in [
+            "`tls.certificate` and `tls.key`",
+            "`turn.relay_ports` = \"9-8\"",
+            "`turn.allow`: \"everybody\"",
+            "`media.tcp_port` and `turn.tcp_port`",
+        ] {
             assert!(found.iter().any(|message| message.contains(part)), "{part}: {found:?}");
         }
         config.turn.enabled = false;

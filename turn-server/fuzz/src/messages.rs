@@ -53,7 +53,10 @@ pub(crate) fn stream(data: &[u8]) {
         let decided = begin(rest);
         for cut in 0..rest.len().min(12) {
             let early = begin(&rest[..cut]);
-            assert!(early == Begin::Partial || early == decided || matches!((early, decided), (Begin::Message { .. }, Begin::Foreign)), "{cut}");
+            assert!(
+                early == Begin::Partial || early == decided || matches!((early, decided), (Begin::Message { .. }, Begin::Foreign)),
+                "{cut}"
+            );
         }
         match decided {
             Begin::Message { len, padded } => {

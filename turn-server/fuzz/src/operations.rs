@@ -39,7 +39,14 @@ const ATTRIBUTES: [(u16, usize); 12] = [
     (0x7FFF, 2),
 ];
 const PEERS: [&str; 8] = [
-    "198.18.0.7:1", "198.18.0.7:7882", "10.0.0.1:7882", "127.0.0.1:1", "8.8.8.8:0", "[2600::1]:7882", "[::1]:7882", "[::ffff:198.18.0.7]:1",
+    "198.18.0.7:1",
+    "198.18.0.7:7882",
+    "10.0.0.1:7882",
+    "127.0.0.1:1",
+    "8.8.8.8:0",
+    "[2600::1]:7882",
+    "[::1]:7882",
+    "[::ffff:198.18.0.7]:1",
 ];
 
 /// The rest of the program.
@@ -248,7 +255,11 @@ impl World {
                     self.connections.push(connection);
                     self.server.peer_connected(self.now, connection, is_possible);
                 }
-                Output::DontFragment(_) | Output::Splice { .. } | Output::CloseConnection(_) | Output::CloseClient(_) | Output::Denied(_) => {}
+                Output::DontFragment(_)
+                | Output::Splice { .. }
+                | Output::CloseConnection(_)
+                | Output::CloseClient(_)
+                | Output::Denied(_) => {}
             }
         }
     }

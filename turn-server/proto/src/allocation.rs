@@ -161,7 +161,15 @@ pub(crate) enum NotBound {
 
 impl Allocation {
     /// An allocation without relayed addresses yet.
-    pub(crate) fn new(client: Client, user: &[u8], key: Key, algorithm: Algorithm, protocol: RelayProtocol, pending: Pending, now: Instant) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        user: &[u8],
+        key: Key,
+        algorithm: Algorithm,
+        protocol: RelayProtocol,
+        pending: Pending,
+        now: Instant,
+    ) -> Self {
         Self {
             client,
             user: user.into(),
@@ -195,7 +203,10 @@ impl Allocation {
     }
 
     fn permission(&self, ip: IpAddr, now: Instant) -> Option<Instant> {
-        self.permissions.iter().find(|permission| permission.ip == ip && permission.expires_at > now).map(|permission| permission.expires_at)
+        self.permissions
+            .iter()
+            .find(|permission| permission.ip == ip && permission.expires_at > now)
+            .map(|permission| permission.expires_at)
     }
 
     /// True if all of these permissions fit.

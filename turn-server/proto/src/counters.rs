@@ -102,15 +102,8 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Malformed,
-        Self::NoAllocation,
-        Self::NoChannel,
-        Self::NoPermission,
-        Self::DeniedPeer,
-        Self::OverRate,
-        Self::Throttled,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Malformed, Self::NoAllocation, Self::NoChannel, Self::NoPermission, Self::DeniedPeer, Self::OverRate, Self::Throttled];
 
     /// Label of metrics and logs.
     #[must_use]

@@ -273,7 +273,11 @@ mod tests {
             credentials.revoke(&n.to_string(), NOW + Duration::from_secs(n + 1), NOW);
         }
         assert_eq!(credentials.revoked.0.len(), REVOKED_USERS);
-        assert_eq!(credentials.keys(b"1800000000:0", Algorithm::Md5, NOW).map(|keys| keys.len()), Ok(1), "the first to expire is forgotten");
+        assert_eq!(
+            credentials.keys(b"1800000000:0", Algorithm::Md5, NOW).map(|keys| keys.len()),
+            Ok(1),
+            "the first to expire is forgotten"
+        );
     }
 
     #[test]

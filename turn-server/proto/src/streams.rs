@@ -45,14 +45,7 @@ pub(crate) struct Streams(HashMap<ConnectionId, Stream>);
 
 impl Streams {
     /// A connection that waits for its peer, or for its client.
-    pub(crate) fn open(
-        &mut self,
-        owner: AllocationKey,
-        peer: SocketAddr,
-        wait: Wait,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> ConnectionId {
+    pub(crate) fn open(&mut self, owner: AllocationKey, peer: SocketAddr, wait: Wait, now: Instant, rng: &mut impl Rng) -> ConnectionId {
         let timeout = if matches!(wait, Wait::Peer(_)) { CONNECT_TIMEOUT } else { BIND_TIMEOUT };
         let id = loop {
             let id = ConnectionId(rng.random());

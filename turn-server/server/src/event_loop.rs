@@ -344,7 +344,8 @@ impl EventLoop {
                     };
                     self.streams.admit(stream, tls, Vec::new(), at.now, self.poll.registry());
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // out of descriptors: the next connection, or the next second, tries again
                 Err(error) => {
@@ -367,7 +368,8 @@ impl EventLoop {
                     }
                     self.settle(at);
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) => {}
                 Err(_) => return,
             }
         }

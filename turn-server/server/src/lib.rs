@@ -189,7 +189,9 @@ fn bind_udp(ip: IpAddr, port: u16) -> Result<UdpSocket, TurnError> {
 /// The three places beside the first one.
 fn open_discovery(config: &TurnConfig, udp: &mut Vec<UdpSocket>) -> Result<Option<Discovery>, TurnError> {
     let (Some((second_ip, second_port)), Some(first)) = (config.discovery, udp.first().map(UdpSocket::local)) else { return Ok(None) };
-    for address in [SocketAddr::new(first.ip(), second_port), SocketAddr::new(second_ip, first.port()), SocketAddr::new(second_ip, second_port)] {
+    for address in
+        [SocketAddr::new(first.ip(), second_port), SocketAddr::new(second_ip, first.port()), SocketAddr::new(second_ip, second_port)]
+    {
         if udp.iter().all(|socket| socket.local() != address) {
             udp.push(bind_udp(address.ip(), address.port())?);
         }

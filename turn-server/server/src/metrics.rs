@@ -55,9 +55,10 @@ fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<Metric
         labels.into_iter().zip(values).map(|(label, value)| (vec![(name, label)], *value as f64)).collect()
     };
     let families_of = |transport: Transport| {
-        ["ipv4", "ipv6"].into_iter().zip(census.allocations[transport as usize]).map(move |(family, count)| {
-            (vec![("transport", transport.label()), ("family", family)], count as f64)
-        })
+        ["ipv4", "ipv6"]
+            .into_iter()
+            .zip(census.allocations[transport as usize])
+            .map(move |(family, count)| (vec![("transport", transport.label()), ("family", family)], count as f64))
     };
     let (used, all) = census.ports;
     let directions = |to_peers: u64, to_clients: u64| {
@@ -117,7 +118,11 @@ fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<Metric
                 (vec![("result", "expelled")], streams.expelled as f64),
             ],
         ),
-        counter("turn_udp_sends_total", "System calls that sent datagrams; fewer than datagrams where they left in trains.", plain(udp.sends as f64)),
+        counter(
+            "turn_udp_sends_total",
+            "System calls that sent datagrams; fewer than datagrams where they left in trains.",
+            plain(udp.sends as f64),
+        ),
         gauge("turn_draining", "1: no new allocations are made.", plain(f64::from(u8::from(*is_draining)))),
     ];
     // without a certificate there is nothing that could expire

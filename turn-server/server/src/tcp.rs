@@ -184,7 +184,14 @@ impl Streams {
     }
 
     /// A stream is ready. Whole messages of a client go to `handle`.
-    pub(crate) fn ready(&mut self, token: Token, readable: bool, writable: bool, registry: &Registry, mut handle: impl FnMut(Client, &[u8])) {
+    pub(crate) fn ready(
+        &mut self,
+        token: Token,
+        readable: bool,
+        writable: bool,
+        registry: &Registry,
+        mut handle: impl FnMut(Client, &[u8]),
+    ) {
         let Some(stream) = self.streams.get_mut(&token) else { return };
         stream.is_readable |= readable;
         if writable {

@@ -125,8 +125,7 @@ impl TurnServer {
     fn open(&mut self, at: Moment, who: &Authenticated, answer: Answer, request: &Request) {
         let client = answer.client;
         let pending = Pending { answer, opening: ArrayVec::new(), failed: ArrayVec::new() };
-        let mut allocation =
-            Allocation::new(client, &who.user, who.key.clone(), who.algorithm, request.protocol, pending, at.now);
+        let mut allocation = Allocation::new(client, &who.user, who.key.clone(), who.algorithm, request.protocol, pending, at.now);
         allocation.dont_fragment = request.dont_fragment;
         allocation.lifetime = request.lifetime;
         allocation.expires_at = at.now + request.lifetime;
@@ -180,7 +179,8 @@ impl TurnServer {
         if is_open {
             let ip = self.relay_ip(opening.family).expect("a relay is opened for a family that is served");
             let address = SocketAddr::new(ip, opening.port);
-            let token = (opening.wanted == Wanted::Pair).then(|| self.reserve(opening.family, opening.port + 1, at.now + RESERVATION_LIFETIME));
+            let token =
+                (opening.wanted == Wanted::Pair).then(|| self.reserve(opening.family, opening.port + 1, at.now + RESERVATION_LIFETIME));
             let allocation = &mut self.allocations[key];
             allocation.relays.push(Relay { id: relay, family: opening.family, address });
             allocation.token = allocation.token.or(token);

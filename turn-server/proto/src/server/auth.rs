@@ -73,11 +73,9 @@ impl TurnServer {
         let own = key.and_then(|key| self.allocations.get(key)).filter(|a| *a.user == *user && a.algorithm == algorithm);
         let keys = match own {
             Some(allocation) => vec![allocation.key.clone()],
-            None => self
-                .config
-                .credentials
-                .keys(user, algorithm, at.unix)
-                .map_err(|stranger| Refusal { code: 401, why: stranger.into() })?,
+            None => {
+                self.config.credentials.keys(user, algorithm, at.unix).map_err(|stranger| Refusal { code: 401, why: stranger.into() })?
+            }
         };
         let Some(right) = keys.into_iter().find(|key| message.is_authentic(key.as_bytes())) else {
             return Err(Refusal { code: 401, why: AuthFailure::WrongPassword });

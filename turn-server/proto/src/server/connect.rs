@@ -86,7 +86,8 @@ impl TurnServer {
     pub(super) fn connection_bind(&mut self, who: &Authenticated, answer: &Answer, message: &Message<'_>) {
         let is_own_stream = answer.client.transport != Transport::Udp && who.allocation.is_none();
         let connection = message.attributes.connection_id.map(ConnectionId).filter(|_| is_own_stream);
-        let waiting = connection.and_then(|id| self.streams.get_mut(id).filter(|stream| matches!(stream.wait, Wait::Bind)).map(|s| (id, s)));
+        let waiting =
+            connection.and_then(|id| self.streams.get_mut(id).filter(|stream| matches!(stream.wait, Wait::Bind)).map(|s| (id, s)));
         let Some((connection, stream)) = waiting else {
             return self.reply_error(answer, 400);
         };

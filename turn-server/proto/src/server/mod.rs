@@ -16,9 +16,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::RngExt as _;
 use rustc_hash::FxHashMap;
 
 use crate::allocation::{Allocation, Family, RelayProtocol};
@@ -501,4 +501,3 @@ const fn reason(code: u16) -> &'static str {
         _ => "Server Error",
     }
 }
-

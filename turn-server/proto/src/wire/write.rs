@@ -143,7 +143,11 @@ pub const MAX_DATA_INDICATION_HEADER: usize = HEADER_BYTES + 24 + 4;
 /// Everything of a Data indication but its payload and the payload's padding. The payload is the last attribute, so that it can
 /// stay where it is. Returns the bytes and how many of them count.
 #[must_use]
-pub fn data_indication_header(peer: SocketAddr, payload_len: u16, transaction: &TransactionId) -> ([u8; MAX_DATA_INDICATION_HEADER], usize) {
+pub fn data_indication_header(
+    peer: SocketAddr,
+    payload_len: u16,
+    transaction: &TransactionId,
+) -> ([u8; MAX_DATA_INDICATION_HEADER], usize) {
     let mut header = [0; MAX_DATA_INDICATION_HEADER];
     let (address, address_len) = xor_address(peer, transaction);
     let data_at = HEADER_BYTES + 4 + address_len;

@@ -27,7 +27,8 @@ fn rfc8489_9_2_4_a_stranger_is_challenged() {
 fn rfc8489_9_2_4_answers_are_signed_as_requests_are() {
     for (style, algorithm) in [(Style::Classic, Algorithm::Md5), (Style::Sha256, Algorithm::Sha256)] {
         let mut world = World::new();
-        let mut user = User { style, ..anna() };
+        let mut user = anna();
+        user.style = style;
         let answer = world.allocate(client(1), &mut user);
         assert!(answer.is_success);
         let message = Message::parse(&answer.bytes).unwrap();
@@ -108,7 +109,8 @@ fn rfc8489_9_2_4_an_old_nonce_is_replaced() {
 #[test]
 fn rfc8489_9_2_4_nobody_in_the_middle_can_take_the_algorithms_away() {
     let mut world = World::new();
-    let mut user = User { style: Style::Sha256, ..anna() };
+    let mut user = anna();
+    user.style = Style::Sha256;
     world.allocate(client(1), &mut user);
     let told = user.told.clone().unwrap();
     // MD5 only, as if the list had been changed on the way

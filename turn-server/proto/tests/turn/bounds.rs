@@ -83,12 +83,15 @@ fn over_a_stream_nobody_is_a_victim() {
 fn permissions_and_channels_are_bounded() {
     let mut world = World::new();
     let (client, mut user, _) = world.ready();
-    let codes: Vec<u16> = (0..80_u8)
-        .map(|n| world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer(&format!("198.18.1.{n}:1"))]).code)
-        .collect();
+    let codes: Vec<u16> =
+        (0..80_u8).map(|n| world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer(&format!("198.18.1.{n}:1"))]).code).collect();
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 63);
     assert!(codes[63..].iter().all(|code| *code == 508));
-    let bound = (0..80_u16).filter(|n| world.ask(client, &mut user, method::CHANNEL_BIND, &[channel(0x4000 + n), peer(&format!("198.18.0.7:{}", n + 1))]).code == 0).count();
+    let bound = (0..80_u16)
+        .filter(|n| {
+            world.ask(client, &mut user, method::CHANNEL_BIND, &[channel(0x4000 + n), peer(&format!("198.18.0.7:{}", n + 1))]).code == 0
+        })
+        .count();
     assert_eq!(bound, 64);
     world.pass(Duration::from_secs(301));
     assert!(world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer("198.18.2.1:1")]).is_success, "what has expired makes room");

@@ -56,9 +56,25 @@ enum Step {
 
 fn addresses() -> impl Strategy<Value = SocketAddr> {
     let ips = prop_oneof![
-        Just("198.18.0.7"), Just("198.18.0.8"), Just("10.0.0.4"), Just("203.0.113.1"), Just("203.0.113.9"), Just("127.0.0.1"),
-        Just("169.254.169.254"), Just("0.0.0.0"), Just("255.255.255.255"), Just("224.0.0.1"), Just("8.8.8.8"), Just("::1"), Just("::ffff:198.18.0.7"),
-        Just("2600::1"), Just("2600:1::1"), Just("fe80::1"), Just("64:ff9b::c612:7"), Just("fd00:ec2::254"), Just("ff02::1"),
+        Just("198.18.0.7"),
+        Just("198.18.0.8"),
+        Just("10.0.0.4"),
+        Just("203.0.113.1"),
+        Just("203.0.113.9"),
+        Just("127.0.0.1"),
+        Just("169.254.169.254"),
+        Just("0.0.0.0"),
+        Just("255.255.255.255"),
+        Just("224.0.0.1"),
+        Just("8.8.8.8"),
+        Just("::1"),
+        Just("::ffff:198.18.0.7"),
+        Just("2600::1"),
+        Just("2600:1::1"),
+        Just("fe80::1"),
+        Just("64:ff9b::c612:7"),
+        Just("fd00:ec2::254"),
+        Just("ff02::1"),
     ];
     let ports = prop_oneof![Just(7882_u16), Just(22), Just(0), Just(3478), any::<u16>()];
     prop_oneof![
@@ -99,7 +115,10 @@ fn tight() -> Config {
     let policy = PeerPolicy {
         own: vec![own("203.0.113.1:7882", "10.0.0.4:7882"), own("203.0.113.9:7882", "203.0.113.9:7882")],
         allow: ["198.18.0.0/16", "[2600::/32]:7882", "0.0.0.0/1"].iter().map(|rule| rule.parse().unwrap()).collect(),
-        deny: ["198.18.0.8", "0.0.0.0/5", "8.0.0.0/5", "16.0.0.0/4", "32.0.0.0/3", "64.0.0.0/2"].iter().map(|deny| deny.parse().unwrap()).collect(),
+        deny: ["198.18.0.8", "0.0.0.0/5", "8.0.0.0/5", "16.0.0.0/4", "32.0.0.0/3", "64.0.0.0/2"]
+            .iter()
+            .map(|deny| deny.parse().unwrap())
+            .collect(),
         listening: vec!["203.0.113.1:3478".parse().unwrap()],
     };
     Config { policy, ..config() }

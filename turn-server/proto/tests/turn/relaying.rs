@@ -90,7 +90,9 @@ fn rfc8656_12_a_channel_lasts_ten_minutes_and_its_permission_five() {
 fn rfc8656_12_2_a_channel_has_one_peer_and_a_peer_one_channel() {
     let mut world = World::new();
     let (client, mut user, _) = world.ready();
-    let bind = |world: &mut World, user: &mut _, number, to: &str| world.ask(client, user, method::CHANNEL_BIND, &[channel(number), peer(to)]).code;
+    let bind = |world: &mut World, user: &mut _, number, to: &str| {
+        world.ask(client, user, method::CHANNEL_BIND, &[channel(number), peer(to)]).code
+    };
     assert_eq!(bind(&mut world, &mut user, 0x4001, PEER), 0);
     assert_eq!(bind(&mut world, &mut user, 0x4001, PEER), 0, "the same again renews it");
     assert_eq!(bind(&mut world, &mut user, 0x4001, "198.18.0.9:5"), 400);

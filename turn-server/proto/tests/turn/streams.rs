@@ -114,7 +114,8 @@ fn the_end_of_an_allocation_is_the_end_of_its_connections() {
 fn connections_of_one_allocation_are_bounded() {
     let mut world = World::new();
     let (client, mut user, _) = ready(&mut world);
-    let codes: Vec<u16> = (0..20).map(|n| connect(&mut world, client, &mut user, &format!("198.18.0.7:{}", 1_000 + n), true).code).collect();
+    let codes: Vec<u16> =
+        (0..20).map(|n| connect(&mut world, client, &mut user, &format!("198.18.0.7:{}", 1_000 + n), true).code).collect();
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 16);
     assert_eq!(codes[16..], [508; 4]);
 }

@@ -2,7 +2,7 @@
 
 use rtc_stun::message::{Getter as _, Setter as _};
 use turn_proto::credentials::{Algorithm, Key};
-use turn_proto::wire::message::{Class, Integrity, Message};
+use turn_proto::wire::message::{Class, Message};
 use turn_proto::wire::write::Writer;
 use turn_proto::wire::{attribute, method};
 
@@ -77,8 +77,7 @@ fn rtc_stun_reads_what_is_written_here() {
 #[test]
 fn what_rtc_stun_writes_is_read_here() {
     let mut written = rtc_stun::message::Message::new();
-    written.typ =
-        rtc_stun::message::MessageType { method: rtc_stun::message::METHOD_REFRESH, class: rtc_stun::message::CLASS_REQUEST };
+    written.typ = rtc_stun::message::MessageType { method: rtc_stun::message::METHOD_REFRESH, class: rtc_stun::message::CLASS_REQUEST };
     written.transaction_id = rtc_stun::message::TransactionId(*b"transactionn");
     written.write_header();
     rtc_stun::textattrs::Username::new(rtc_stun::attributes::ATTR_USERNAME, "anna".to_owned()).add_to(&mut written).unwrap();

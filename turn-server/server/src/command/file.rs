@@ -208,10 +208,10 @@ mod tests {
     #[test]
     fn the_described_file_has_every_option_with_its_default() {
         let described = File::describe();
-        let uncommented: String = described.lines().filter_map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' '))).fold(
-            String::new(),
-            |text, line| text + line + "\n",
-        );
+        let uncommented: String = described
+            .lines()
+            .filter_map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')))
+            .fold(String::new(), |text, line| text + line + "\n");
         // options that are off have no default to write
         let file: File = toml::from_str(&uncommented).unwrap();
         assert_eq!(format!("{file:?}"), format!("{:?}", File::default()));

@@ -89,7 +89,10 @@ fn serve(file: &File) -> anyhow::Result<()> {
         let address = scrape::serve(address, registry).with_context(|| format!("can't listen on {address} (`metrics`)"))?;
         tracing::info!(%address, "metrics are served");
     }
-    print(&format!("listening {}", serde_json::json!({ "udp": server.ports().udp, "tcp": server.ports().tcp, "tls": server.ports().tls })))?;
+    print(&format!(
+        "listening {}",
+        serde_json::json!({ "udp": server.ports().udp, "tcp": server.ports().tcp, "tls": server.ports().tls })
+    ))?;
     let signal = signals.wait().context("signals can't be received")?;
     if signal == Signal::SIGTERM && !file.drain.is_zero() {
         tracing::info!(seconds = file.drain.as_secs(), "draining; once more stops at once");

@@ -43,5 +43,8 @@ fn answer(mut stream: &TcpStream, registry: &Registry) -> io::Result<()> {
         _ => ("404 Not Found", "only /metrics and /healthz are here\n".to_owned()),
     };
     let length = body.len();
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
 }

@@ -30,8 +30,7 @@ fn run(tool: &str, arguments: &[&str]) -> (Output, String) {
 }
 
 const OPEN: &str = "allow = [\"127.0.0.0/8\", \"::1\"]\ntcp_relays = true\n";
-const WITH_TLS: &str =
-    "allow = [\"127.0.0.0/8\", \"::1\"]\ntcp_relays = true\ntls_port = 0\ncertificate = \"FOLDER/certificate.pem\"\nkey = \"FOLDER/key.pem\"\n";
+const WITH_TLS: &str = "allow = [\"127.0.0.0/8\", \"::1\"]\ntcp_relays = true\ntls_port = 0\ncertificate = \"FOLDER/certificate.pem\"\nkey = \"FOLDER/key.pem\"\n";
 
 /// Two clients send messages to a peer, or to each other, through the server and get all of them back.
 fn nothing_is_lost(server: &Server, port: u16, arguments: &[&str]) {
@@ -116,7 +115,27 @@ fn uclient_that_asks_odd_things_and_goes_away_at_random() {
     let (port, echo_port) = (server.udp.to_string(), echo.1.to_string());
     let (output, text) = run(
         "turnutils_uclient",
-        &["-G", "-B", "-m", "2", "-n", "5", "-z", "5", "-u", "anna", "-w", "secret", "-p", &port, "-e", "127.0.0.1", "-r", &echo_port, "127.0.0.1"],
+        &[
+            "-G",
+            "-B",
+            "-m",
+            "2",
+            "-n",
+            "5",
+            "-z",
+            "5",
+            "-u",
+            "anna",
+            "-w",
+            "secret",
+            "-p",
+            &port,
+            "-e",
+            "127.0.0.1",
+            "-r",
+            &echo_port,
+            "127.0.0.1",
+        ],
     );
     assert!(output.status.success(), "{text}");
 }
@@ -137,7 +156,26 @@ fn uclient_is_denied_a_peer_that_nobody_has_allowed() {
     let (port, echo_port) = (server.udp.to_string(), echo.1.to_string());
     let (output, text) = run(
         "turnutils_uclient",
-        &["-m", "1", "-n", "2", "-z", "5", "-c", "-u", "anna", "-w", "secret", "-p", &port, "-e", "127.0.0.1", "-r", &echo_port, "127.0.0.1"],
+        &[
+            "-m",
+            "1",
+            "-n",
+            "2",
+            "-z",
+            "5",
+            "-c",
+            "-u",
+            "anna",
+            "-w",
+            "secret",
+            "-p",
+            &port,
+            "-e",
+            "127.0.0.1",
+            "-r",
+            &echo_port,
+            "127.0.0.1",
+        ],
     );
     assert!(!output.status.success() || !text.contains("Total lost packets 0 ("), "{text}");
     server.await_metric("turn_denied_peers_total{reason=\"reserved\"}", |denied| denied > 0.0);

@@ -117,7 +117,9 @@ fn a_certificate_that_can_not_be_used_leaves_the_old_one() {
 #[test]
 fn a_stream_that_is_not_turn_is_closed() {
     let server = Server::start("");
-    for junk in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"\x00\x14\x00\x01\x00\x00\x21\x12\xa4\x42", &[0xFF; 64]] {
+    for junk in
+        [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"\x00\x14\x00\x01\x00\x00\x21\x12\xa4\x42", &[0xFF; 64]]
+    {
         let mut stream = TcpStream::connect(("127.0.0.1", server.tcp)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(junk).unwrap();
