@@ -75,8 +75,6 @@ pub(crate) struct Opening {
     pub(crate) wanted: crate::ports::Wanted,
     /// Ports that may still be tried after this one.
     pub(crate) attempts_left: u8,
-    /// A success without it is one too (ADDITIONAL-ADDRESS-FAMILY).
-    pub(crate) is_optional: bool,
 }
 
 /// An Allocate request that waits for its sockets.

@@ -137,25 +137,23 @@ impl TurnServer {
 
         if let Some(token) = request.token {
             match self.reservations.iter().position(|reservation| reservation.token == token).and_then(|at| self.reservations.remove(at)) {
-                Some(reservation) => self.open_relay(key, reservation.family, reservation.port, Wanted::Any, 0, false),
+                Some(reservation) => self.open_relay(key, reservation.family, reservation.port, Wanted::Any, 0),
                 None => self.fail(key, 508, Allocated::Capacity),
             }
             return;
         }
-        let is_single = request.families.len() == 1;
         for (index, &family) in request.families.iter().enumerate() {
-            let is_optional = !is_single;
             let wanted = if index == 0 { request.wanted } else { Wanted::Any };
             let port = self.relay_ip(family).map(|_| self.ports[request.protocol as usize][family as usize].take(wanted, &mut self.rng));
             match port {
-                Some(Some(port)) => self.open_relay(key, family, port, wanted, PORT_ATTEMPTS, is_optional),
+                Some(Some(port)) => self.open_relay(key, family, port, wanted, PORT_ATTEMPTS),
                 not_opened => self.note_failure(key, family, if not_opened.is_none() { 440 } else { 508 }),
             }
         }
         self.finish(at, key);
     }
 
-    fn open_relay(&mut self, key: AllocationKey, family: Family, port: u16, wanted: Wanted, attempts_left: u8, is_optional: bool) {
+    fn open_relay(&mut self, key: AllocationKey, family: Family, port: u16, wanted: Wanted, attempts_left: u8) {
         let relay = self.free_relays.pop().unwrap_or_else(|| {
             self.relays.push(None);
             RelayId(u32::try_from(self.relays.len() - 1).expect("allocations are bounded"))
@@ -163,7 +161,7 @@ impl TurnServer {
         self.relays[relay.0 as usize] = Some(key);
         let allocation = &mut self.allocations[key];
         let pending = allocation.pending.as_mut().expect("relays are opened while an allocation is made");
-        pending.opening.push(Opening { id: relay, family, port, wanted, attempts_left, is_optional });
+        pending.opening.push(Opening { id: relay, family, port, wanted, attempts_left });
         let (protocol, dont_fragment) = (allocation.protocol, allocation.dont_fragment);
         self.outputs.push_back(Output::OpenRelay { relay, protocol, family, port, dont_fragment });
     }
@@ -196,7 +194,7 @@ impl TurnServer {
         self.relays[relay.0 as usize] = None;
         self.free_relays.push(relay);
         match next {
-            Some(port) => self.open_relay(key, opening.family, port, opening.wanted, opening.attempts_left - 1, opening.is_optional),
+            Some(port) => self.open_relay(key, opening.family, port, opening.wanted, opening.attempts_left - 1),
             None => {
                 self.note_failure(key, opening.family, 508);
                 self.finish(at, key);
