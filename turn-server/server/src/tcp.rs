@@ -18,9 +18,11 @@ use turn_proto::{Client, ConnectionId, Transport};
 use crate::stream::ByteStream;
 
 /// Bytes that may wait for one client.
-const MAX_QUEUE: usize = 512 * 1024;
+const MAX_QUEUE: usize = 256 * 1024;
 /// Bytes of data among them: what is above is dropped, as a full UDP socket would.
-const MAX_DATA: usize = 256 * 1024;
+const MAX_DATA: usize = 128 * 1024;
+/// Part of what the kernel takes that may wait for the network's window: media that is late is worse than media that is dropped.
+const UNSENT_BYTES: u32 = 16 * 1024;
 /// Bytes that wait for one end before the other is no longer read.
 const MAX_SPLICE: usize = 128 * 1024;
 /// Bytes read from one stream in one turn, so that a fast one does not hold up the others.
@@ -133,7 +135,9 @@ impl Streams {
         self.counters.accepted += 1;
         let transport = if tls.is_some() { Transport::Tls } else { Transport::Tcp };
         let client = Client { transport, remote, local };
+        // best effort: without them it works, only later
         let _ = socket.set_nodelay(true);
+        let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES);
         let role = Role::Client { client, input: begun, has_spoken: false };
         let token = self.insert(ByteStream::new(socket, tls), role, now, registry)?;
         self.by_client.insert(client, token);
