@@ -53,7 +53,8 @@ fn rfc5769_2_4_the_long_term_key_is_that_of_the_sample() {
 #[test]
 fn a_sample_with_any_bit_changed_is_not_authentic() {
     let packet = bytes(REQUEST);
-    for bit in 0..packet.len() * 8 {
+    // what follows MESSAGE-INTEGRITY is not covered by it: FINGERPRINT with its eight bytes
+    for bit in 0..(packet.len() - 8) * 8 {
         let mut changed = packet.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
         assert!(Message::parse(&changed).is_none_or(|message| !message.is_authentic(PASSWORD)), "bit {bit}");

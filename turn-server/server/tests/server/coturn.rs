@@ -196,10 +196,3 @@ fn stunclient_and_natdiscovery_find_out_what_there_is() {
     assert!(output.status.success() && text.contains("NAT with Endpoint Independent Filtering"), "{text}");
     assert!(text.contains("Endpoint Independent Mapping") || text.contains("No NAT"), "{text}");
 }
-
-#[test]
-fn rfc5769check_of_the_same_tools_passes() {
-    // says that the vectors in turn-proto's tests and those of the tools are the same ones
-    let (output, text) = run("turnutils_rfc5769check", &[]);
-    assert!(output.status.success(), "{text}");
-}
