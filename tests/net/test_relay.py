@@ -60,7 +60,7 @@ async def test_where_only_443_is_open_everything_goes_through_it(lab, serve, par
     home = network.client("home")
     network.router.rules(ONLY_443)
     tls, key = certificate(tmp_path, network.address())
-    node = serve(network.server, server__listen="[::]:443", server__one_port="true", media__tcp=str(ice_tcp).lower(), turn__domain=network.address(), **tls, **OPTIONS)
+    node = serve(network.server, server__listen="[::]:443", server__one_port="true", media__tcp=str(ice_tcp).lower(), turn__enabled=str(not ice_tcp).lower(), turn__domain=network.address(), **tls)
     alice, bob = await participant(home, "alice", "chromium"), await participant(home, "bob", "chromium")
     address = f"wss://{network.address()}"
     await asyncio.gather(alice.join(url=address, trusted_key=key), bob.join(url=address, trusted_key=key))
@@ -74,7 +74,7 @@ async def test_where_only_443_is_open_everything_goes_through_it(lab, serve, par
         assert {(path["local"], path["relayProtocol"]) for path in paths} == {("relay", "tls")}, paths
         await until("both have relays over TLS", lambda: node.allocations("tls") >= 2, poll_s=0.5)
         await until("media is relayed", lambda: node.relayed_bytes() > 100_000, poll_s=0.5)
-    assert node.metrics()["tls_certificate_expiry_seconds"] > 86_400 * 20
+        assert node.metrics()["tls_certificate_expiry_seconds"] > 86_400 * 20
 
 
 async def test_a_relay_behind_a_one_to_one_nat_finds_its_own_media(lab, serve, participant):

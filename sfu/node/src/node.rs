@@ -111,8 +111,9 @@ impl Node {
         if let (Some(port), Some(first)) = (config.tcp_port, parts.first()) {
             acceptor = Some(listen(config, port, first, shards)?);
         }
-        let mut tcp = acceptor.as_ref().map_or(Ok(Vec::new()), |a| a.local_addresses()).map_err(NodeError::Thread)?;
-        tcp.extend(config.shared_tcp_port.into_iter().flat_map(|port| config.bind.iter().map(move |ip| SocketAddr::new(*ip, port))));
+        let tcp = acceptor.as_ref().map_or(Ok(Vec::new()), |a| a.local_addresses()).map_err(NodeError::Thread)?;
+        let shared = config.shared_tcp_port.into_iter().flat_map(|port| config.bind.iter().map(move |ip| SocketAddr::new(*ip, port)));
+        let shared: Vec<SocketAddr> = shared.collect();
 
         let udp_ports = parts.iter().flat_map(WorkerParts::local_addresses).map(|address| address.port()).collect();
         let start = read_clock();
@@ -122,7 +123,9 @@ impl Node {
         let mut all_candidates = Vec::new();
         let (mut reports, mut workers) = (Vec::new(), Vec::new());
         for (shard, parts) in (0..).zip(parts) {
-            let candidates = candidates(&config.advertised, &advertised, &parts.local_addresses(), &tcp);
+            let on = |udp: &[SocketAddr], tcp: &[SocketAddr]| candidates(&config.advertised, &advertised, udp, tcp);
+            let mut candidates = on(&parts.local_addresses(), &tcp);
+            candidates.extend(on(&[], &shared));
             if candidates.is_empty() {
                 return Err(NodeError::NothingAdvertised);
             }
