@@ -10,6 +10,8 @@ mod output;
 mod serve;
 mod sources;
 mod token;
+mod turn;
+mod turn_credentials;
 
 use std::process::ExitCode;
 
@@ -31,6 +33,8 @@ enum Command {
     Serve(serve::Args),
     /// Print an access token.
     Token(token::Args),
+    /// Print time-limited credentials for the TURN server.
+    TurnCredentials(turn_credentials::Args),
     /// Check, explain or print the configuration.
     #[command(subcommand)]
     Config(config_command::Action),
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::TurnCredentials(args) => turn_credentials::run(&args),
         Command::Config(action) => config_command::run(&action),
         Command::Version => output::line(concat!("sluice ", env!("CARGO_PKG_VERSION"))),
     };

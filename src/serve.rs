@@ -5,23 +5,31 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
 use sfu_api::Command;
 use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
-use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use signaling_server::{
+    ApiKeys, DemoConfig, IceTcp, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SharedPort, SignalingConfig,
+    participant_sid,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
+use turn_server::Certificates;
 
+use crate::config::Config;
 use crate::config::advertise::Advertise;
 use crate::config::check::region_of;
 use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
 use crate::logging;
 use crate::sources::{Checked, Sources, checked};
+use crate::turn::{self, Embedded, forget_at};
 
 /// Where the configuration comes from.
 #[derive(clap::Args)]
@@ -41,10 +49,20 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     for finding in &checked.warnings {
         warn!("{}", finding.message);
     }
-    let server_config = server_config(checked)?;
+    let mut server_config = server_config(checked)?;
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
+    let turn = turn::start(&checked.config, &checked.keys, &node.udp_addresses())?;
+    server_config.signaling.relays = turn.as_ref().map(|turn| turn.relays.clone());
     let registry = Registry::new();
     sfu_node::metrics::register(&registry, node.clone()).context("the node's metrics can't be registered")?;
+    if let Some(turn) = &turn {
+        turn_server::metrics::register(&registry, turn.server.clone()).context("the TURN server's metrics can't be registered")?;
+    }
+    let relays = turn.as_ref().map(|turn| (turn.server.clone(), turn.relays.ttl));
+    let mut unwatched = None;
+    if checked.config.server.one_port {
+        server_config.shared = shared_port(&checked.config, &node, turn.as_ref(), &mut unwatched)?;
+    }
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")?;
     let commands = node.clone();
@@ -52,9 +70,15 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         let (stopping, mut is_stopping) = watch::channel(false);
         let signals = Signals::new()?;
         tokio::spawn(signals.watch(stopping.clone()));
+        if let Some(certificates) = unwatched {
+            tokio::spawn(watch(certificates));
+        }
         let media = MediaLink::new(
             move |command| {
                 let is_data = matches!(command, Command::SendData { .. });
+                if let (Some((turn, ttl)), Command::Leave { participant }) = (&relays, &command) {
+                    turn.revoke(&participant_sid(*participant), forget_at(*ttl));
+                }
                 match commands.send(command) {
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
@@ -74,6 +98,9 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
     });
     node.shutdown();
+    if let Some(turn) = turn {
+        turn.server.shutdown();
+    }
     info!("stopped");
     served
 }
@@ -116,6 +143,7 @@ fn node_config(checked: &Checked) -> NodeConfig {
         shards: Some(usize::from(checked.shards)),
         udp_port: *udp_port,
         tcp_port: tcp.then_some(*tcp_port),
+        shared_tcp_port: (*tcp && checked.config.server.one_port).then_some(checked.config.server.listen.port()),
         bind: if listen.is_empty() { defaults.bind.clone() } else { listen.clone() },
         advertised: if advertise.is_empty() {
             Advertised::Detected {
@@ -130,6 +158,40 @@ fn node_config(checked: &Checked) -> NodeConfig {
     }
 }
 
+/// Reads a certificate again when its files change. The TURN server does so itself.
+async fn watch(certificates: Arc<Certificates>) {
+    let mut looks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        looks.tick().await;
+        certificates.reload_if_changed();
+    }
+}
+
+/// Everything that the port of HTTP serves beside HTTP. `unwatched`: a certificate that nobody looks after yet.
+fn shared_port(
+    config: &Config,
+    node: &NodeHandle,
+    turn: Option<&Embedded>,
+    unwatched: &mut Option<Arc<Certificates>>,
+) -> anyhow::Result<SharedPort> {
+    let tls = match turn.and_then(|turn| turn.certificates.clone()) {
+        Some(certificates) => Some(certificates),
+        // without TURN nobody has read it yet
+        None => {
+            *unwatched = turn::certificates(config)?;
+            unwatched.clone()
+        }
+    };
+    let node = node.clone();
+    let ice_tcp: IceTcp = Arc::new(move |stream, begun| node.adopt_tcp(stream, &begun));
+    let turn = turn.map(|turn| turn.server.clone());
+    Ok(SharedPort {
+        tls: tls.map(|certificates| certificates.server_config(&[b"http/1.1", turn_server::ALPN_TURN, turn_server::ALPN_STUN])),
+        ice_tcp: config.media.tcp.then_some(ice_tcp),
+        turn: turn.map(|turn| -> signaling_server::Turn { Arc::new(move |stream, tls, begun| turn.adopt(stream, tls, begun)) }),
+    })
+}
+
 fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
     let config = &checked.config;
     let proxies = config.server.trusted_proxies.iter().map(|proxy| proxy.parse()).collect::<Result<_, _>>();
@@ -141,6 +203,7 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
         is_metrics_exposed: config.server.metrics,
         signaling: signaling_config(&config.rooms, &config.limits, &config.server),
+        shared: SharedPort::default(),
     })
 }
 

@@ -10,13 +10,18 @@ use std::process::Command;
 
 /// Arrows point down only: a crate and the workspace crates that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("sluice", &["signaling-server", "signaling-api", "sfu-node", "sfu-api"]),
+    ("sluice", &["signaling-server", "signaling-api", "sfu-node", "sfu-api", "turn-server"]),
     ("signaling-server", &["signaling-core", "signaling-api", "sfu-api"]),
     ("signaling-core", &["signaling-api", "sfu-api"]),
     ("signaling-api", &[]),
     ("sfu-node", &["sfu-core", "sfu-api"]),
     ("sfu-core", &["sfu-api"]),
     ("sfu-api", &[]),
+    // knows nothing of the rest: it serves by itself too
+    ("turn-server", &["turn-proto"]),
+    ("turn-proto", &[]),
+    ("turn-fuzz", &["turn-proto"]),
+    ("bench-turn", &["turn-proto"]),
     // tools around the engine, used by no product crate except in tests
     ("sfu-sim", &["sfu-core", "sfu-api"]),
     ("bench-micro", &["sfu-core", "sfu-node", "sfu-api", "sfu-sim"]),
@@ -28,12 +33,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const TESTS_MAY_USE: &[(&str, &[&str])] = &[("sfu-core", &["sfu-sim"]), ("sluice", &["sfu-core", "sfu-sim", "signaling-core"])];
 
 /// Crates without clock, sockets and threads, and the dependencies that would bring them in.
-const SANS_IO: &[&str] = &["sfu-core", "sfu-api", "signaling-core", "signaling-api"];
+const SANS_IO: &[&str] = &["sfu-core", "sfu-api", "signaling-core", "signaling-api", "turn-proto"];
 const IO_CRATES: &[&str] = &["tokio", "mio", "nix", "socket2", "quinn-udp", "libc", "axum", "hyper", "if-addrs", "polling", "rustix"];
 
 /// A protocol or crypto crate, as code names it, and the folders that may.
 const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
-    ("rtc_stun", &["sfu/core/src/transport/", "sfu/sim/"]),
+    ("rtc_stun", &["sfu/core/src/transport/", "sfu/sim/", "turn-server/proto/tests/"]),
     ("rtc_dtls", &["sfu/core/src/transport/", "sfu/sim/"]),
     ("dimpl", &["sfu/core/src/transport/", "sfu/sim/"]),
     ("rtc_sctp", &["sfu/core/src/transport/", "sfu/sim/"]),
@@ -43,10 +48,11 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("rtc_rtcp", &["sfu/core/src/rtp/", TWCC_TESTS, "sfu/sim/"]),
     ("rtc_rtp", &["sfu/core/src/rtp/", "sfu/sim/"]),
     ("rtc_shared", &["sfu/core/src/transport/", "sfu/core/src/negotiate/", "sfu/core/src/rtp/", TWCC_TESTS, "sfu/core/tests/", "sfu/sim/"]),
-    ("aws_lc_rs", &["sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/"]),
+    ("aws_lc_rs", &["sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/", "turn-server/server/"]),
     ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/"]),
     ("jsonwebtoken", &["signaling/server/"]),
     ("axum", &["signaling/server/"]),
+    ("rustls", &["turn-server/server/", "signaling/server/src/shared.rs"]),
 ];
 
 /// Its tests read our feedback back with the library's parser.
@@ -176,7 +182,7 @@ fn packages() -> Vec<Package> {
 /// Every Rust file of the workspace: path from the root with `/`, and text.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in ["src", "sfu", "signaling", "benches", "tests"] {
+    for folder in ["src", "sfu", "signaling", "turn-server", "benches", "tests"] {
         collect(&root().join(folder), &mut found);
     }
     assert!(found.len() > 10, "the search for sources is broken");

@@ -29,6 +29,7 @@ if [ "$purpose" = test ]; then
     need valgrind valgrind
     need ip iproute2
     need nft nftables
+    need turnutils_uclient coturn
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then

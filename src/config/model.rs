@@ -20,6 +20,9 @@ section! {
         /// Address of HTTP and WebSocket. Browsers give camera and microphone to HTTPS pages only (and to loopback), so
         /// a TLS proxy stands in front of a public server. Port 0: the system chooses one.
         listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7880),
+        /// Serve everything on the TCP port of `listen`, behind one firewall rule: HTTP, ICE over TCP and TURN, and with a certificate
+        /// (section tls) HTTPS and TURN in TLS instead of HTTP in the clear. Usually with port 443.
+        one_port: bool = false,
         /// Addresses or blocks ("10.0.0.0/8") of reverse proxies whose X-Forwarded-For header is believed.
         trusted_proxies: Vec<String> = Vec::new(),
         /// Serve /metrics on the address above.
@@ -153,6 +156,56 @@ section! {
 }
 
 section! {
+    /// The embedded TURN server, for clients that reach this one by no other way. Participants get credentials when they join.
+    Turn {
+        /// Serve TURN.
+        enabled: bool = true,
+        /// Port for datagrams. Port 0: the system chooses.
+        udp_port: u16 = 3478,
+        /// Port for TCP, likewise.
+        tcp_port: u16 = 3478,
+        /// Port for TLS, likewise; served when there is a certificate (see section tls).
+        tls_port: u16 = 5349,
+        /// Name that clients are told instead of addresses. For TLS it must be one of the certificate's.
+        domain: String = String::new(),
+        /// Ports of relayed addresses. Nobody outside sends to them unless `allow` lets peers other than this server in.
+        relay_ports: String = "49152-65535".to_owned(),
+        /// File with the secret that passwords follow from (one line). None: it follows from the first API key.
+        secret_file: PathBuf = PathBuf::new(),
+        /// The same as text. From the environment only; replaces the file.
+        secret: Secret = Secret::default(),
+        /// Life of the credentials that participants get. They end earlier when the participant leaves or is removed.
+        credential_ttl: Span = Span::secs(12 * 3600),
+        /// To whom is relayed beside this server's own media ports: addresses or blocks, with ports if only those
+        /// ("203.0.113.0/24", "203.0.113.7:7882", "[2001:db8::/32]:1024-65535"). Private, loopback and other special networks are
+        /// relayed to only if a rule names them or a part of them; "0.0.0.0/0" does not.
+        allow: Vec<String> = Vec::new(),
+        /// Addresses or blocks that are denied whatever `allow` says.
+        deny: Vec<String> = Vec::new(),
+        /// Allocations in all; a further one gets error 508.
+        max_allocations: usize = turn_limits().allocations,
+        /// Allocations of one participant; a further one gets error 486.
+        max_allocations_per_user: usize = turn_limits().allocations_per_user,
+        /// Allocations from one address (IPv6: one /64); a further one gets error 486.
+        max_allocations_per_address: usize = turn_limits().allocations_per_address,
+        /// Bytes a second that one allocation may relay in each direction; more is dropped. 0: no limit.
+        max_rate: ByteSize = ByteSize(0),
+        /// Bytes a second of all allocations together, likewise.
+        max_total_rate: ByteSize = ByteSize(0),
+    }
+}
+
+section! {
+    /// Certificate of this server, for TURN in TLS and, with `server.one_port`, for HTTPS. The files are read again when they change.
+    Tls {
+        /// Certificate chain, PEM.
+        certificate: PathBuf = PathBuf::new(),
+        /// Its key, PEM.
+        key: PathBuf = PathBuf::new(),
+    }
+}
+
+section! {
     /// Logs on standard error. RUST_LOG, if set, replaces the level.
     Log {
         /// "error", "warn", "info", "debug", "trace", or by module: "info,sfu_node=debug".
@@ -182,6 +235,8 @@ pub(crate) struct Config {
     pub(crate) rooms: Rooms,
     pub(crate) limits: Limits,
     pub(crate) demo: Demo,
+    pub(crate) turn: Turn,
+    pub(crate) tls: Tls,
     pub(crate) log: Log,
 }
 
@@ -203,11 +258,13 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "rooms", about: Rooms::ABOUT, options: Rooms::OPTIONS },
     Section { name: "limits", about: Limits::ABOUT, options: Limits::OPTIONS },
     Section { name: "demo", about: Demo::ABOUT, options: Demo::OPTIONS },
+    Section { name: "turn", about: Turn::ABOUT, options: Turn::OPTIONS },
+    Section { name: "tls", about: Tls::ABOUT, options: Tls::OPTIONS },
     Section { name: "log", about: Log::ABOUT, options: Log::OPTIONS },
 ];
 
 /// Options whose value may not stand in the configuration file.
-pub(crate) const ENVIRONMENT_ONLY: &[&str] = &["auth.keys"];
+pub(crate) const ENVIRONMENT_ONLY: &[&str] = &["auth.keys", "turn.secret"];
 
 /// API key of `sluice dev`.
 pub(crate) const DEVELOPMENT_KEY: &str = "devkey";
@@ -228,6 +285,10 @@ impl Config {
 /// The parts of the server know their defaults best; here they only get names.
 fn signaling_defaults() -> SignalingConfig {
     SignalingConfig::default()
+}
+
+fn turn_limits() -> turn_server::Limits {
+    turn_server::Limits::default()
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Room {
             other_participants: self.others(id, turn.config),
             // Older clients read version and region here, newer ones in `server_info`.
             server_version: crate::config::LIVEKIT_VERSION.to_owned(),
-            ice_servers: turn.config.ice_servers.clone(),
+            ice_servers: turn.config.ice_servers_for(&crate::ids::participant_sid(id), turn.unix_now),
             subscriber_primary: participant.is_some_and(|participant| participant.primary == TransportRole::Subscriber),
             server_region: turn.config.region.clone(),
             ping_timeout: seconds(turn.config.ping_timeout),

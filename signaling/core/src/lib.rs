@@ -24,6 +24,7 @@ mod permissions;
 mod publishing;
 mod quality;
 mod reconnect;
+mod relays;
 mod reliable;
 mod requests;
 mod revocations;
@@ -67,6 +68,7 @@ pub use agents::{WorkerId, WorkerInput};
 pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
 pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use relays::Relays;
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]

@@ -120,7 +120,7 @@ impl Room {
             return;
         };
         let reconnect = proto::ReconnectResponse {
-            ice_servers: turn.config.ice_servers.clone(),
+            ice_servers: turn.config.ice_servers_for(&crate::ids::participant_sid(id), turn.unix_now),
             server_info: Some(turn.config.server_info()),
             last_message_seq,
             ..Default::default()

@@ -11,6 +11,7 @@ use signaling_api::Secret;
 use signaling_core::SignalingConfig;
 
 use crate::proxy::IpPrefix;
+use crate::shared::SharedPort;
 
 /// Everything [`crate::Server::serve`] needs to know.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct ServerConfig {
     pub is_metrics_exposed: bool,
     /// Rooms and sessions.
     pub signaling: SignalingConfig,
+    /// What else is served on the port of `listen`.
+    pub shared: SharedPort,
 }
 
 impl Default for ServerConfig {
@@ -41,6 +44,7 @@ impl Default for ServerConfig {
             demo: None,
             is_metrics_exposed: true,
             signaling: SignalingConfig::default(),
+            shared: SharedPort::default(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod net;
 mod proxy;
 mod query;
+mod shared;
 mod twirp;
 mod ws;
 
@@ -38,7 +39,8 @@ use tracing::{error, info};
 pub use config::{ApiKeys, DemoConfig, Rate, ServerConfig, ServerLimits};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
-pub use signaling_core::{Region, SignalingConfig};
+pub use shared::{IceTcp, SharedPort, Turn};
+pub use signaling_core::{Region, Relays, SignalingConfig, participant_sid};
 
 use gate::Gate;
 use http::App;
@@ -95,7 +97,7 @@ impl Server {
             stop.closed().await;
         });
 
-        let limits = config.limits.clone();
+        let (limits, shared) = (config.limits.clone(), config.shared.clone());
         let heartbeat = Heartbeat::new();
         let (inbox_in, inbox) = mpsc::channel(limits.inbox_messages.max(1));
         let signaling = SignalingLoop::new(
@@ -120,7 +122,7 @@ impl Server {
             is_stopping: is_stopping.clone(),
             next_connection: AtomicU64::new(1),
         });
-        let accepting = tokio::spawn(net::accept_loop(listener, http::router(app), limits, is_stopping));
+        let accepting = tokio::spawn(net::accept_loop(listener, http::router(app), shared, limits, is_stopping));
         info!(%local_addr, "signaling server is listening");
         Ok(Self { local_addr, accepting, signaling })
     }
