@@ -29,6 +29,9 @@ if [ "$purpose" = test ]; then
     need valgrind valgrind
     need ip iproute2
     need nft nftables
+    need promtool prometheus
+    need faketime faketime
+    need openssl openssl
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then

@@ -48,6 +48,7 @@ impl Shard {
                 self.send_reports(key, now);
             }
         }
+        self.sample_tracks(tick, now);
         self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);

@@ -19,7 +19,8 @@ mod reflexive;
 mod stats;
 mod worker;
 
-pub use addresses::{Advertised, AdvertisedAddress};
+pub use addresses::{Advertised, AdvertisedAddress, interface_addresses};
+pub use net::udp::SOCKET_BUFFER_BYTES;
 pub use config::NodeConfig;
 pub use control::CommandError;
 pub use node::{Node, NodeError, NodeHandle};

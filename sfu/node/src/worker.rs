@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpListener;
 use mio::{Events, Poll, Token, Waker};
-use sfu_api::Command;
+use sfu_api::{Command, Event};
 use sfu_core::egress::Progress;
 use sfu_core::shard::Shard;
 
@@ -132,6 +132,8 @@ pub(crate) struct Worker {
     counters: LoopCounters,
     report: ReportSlot,
     next_report: Instant,
+    /// When the last report was made, and how long turns had taken until then.
+    reported: Option<(Instant, Duration)>,
     /// Receive times of the turn's datagrams with how many have each, for the latency histogram.
     arrivals: Vec<(Instant, u32)>,
 }
@@ -186,6 +188,7 @@ impl Worker {
             counters: LoopCounters::default(),
             report,
             next_report: Instant::now(),
+            reported: None,
             arrivals: Vec::with_capacity(BATCH * 4),
         }
     }
@@ -352,14 +355,27 @@ impl Worker {
             reception.acceptor.retry();
         }
         self.refusals.hand_over(&mut self.events);
+        let samples = self.engine.take_samples();
+        if !samples.is_empty() {
+            self.events.push(Event::Samples(samples));
+        }
         let report = self.report(now);
+        self.reported = Some((now, self.counters.turn.sum()));
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    /// Share of the time since the last report that turns took; the rest was waiting.
+    fn busy_ratio(&self, now: Instant) -> f64 {
+        let Some((at, busy_before)) = self.reported else { return 0.0 };
+        let (busy, passed) = (self.counters.turn.sum().saturating_sub(busy_before), now.saturating_duration_since(at));
+        if passed.is_zero() { 0.0 } else { (busy.as_secs_f64() / passed.as_secs_f64()).min(1.0) }
     }
 
     fn report(&self, taken_at: Instant) -> ShardReport {
         ShardReport {
             shard: self.shard,
             taken_at,
+            busy_ratio: self.busy_ratio(taken_at),
             engine: self.engine.snapshot(),
             turns: LoopCounters { events_dropped: self.events.dropped(), ..self.counters },
             udp: self.sockets.udp_counters,

@@ -18,6 +18,7 @@ mod reports;
 mod single;
 mod subscribing;
 mod switching;
+mod telemetry;
 
 use std::time::Duration;
 
