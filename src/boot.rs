@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use sfu_node::NodeHandle;
 use tracing::{info, warn};
 
+use crate::certificates;
 use crate::doctor::machine;
 use crate::sources::Checked;
 
@@ -22,7 +23,8 @@ pub(crate) fn report(checked: &Checked, node: &NodeHandle) {
         warn!("only private addresses are told: clients elsewhere can't connect; set `media.advertise` or `media.detect_address_with`");
     }
     info!(shards = checked.shards, udp_port = media.udp_port, tcp = media.tcp, "media");
-    for finding in [machine::descriptors(checked), machine::buffers()].into_iter().chain(machine::disks(checked)) {
+    let certificates = checked.config.metrics.certificates.iter().map(|file| certificates::check(file));
+    for finding in [machine::descriptors(checked), machine::buffers()].into_iter().chain(machine::disks(checked)).chain(certificates) {
         if finding.cause.is_empty() {
             info!(check = finding.check, "{}", finding.detail);
         } else {

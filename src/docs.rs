@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use clap::Subcommand;
 use prometheus::proto::{MetricFamily, MetricType};
 
+use crate::certificates::Certificates;
 use crate::output;
 
 /// Which page.
@@ -28,7 +29,7 @@ pub(crate) fn run(page: Page) -> anyhow::Result<()> {
 /// Of a process that has just begun.
 fn metrics() -> anyhow::Result<String> {
     let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
-    for family in sfu_node::metrics::catalogue(&[]).into_iter().chain(signaling_server::metrics_catalogue()?) {
+    for family in sfu_node::metrics::catalogue(&[]).into_iter().chain(signaling_server::metrics_catalogue()?).chain(Certificates::catalogue()?) {
         match families.get_mut(family.name()) {
             Some(known) => known.mut_metric().extend(family.get_metric().iter().cloned()),
             None => drop(families.insert(family.name().to_owned(), family)),

@@ -3,6 +3,7 @@
 //! One file per subcommand; start at `serve.rs`, which `dev.rs` uses too. Configuration is in `config/`.
 
 mod boot;
+mod certificates;
 mod config;
 mod config_command;
 mod dev;

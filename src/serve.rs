@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::boot;
+use crate::certificates::Certificates;
 use crate::config::advertise::Advertise;
 use crate::config::check::region_of;
 use crate::config::model::{Limits, Media, Metrics, Preset, PresetAgent, Rooms};
@@ -49,6 +50,8 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
     boot::report(checked, &node);
     let registry = registry(&checked.config.server.region)?;
+    let certificates = Certificates::new(checked.config.metrics.certificates.clone())?;
+    registry.register(Box::new(certificates)).context("the certificates' metrics can't be registered")?;
     sfu_node::metrics::register(&registry, node.clone()).context("the node's metrics can't be registered")?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")?;

@@ -44,6 +44,8 @@ section! {
         /// Addresses or blocks that may read /metrics on the address of HTTP. Requests that come through a proxy which is not among
         /// server.trusted_proxies are refused.
         allow: Vec<String> = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
+        /// Certificates that clients meet (PEM files of the TLS proxy, of TURN), whose end is exported and checked.
+        certificates: Vec<PathBuf> = Vec::new(),
         /// Memory for the quality timelines of all participants: a second of a track takes 3 to 20 bytes. Beyond it the oldest minutes
         /// are forgotten. "0 B": there are none.
         timelines: ByteSize = ByteSize(ServerConfig::default().timeline_bytes),

@@ -131,7 +131,7 @@ fn ask_ntp(server: &str) -> std::io::Result<(Duration, Duration)> {
     Ok((Duration::new(seconds, nanos), asked + answered.saturating_sub(asked) / 2))
 }
 
-pub(super) fn unix_now() -> Duration {
+pub(crate) fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -10,7 +10,7 @@ mod http;
 pub(crate) mod machine;
 mod ports;
 mod turn;
-mod x509;
+pub(crate) mod x509;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use signaling_server::probe::{IceServer, Probe, ProbeError};
 
 use self::finding::{Finding, Status};
 use self::http::Target;
+use crate::certificates;
 use crate::output;
 use crate::serve::{explain_node_error, node_config};
 use crate::sources::{Checked, Sources, checked};
@@ -112,6 +113,7 @@ fn from_inside(checked: &Checked, findings: &mut Vec<Finding>) {
     findings.push(machine::descriptors(checked));
     findings.push(machine::buffers());
     findings.extend(machine::disks(checked));
+    findings.extend(checked.config.metrics.certificates.iter().map(|file| certificates::check(file)));
     let listen = checked.config.server.listen;
     let here = if listen.ip().is_unspecified() { loopback(listen.ip()) } else { listen.ip() };
     let target = Target { is_secure: false, host: here.to_string(), port: listen.port() };

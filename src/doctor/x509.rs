@@ -4,12 +4,12 @@
 
 /// When a certificate is good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Validity {
-    pub(super) not_after_s: u64,
+pub(crate) struct Validity {
+    pub(crate) not_after_s: u64,
 }
 
 /// `Certificate ::= SEQUENCE { tbs SEQUENCE { [0] version, serial, signature, issuer, validity SEQUENCE { from, to }, ... } }`.
-pub(super) fn validity(der: &[u8]) -> Option<Validity> {
+pub(crate) fn validity(der: &[u8]) -> Option<Validity> {
     let (_, certificate, _) = element(der)?;
     let (_, mut rest, _) = element(certificate)?;
     let (tag, _, after) = element(rest)?;

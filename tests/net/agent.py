@@ -129,6 +129,9 @@ class ChromiumAgent:
     async def hears(self, identity: str, frequency_hz: int) -> None:
         await self._page.hears(identity, frequency_hz)
 
+    async def stats(self) -> list[dict[str, Any]]:
+        return await self._page.stats()
+
     async def leave(self) -> None:
         await self._browser.__aexit__()
 
