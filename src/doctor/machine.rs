@@ -69,7 +69,7 @@ pub(crate) fn disks(checked: &Checked) -> Vec<Finding> {
         let Ok(stat) = statvfs(&folder) else { continue };
         if !seen.contains(&stat.filesystem_id()) {
             seen.push(stat.filesystem_id());
-            let free = u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()));
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             findings.push(disk(&folder, free));
         }
     }
