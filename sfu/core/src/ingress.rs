@@ -209,7 +209,6 @@ impl Shard {
         };
         let encoding = encoding.ok_or(Discard::UnknownSsrc)?;
         let carries = Carries { up: up_key, encoding, is_rtx };
-        peer.milestones.on_media(now, &mut self.telemetry.measured);
         if let Some(stream) = peer.inbound.streams.get_mut(&header.ssrc) {
             stream.carries = Some(carries);
         }

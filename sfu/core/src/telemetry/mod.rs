@@ -187,6 +187,11 @@ impl Shard {
             }
         }
         let traffic = happened.traffic;
+        if let Some(at) = up.encodings.iter().filter_map(|encoding| encoding.reception.first_at()).min()
+            && let Some(peer) = self.peers.get_mut(up.peer)
+        {
+            peer.milestones.on_media(at, &mut self.telemetry.measured);
+        }
         up.residual_share = share(traffic.residual, traffic.packets);
         let delay = one_way(round_trip, traffic.jitter) + if is_audio { OPUS_DELAY } else { Duration::ZERO };
         let is_alive = traffic.packets > 0 && !up.is_muted;

@@ -45,12 +45,12 @@ impl Milestones {
         }
     }
 
-    /// The client's first packet of a stream.
-    pub fn on_media(&mut self, now: Instant, measured: &mut Measured) {
+    /// The client's first packet of media came at this time; said again and again.
+    pub fn on_media(&mut self, at: Instant, measured: &mut Measured) {
         if !std::mem::replace(&mut self.has_media, true)
             && let Some(keys) = self.keys
         {
-            measured.first_rtp.observe_time(now.saturating_duration_since(keys));
+            measured.first_rtp.observe_time(at.saturating_duration_since(keys));
         }
     }
 

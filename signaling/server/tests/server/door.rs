@@ -19,7 +19,7 @@ async fn a_good_token_gets_a_join_response_and_a_place_at_the_node() {
     let Some(Command::Join { participant, can_subscribe: true, .. }) = soon(server.commands.recv()).await else { panic!("not at the node") };
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1);
     assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 0, "media is not connected yet");
-    server.media_connected(participant, TransportRole::Subscriber).await;
+    server.media_connected(participant, TransportRole::Publisher).await;
     server.until_metric(r#"sfu_joins_total{reason="none",result="ok"}"#, 1).await;
     assert_eq!(server.metric("signaling_ws_connections").await, 1);
 }

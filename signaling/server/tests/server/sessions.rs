@@ -52,7 +52,7 @@ async fn a_second_client_of_the_same_identity_replaces_the_first() {
         })
         .await;
     assert_eq!(reason, DisconnectReason::DuplicateIdentity);
-    assert_eq!(first.close_code().await.1, "left");
+    assert_eq!(first.close_code().await.1, "duplicate-identity");
     second.ping(3).await;
 }
 
