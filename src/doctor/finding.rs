@@ -33,24 +33,24 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn ok(check: &'static str, detail: impl Into<String>) -> Self {
         Self { check, status: Status::Ok, cause: "", detail: detail.into(), remedy: String::new() }
     }
 
-    pub(super) fn skipped(check: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn skipped(check: &'static str, detail: impl Into<String>) -> Self {
         Self { status: Status::Skipped, ..Self::ok(check, detail) }
     }
 
-    pub(super) fn warning(check: &'static str, cause: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn warning(check: &'static str, cause: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check, status: Status::Warning, cause, detail: detail.into(), remedy: remedy.into() }
     }
 
-    pub(super) fn failed(check: &'static str, cause: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn failed(check: &'static str, cause: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { status: Status::Failed, ..Self::warning(check, cause, detail, remedy) }
     }
 
     /// Lines for the terminal.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let word = match self.status {
             Status::Ok => "ok  ",
             Status::Skipped => "skip",
