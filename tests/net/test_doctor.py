@@ -20,7 +20,12 @@ from server import ROOT
 
 BINARY = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
 DOCTOR_LIMIT_S = 60
-NO_UDP_IN = f"table inet firewall {{ chain input {{ type filter hook input priority 0; udp dport {UDP_PORT} drop; }} }}"
+NO_UDP_IN = f"""
+    table inet firewall {{
+        chain input {{ type filter hook input priority 0
+            udp dport {UDP_PORT} drop
+        }}
+    }}"""
 NTP_EPOCH_S = 2_208_988_800
 
 
