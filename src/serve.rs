@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
 use sfu_api::Command;
-use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
+use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
 use signaling_server::{ApiKeys, DemoConfig, DrainControl, DrainRequest, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -66,7 +66,6 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
                     Err(error) if is_data => debug!(%error, "data was not delivered"),
-                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
                     Err(error) => warn!(%error, "a command was not delivered"),
                 }
             },
@@ -152,7 +151,8 @@ const SIGNALLED_DRAIN: Duration = Duration::from_secs(3600);
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) fn node_config(checked: &Checked) -> NodeConfig {
-    let Media { udp_port, tcp_port, tcp, shards: _, listen, advertise, detect_address_with, loopback } = &checked.config.media;
+    let Media { udp_port, tcp_port, tcp, shards: _, shard_participants, listen, advertise, detect_address_with, loopback } =
+        &checked.config.media;
     let defaults = NodeConfig::default();
     NodeConfig {
         shards: Some(usize::from(checked.shards)),
@@ -167,6 +167,7 @@ pub(crate) fn node_config(checked: &Checked) -> NodeConfig {
         } else {
             Advertised::Configured(advertise.iter().map(|Advertise(address)| *address).collect())
         },
+        sharing: Sharing { participants: usize::try_from(*shard_participants).unwrap_or(usize::MAX).max(1), ..defaults.sharing },
         ..defaults
     }
 }

@@ -46,6 +46,7 @@ impl Shard {
         }
         let Some(up) = self.ups.remove(key) else { return };
         self.sample_last_up(&up);
+        self.close_crossing(key, &up);
         match up.primary.and_then(|primary| self.ups.get_mut(primary)) {
             Some(primary) => primary.backups.retain(|&other| other != key),
             None => {
@@ -111,6 +112,7 @@ impl Shard {
         let ufrag = transport.local_ice().ufrag.clone();
         let peer = self.peers.insert(Peer::new(participant, role, transport, self.rng.random(), now));
         self.demux.add_ufrag(&ufrag, peer);
+        self.awake.reports.add(peer);
         self.peer_changed(peer, now);
         peer
     }

@@ -88,6 +88,10 @@ pub struct Snapshot {
     pub audio_subscriptions: [usize; 2],
     /// Live video subscriptions that are told that they are paused, by cause: stalled, bandwidth.
     pub paused: [usize; 2],
+    /// Packets that came from other shards.
+    pub relayed: u64,
+    /// Frames for other shards that found no room on their way.
+    pub relay_dropped: u64,
 }
 
 /// What a path is made of.
@@ -115,7 +119,8 @@ impl PathKind {
 
 impl Snapshot {
     pub(crate) fn take(shard: &Shard) -> Self {
-        let tracks = |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind && up.primary.is_none()).count();
+        let tracks =
+            |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind && up.primary.is_none() && !up.crossing.is_mirror()).count();
         let mut transports = [0; SrtpProfile::ALL.len()];
         let mut dtls = [0; DtlsVersion::ALL.len()];
         let mut paths = [0; PathKind::ALL.len()];
@@ -149,8 +154,9 @@ impl Snapshot {
         Self {
             layers_current,
             layers_wanted,
-            rooms: shard.rooms.len(),
-            participants: shard.participants.len(),
+            // A shared room counts where its home is.
+            rooms: shard.rooms.values().filter(|room| room.shared.home().is_none()).count(),
+            participants: shard.participants.values().filter(|participant| !participant.is_guest).count(),
             audio_tracks: tracks(MediaKind::Audio),
             video_tracks: tracks(MediaKind::Video),
             subscriptions: shard.downs.len(),
@@ -166,9 +172,11 @@ impl Snapshot {
             retransmitted: shard.retransmitted,
             discards: shard.discards.clone(),
             measured: shard.telemetry.measured.clone(),
-            publishers: shard.participants.values().filter(|participant| !participant.ups.is_empty()).count(),
+            publishers: shard.participants.values().filter(|participant| !participant.is_guest && !participant.ups.is_empty()).count(),
             audio_subscriptions,
             paused,
+            relayed: shard.relay.counts().0,
+            relay_dropped: shard.relay.counts().1,
         }
     }
 }

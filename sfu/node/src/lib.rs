@@ -12,6 +12,7 @@ mod control;
 mod events;
 #[doc(hidden)]
 pub mod fuzzing;
+mod lanes;
 pub mod metrics;
 mod net;
 mod node;
@@ -20,8 +21,8 @@ mod stats;
 mod worker;
 
 pub use addresses::{Advertised, AdvertisedAddress, interface_addresses};
-pub use net::udp::SOCKET_BUFFER_BYTES;
-pub use config::NodeConfig;
+pub use config::{NodeConfig, Sharing};
 pub use control::CommandError;
+pub use net::udp::SOCKET_BUFFER_BYTES;
 pub use node::{Node, NodeError, NodeHandle};
 pub use stats::{AcceptCounters, Histogram, LoopCounters, ShardReport, SocketBuffers, TcpCounters, UdpCounters};

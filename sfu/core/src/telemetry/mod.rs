@@ -79,7 +79,9 @@ impl Shard {
         let place = tick % TICKS_PER_SECOND;
         // The index in the key, so that nobody's turn moves when others come and go.
         let is_turn = |key: &ParticipantKey| key.data().as_ffi() % (1 << 32) % TICKS_PER_SECOND == place;
-        let turns: Vec<ParticipantKey> = self.participants.keys().filter(is_turn).collect();
+        // Whoever is on another shard is sampled there.
+        let here = self.participants.iter().filter(|(_, participant)| !participant.is_guest).map(|(key, _)| key);
+        let turns: Vec<ParticipantKey> = here.filter(is_turn).collect();
         for key in turns {
             self.sample_participant(key, now);
         }
@@ -305,6 +307,9 @@ impl Shard {
 
     /// The last of a published track before it is gone.
     pub(crate) fn sample_last_up(&mut self, up: &UpTrack) {
+        if up.crossing.is_mirror() {
+            return;
+        }
         let (kind, clock_rate_hz) = (up.kind(), up.codec.codec.clock_rate_hz());
         for encoding in up.encodings.iter().filter(|encoding| encoding.ssrc.is_some()) {
             let jitter = ticks(encoding.reception.jitter_ticks(), clock_rate_hz);
