@@ -2,9 +2,13 @@
 //!
 //! One file per subcommand; start at `serve.rs`, which `dev.rs` uses too. Configuration is in `config/`.
 
+mod boot;
+mod certificates;
 mod config;
 mod config_command;
 mod dev;
+mod docs;
+mod doctor;
 mod logging;
 mod output;
 mod serve;
@@ -38,6 +42,11 @@ enum Command {
     /// Check, explain or print the configuration.
     #[command(subcommand)]
     Config(config_command::Action),
+    /// Look for what keeps clients from connecting, and say what to do about it.
+    Doctor(doctor::Args),
+    /// Print pages of the documentation that are made from the code.
+    #[command(subcommand)]
+    Docs(docs::Page),
     /// Print the version.
     Version,
 }
@@ -49,6 +58,8 @@ fn main() -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::TurnCredentials(args) => turn_credentials::run(&args),
         Command::Config(action) => config_command::run(&action),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Docs(page) => docs::run(page),
         Command::Version => output::line(concat!("sluice ", env!("CARGO_PKG_VERSION"))),
     };
     match result {

@@ -3,8 +3,10 @@
 //! Commands go from the signaling loop to the node, events back through a channel; both are plain values of `sfu-api`.
 //! Nothing is decided here: options become the parts' own settings, and their errors become messages that name options.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +16,20 @@ use sfu_api::Command;
 use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
 use signaling_server::{
-    ApiKeys, DemoConfig, IceTcp, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SharedPort, SignalingConfig,
-    participant_sid,
+    ApiKeys, DemoConfig, DrainControl, DrainRequest, IceTcp, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig,
+    ServerLimits, SharedPort, SignalingConfig, participant_sid,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 use turn_server::Certificates;
 
+use crate::boot;
+use crate::certificates::CertificateFiles;
 use crate::config::Config;
 use crate::config::advertise::Advertise;
 use crate::config::check::region_of;
-use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
+use crate::config::model::{Limits, Media, Metrics, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
 use crate::logging;
 use crate::sources::{Checked, Sources, checked};
@@ -50,10 +54,15 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         warn!("{}", finding.message);
     }
     let mut server_config = server_config(checked)?;
+    let drain_timeout = checked.config.server.drain_timeout.0;
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
     let turn = turn::start(&checked.config, &checked.keys, &node.udp_addresses())?;
     server_config.signaling.relays = turn.as_ref().map(|turn| turn.relays.clone());
-    let registry = Registry::new();
+    boot::report(checked, &node);
+    let registry = registry(&checked.config.server.region)?;
+    let files = checked.config.certificates().map(Path::to_path_buf).collect();
+    let expiries = CertificateFiles::new(files)?;
+    registry.register(Box::new(expiries)).context("the certificates' metrics can't be registered")?;
     sfu_node::metrics::register(&registry, node.clone()).context("the node's metrics can't be registered")?;
     if let Some(turn) = &turn {
         turn_server::metrics::register(&registry, turn.server.clone()).context("the TURN server's metrics can't be registered")?;
@@ -69,7 +78,6 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     let served = runtime.block_on(async {
         let (stopping, mut is_stopping) = watch::channel(false);
         let signals = Signals::new()?;
-        tokio::spawn(signals.watch(stopping.clone()));
         if let Some(certificates) = unwatched {
             tokio::spawn(watch(certificates));
         }
@@ -94,6 +102,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         };
         let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
         announce(server.local_addr(), &node)?;
+        tokio::spawn(signals.watch(stopping.clone(), server.drain(), drain_timeout));
         server.stopped().await;
         if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
     });
@@ -105,37 +114,71 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     served
 }
 
-/// Ctrl-C and the service manager's SIGTERM.
+/// Every sample says in which region it was taken, if the operator has named one.
+fn registry(region: &str) -> anyhow::Result<Registry> {
+    let labels = (!region.is_empty()).then(|| HashMap::from([("region".to_owned(), region.to_owned())]));
+    Registry::new_custom(None, labels).context("the metrics can't be labelled")
+}
+
+/// Ctrl-C and the service manager's SIGTERM stop; SIGUSR1 drains and SIGUSR2 undoes it.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    drain: Signal,
+    undrain: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals can't be received");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            drain: listen(SignalKind::user_defined1())?,
+            undrain: listen(SignalKind::user_defined2())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    /// One that is to end this process. Those about draining are done on the way.
+    async fn next(&mut self, drain: &DrainControl) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.drain.recv() => drain.ask(DrainRequest::Begin { deadline: SIGNALLED_DRAIN }).await,
+                _ = self.undrain.recv() => drain.ask(DrainRequest::Undo).await,
+            }
         }
     }
 
-    /// The first signal stops in order, the second at once.
-    async fn watch(mut self, stopping: watch::Sender<bool>) {
-        let signal = self.next().await;
+    /// The first signal stops in order, after a drain if there is to be one, the next at once.
+    async fn watch(mut self, stopping: watch::Sender<bool>, drain: DrainControl, drain_timeout: Duration) {
+        let signal = self.next(&drain).await;
+        if !drain_timeout.is_zero() {
+            info!(signal, timeout_s = drain_timeout.as_secs(), "draining, then stopping; once more stops now");
+            drain.ask(DrainRequest::Begin { deadline: drain_timeout }).await;
+            let mut status = drain.clone();
+            tokio::select! {
+                _ = status.drained() => {}
+                // a bit more than the deadline, so that those who were asked to go can
+                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => {}
+                _ = self.next(&drain) => {}
+            }
+        }
         info!(signal, "stopping; once more stops at once");
         stopping.send_replace(true);
-        let signal = self.next().await;
+        let signal = self.next(&drain).await;
         warn!(signal, "stopping at once");
         std::process::exit(1);
     }
 }
 
-fn node_config(checked: &Checked) -> NodeConfig {
+/// Calls may go on for so long after SIGUSR1; the REST API takes another deadline.
+const SIGNALLED_DRAIN: Duration = Duration::from_secs(3600);
+/// Between the deadline of a drain and the stop.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+pub(crate) fn node_config(checked: &Checked) -> NodeConfig {
     let Media { udp_port, tcp_port, tcp, shards: _, shard_participants, listen, advertise, detect_address_with, loopback } =
         &checked.config.media;
     let defaults = NodeConfig::default();
@@ -201,10 +244,22 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         trusted_proxies: proxies.context("`server.trusted_proxies`")?,
         limits: server_limits(&config.limits),
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
-        is_metrics_exposed: config.server.metrics,
+        metrics: metrics_access(&config.metrics)?,
+        timeline_bytes: config.metrics.timelines.0,
         signaling: signaling_config(&config.rooms, &config.limits, &config.server),
         shared: SharedPort::default(),
     })
+}
+
+fn metrics_access(metrics: &Metrics) -> anyhow::Result<MetricsAccess> {
+    if !metrics.enabled {
+        return Ok(MetricsAccess::Off);
+    }
+    if !metrics.listen.is_empty() {
+        return Ok(MetricsAccess::Own(metrics.listen.parse().context("`metrics.listen`")?));
+    }
+    let allowed = metrics.allow.iter().map(|block| block.parse()).collect::<Result<_, _>>();
+    Ok(MetricsAccess::Shared(allowed.context("`metrics.allow`")?))
 }
 
 fn server_limits(limits: &Limits) -> ServerLimits {
@@ -273,7 +328,7 @@ fn explain_serve_error(error: ServeError) -> anyhow::Error {
     }
 }
 
-fn explain_node_error(error: NodeError) -> anyhow::Error {
+pub(crate) fn explain_node_error(error: NodeError) -> anyhow::Error {
     match error {
         NodeError::Bind { protocol, address, source } => {
             let option = if protocol == "udp" { "media.udp_port" } else { "media.tcp_port" };

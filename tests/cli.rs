@@ -132,6 +132,24 @@ fn config_explain_says_where_each_value_came_from_and_shows_no_secret() {
 }
 
 #[test]
+fn pages_made_from_the_code_are_fresh() {
+    for (page, path) in [("metrics", "docs/metrics.md"), ("reasons", "docs/reasons.md")] {
+        let printed = stdout(&sluice(&["docs", page], &[]));
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(kept, printed, "`sluice docs {page} > {path}` makes it");
+    }
+}
+
+#[test]
+fn the_doctor_fails_with_json_and_an_exit_code_when_the_configuration_is_wrong() {
+    let output = sluice(&["doctor", "--json"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+    assert_eq!((document["ok"].as_bool(), document["checks"][0]["cause"].as_str()), (Some(false), Some("configuration-invalid")));
+    assert!(document["checks"][0]["detail"].as_str().unwrap().contains("no API keys"));
+}
+
+#[test]
 fn config_print_is_a_file_that_config_check_accepts() {
     let folder = Folder::new();
     let config = folder.write("sluice.toml", &stdout(&sluice(&["config", "print"], &[])));

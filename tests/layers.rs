@@ -10,7 +10,8 @@ use std::process::Command;
 
 /// Arrows point down only: a crate and the workspace crates that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("sluice", &["signaling-server", "signaling-api", "sfu-node", "sfu-api", "turn-server"]),
+    // `sluice doctor` is a client: it has that of the simulations, which shares as little as possible with the server
+    ("sluice", &["signaling-server", "signaling-api", "sfu-node", "sfu-api", "turn-server", "sfu-core", "sfu-sim"]),
     ("signaling-server", &["signaling-core", "signaling-api", "sfu-api"]),
     ("signaling-core", &["signaling-api", "sfu-api"]),
     ("signaling-api", &[]),

@@ -30,6 +30,9 @@ if [ "$purpose" = test ]; then
     need ip iproute2
     need nft nftables
     need turnutils_uclient coturn
+    need promtool prometheus
+    need faketime faketime
+    need openssl openssl
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then

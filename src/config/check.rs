@@ -4,7 +4,7 @@
 //! gives the same findings on every machine.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sfu_node::AdvertisedAddress;
 use signaling_server::IpPrefix;
@@ -37,10 +37,28 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
     check_addresses(config, &mut findings);
     check_ports(config, shards, &mut findings);
     check_turn(config, &mut findings);
+    check_metrics(config, &mut findings);
     if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
         findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
     }
     findings
+}
+
+fn check_metrics(config: &Config, findings: &mut Vec<Finding>) {
+    let metrics = &config.metrics;
+    match metrics.listen.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 && address.port() == config.server.listen.port() => {
+            findings.push(error(format!("`metrics.listen` and `server.listen` both use TCP port {}", address.port())));
+        }
+        Ok(_) => {}
+        Err(_) if metrics.listen.is_empty() => {}
+        Err(_) => findings.push(error(format!("`metrics.listen`: {:?} is not an address with a port", metrics.listen))),
+    }
+    for block in &metrics.allow {
+        if let Err(e) = block.parse::<IpPrefix>() {
+            findings.push(error(format!("`metrics.allow`: {e}")));
+        }
+    }
 }
 
 fn check_keys(config: &Config, keys: &[ApiKey], findings: &mut Vec<Finding>) {
@@ -389,6 +407,20 @@ mod tests {
         }
         config.turn.enabled = false;
         assert_eq!(messages(&config, 1).len(), 1);
+    }
+
+    #[test]
+    fn metrics_need_an_address_of_their_own_or_blocks() {
+        let mut config = public();
+        config.metrics.listen = "0.0.0.0:9090".to_owned();
+        assert_eq!(messages(&config, 1), [""; 0]);
+        config.metrics.listen = "0.0.0.0:7880".to_owned();
+        assert!(messages(&config, 1)[0].contains("`metrics.listen` and `server.listen`"));
+        config.metrics.listen = "9090".to_owned();
+        assert!(messages(&config, 1)[0].starts_with("`metrics.listen`: "));
+        config.metrics.listen = String::new();
+        config.metrics.allow = vec!["everybody".to_owned()];
+        assert!(messages(&config, 1)[0].starts_with("`metrics.allow`: "));
     }
 
     #[test]

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use signaling_api::Secret;
-use signaling_server::{ServerLimits, SignalingConfig};
+use signaling_server::{ServerConfig, ServerLimits, SignalingConfig};
 
 use super::advertise::Advertise;
 use super::section::section;
@@ -25,13 +25,33 @@ section! {
         one_port: bool = false,
         /// Addresses or blocks ("10.0.0.0/8") of reverse proxies whose X-Forwarded-For header is believed.
         trusted_proxies: Vec<String> = Vec::new(),
-        /// Serve /metrics on the address above.
-        metrics: bool = true,
         /// Region of this node, shown to clients. May be empty.
         region: String = String::new(),
         /// Where clients can go on, best first, as "name=wss://host". None: this server names itself, by the address that the
         /// client used.
         regions: Vec<String> = Vec::new(),
+        /// Time for calls to end by themselves after SIGTERM or SIGINT, while new rooms are refused; a second signal ends it. Those who are
+        /// left are asked to join again, which leads elsewhere or to the server's successor.
+        drain_timeout: Span = Span::secs(0),
+    }
+}
+
+section! {
+    /// Metrics for Prometheus and quality timelines (/v1/rooms/ROOM/participants/ID/quality).
+    Metrics {
+        /// Serve /metrics.
+        enabled: bool = true,
+        /// Address of its own for /metrics (with /livez, /readyz and /startupz), readable by everybody who reaches it, for
+        /// example "10.0.0.4:9090". Empty: it is on the address of HTTP, for clients in `allow` only.
+        listen: String = String::new(),
+        /// Addresses or blocks that may read /metrics on the address of HTTP. Requests that come through a proxy which is not among
+        /// server.trusted_proxies are refused.
+        allow: Vec<String> = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
+        /// More certificates that clients meet (PEM files of a TLS proxy) beside that of [tls], whose end is exported and checked.
+        certificates: Vec<PathBuf> = Vec::new(),
+        /// Memory for the quality timelines of all participants: a second of a track takes 3 to 20 bytes. Beyond it the oldest minutes
+        /// are forgotten. "0 B": there are none.
+        timelines: ByteSize = ByteSize(ServerConfig::default().timeline_bytes),
     }
 }
 
@@ -230,6 +250,7 @@ pub(crate) enum LogFormat {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) server: Server,
+    pub(crate) metrics: Metrics,
     pub(crate) auth: Auth,
     pub(crate) media: Media,
     pub(crate) rooms: Rooms,
@@ -253,6 +274,7 @@ pub(crate) struct Section {
 /// The sections in the order of the file.
 pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "server", about: Server::ABOUT, options: Server::OPTIONS },
+    Section { name: "metrics", about: Metrics::ABOUT, options: Metrics::OPTIONS },
     Section { name: "auth", about: Auth::ABOUT, options: Auth::OPTIONS },
     Section { name: "media", about: Media::ABOUT, options: Media::OPTIONS },
     Section { name: "rooms", about: Rooms::ABOUT, options: Rooms::OPTIONS },
@@ -279,6 +301,12 @@ impl Config {
         config.demo.tokens = true;
         config.media.loopback = true;
         config
+    }
+
+    /// Files of all certificates that clients meet, as far as this server knows of them.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Path> {
+        let own = Some(self.tls.certificate.as_path()).filter(|path| !path.as_os_str().is_empty());
+        own.into_iter().chain(self.metrics.certificates.iter().map(PathBuf::as_path))
     }
 }
 

@@ -136,6 +136,8 @@ class ChromiumAgent:
     async def paths(self) -> list[dict[str, str]]:
         """What `getStats` says of the paths that are in use."""
         return await self._page.lab("paths")
+    async def stats(self) -> list[dict[str, Any]]:
+        return await self._page.stats()
 
     async def leave(self) -> None:
         await self._browser.__aexit__()

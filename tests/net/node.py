@@ -77,7 +77,7 @@ class Node(Server):
 
     def media_packets(self) -> float:
         """RTP packets forwarded so far."""
-        return self.metrics()['sfu_rtp_packets_total{direction="out"}']
+        return sum(value for name, value in self.metrics().items() if name.startswith('sfu_rtp_packets_total{direction="out"'))
 
     def tcp_connections(self) -> float:
         """Open ICE-TCP connections."""

@@ -3,7 +3,12 @@
 //! Plain values only, so that a node can run in the same process or on another machine. Ids are handed out by
 //! signaling and are opaque here. Every command is fire-and-forget; its outcome, if it has one, is an [`Event`].
 
+pub mod emodel;
+pub mod telemetry;
+
 use serde::{Deserialize, Serialize};
+
+use telemetry::TrackSample;
 
 /// A room; lives on one shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -508,6 +513,9 @@ pub enum Event {
         /// Every codec of the track that is sent or was ever wanted, the preferred one first.
         codecs: Vec<WantedCodec>,
     },
+    /// What was measured since the last event of this kind, about once a second and shard. For timelines; nothing depends on it, and
+    /// it is dropped where it finds no room.
+    Samples(Vec<TrackSample>),
 }
 
 /// What subscribers want of one codec of a track.

@@ -59,6 +59,7 @@ impl Shard {
         for key in self.awake.reports.take(tick, |key| self.peers.contains_key(key)) {
             self.send_reports(key, now);
         }
+        self.sample_tracks(tick, now);
         self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpListener;
 use mio::{Events, Poll, Token, Waker};
-use sfu_api::Command;
+use sfu_api::{Command, Event};
 use sfu_core::egress::Progress;
 use sfu_core::relay::LinkId;
 use sfu_core::shard::Shard;
@@ -453,24 +453,29 @@ impl Worker {
             reception.acceptor.retry();
         }
         self.outside.refusals.hand_over(&mut self.outside.events);
-        self.tell_load(now);
-        let report = self.report(now);
+        let samples = self.engine.take_samples();
+        if !samples.is_empty() {
+            self.outside.events.push(Event::Samples(samples));
+        }
+        let busy_ratio = self.tell_load(now);
+        let report = self.report(now, busy_ratio);
         *self.outside.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 
-    /// Says how busy the shard was since it last said so.
-    fn tell_load(&mut self, now: Instant) {
+    /// Says how busy the shard was since it last said so, and returns it: 0.0 to 1.0.
+    fn tell_load(&mut self, now: Instant) -> f64 {
         let (spent, at) = std::mem::replace(&mut self.reported, (self.counters.turn.sum(), now));
-        let passed = now.saturating_duration_since(at).as_micros().max(1);
-        let busy = self.counters.turn.sum().saturating_sub(spent).as_micros();
-        let percent = u32::try_from(busy.saturating_mul(100) / passed).unwrap_or(u32::MAX);
+        let (busy, passed) = (self.counters.turn.sum().saturating_sub(spent), now.saturating_duration_since(at));
+        let percent = u32::try_from(busy.as_micros().saturating_mul(100) / passed.as_micros().max(1)).unwrap_or(u32::MAX);
         self.outside.busy_percent.store(percent, Ordering::Relaxed);
+        if passed.is_zero() { 0.0 } else { (busy.as_secs_f64() / passed.as_secs_f64()).min(1.0) }
     }
 
-    fn report(&self, taken_at: Instant) -> ShardReport {
+    fn report(&self, taken_at: Instant, busy_ratio: f64) -> ShardReport {
         ShardReport {
             shard: self.shard,
             taken_at,
+            busy_ratio,
             engine: self.engine.snapshot(),
             turns: LoopCounters { events_dropped: self.outside.events.dropped(), ..self.counters },
             udp: self.sockets.udp_counters,

@@ -45,6 +45,12 @@ fn seconds_between(now: Duration, at: Duration) -> f64 {
     at.as_secs_f64() - now.as_secs_f64()
 }
 
+/// All families without a server, for documentation.
+#[must_use]
+pub fn catalogue() -> Vec<MetricFamily> {
+    families(&Snapshot::default(), Some(0.0))
+}
+
 type Samples = Vec<(Vec<(&'static str, &'static str)>, f64)>;
 
 #[allow(clippy::cast_precision_loss)]
@@ -127,7 +133,7 @@ fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<Metric
     ];
     // without a certificate there is nothing that could expire
     families.push(gauge(
-        "tls_certificate_expiry_seconds",
+        "turn_certificate_expiry_seconds",
         "Time until the certificate ends; absent without one.",
         certificate_seconds.map(|seconds| (Vec::new(), seconds)).into_iter().collect(),
     ));
@@ -203,7 +209,7 @@ mod tests {
             "turn_denied_peers_total{reason=\"metadata\"} 3",
             "turn_quota_rejections_total{quota=\"user\"} 4",
             "turn_auth_failures_total{reason=\"revoked\"} 5",
-            "tls_certificate_expiry_seconds 60",
+            "turn_certificate_expiry_seconds 60",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is missing in\n{text}");
         }

@@ -188,6 +188,7 @@ impl Shard {
             quality: Monitor::default(),
             prefers_tcp: false,
             is_guest: true,
+            sampled_at: None,
         };
         let key = self.participants.insert(guest);
         self.rooms[room].shared.guests.push(Guest { link, id, key });
