@@ -16,6 +16,7 @@ from topology import IPV4, SERVER_PORT, Network, forwarding
 from waiting import until
 
 TURN_PORT = 3478
+PUBLIC = "203.0.113.2"
 NO_UDP = forwarding("meta l4proto udp drop")
 ONLY_443 = forwarding(f'oifname "{SERVER_PORT}" tcp dport != 443 drop\n oifname "{SERVER_PORT}" meta l4proto != tcp drop')
 OPTIONS = {"turn__enabled": "true"}
@@ -55,14 +56,16 @@ def certificate(folder: Path, address: str) -> tuple[dict[str, str], str]:
 
 @pytest.mark.parametrize("ice_tcp", [False, True], ids=["turn-tls", "ice-tcp"])
 async def test_where_only_443_is_open_everything_goes_through_it(lab, serve, participant, tmp_path, ice_tcp):
-    """Page, WebSocket and media of a browser on one TCP port."""
+    """Page, WebSocket and media of a browser on one TCP port. libwebrtc takes candidates with port 443 at public addresses only."""
     network = Network.make(lab, families=(IPV4,))
     home = network.client("home")
+    network.server.ip("address", "add", f"{PUBLIC}/32", "dev", "lo")
+    network.router.ip("route", "add", f"{PUBLIC}/32", "via", network.address())
     network.router.rules(ONLY_443)
-    tls, key = certificate(tmp_path, network.address())
-    node = serve(network.server, server__listen="[::]:443", server__one_port="true", media__tcp=str(ice_tcp).lower(), turn__enabled=str(not ice_tcp).lower(), turn__domain=network.address(), **tls)
+    tls, key = certificate(tmp_path, PUBLIC)
+    node = serve(network.server, server__listen="[::]:443", server__one_port="true", media__tcp=str(ice_tcp).lower(), turn__enabled=str(not ice_tcp).lower(), turn__domain=PUBLIC, media__advertise=PUBLIC, **tls)
     alice, bob = await participant(home, "alice", "chromium"), await participant(home, "bob", "chromium")
-    address = f"wss://{network.address()}"
+    address = f"wss://{PUBLIC}"
     await asyncio.gather(alice.join(url=address, trusted_key=key), bob.join(url=address, trusted_key=key))
     await publish(alice, bob)
     await talk(alice, bob)

@@ -258,7 +258,7 @@ impl EventLoop {
                 _ => return,
             };
             for slot in 0..count {
-                self.from_peer(id, slot, at);
+                self.pass_down(id, slot, at);
             }
             if count < RELAY_BATCH {
                 return;
@@ -268,7 +268,7 @@ impl EventLoop {
     }
 
     /// One message of a peer.
-    fn from_peer(&mut self, id: RelayId, slot: usize, at: Moment) {
+    fn pass_down(&mut self, id: RelayId, slot: usize, at: Moment) {
         let Self { inbox, core, relays, train, udp_counters, udp, streams, rng, .. } = self;
         let Some(Some(Relay::Udp(socket))) = relays.get(id.0 as usize) else { return };
         let received = socket.received(inbox, slot);

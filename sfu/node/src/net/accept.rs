@@ -236,7 +236,9 @@ impl Acceptor {
 /// A connection that was accepted elsewhere, with the bytes that were read from it: its first packet at least. None: it is not for
 /// a shard of ours, or there are too many.
 pub(crate) fn introduce(stream: std::net::TcpStream, begun: &[u8], shards: u16, ledger: &Arc<Ledger>) -> Option<(u16, Handover)> {
-    let (remote, local) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+    // a listener for both families shows IPv4 in IPv6 form; here the families are told apart
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let (remote, local) = (plain(stream.peer_addr().ok()?), plain(stream.local_addr().ok()?));
     stream.set_nonblocking(true).ok()?;
     stream.set_nodelay(true).ok()?;
     let socket = socket2::SockRef::from(&stream);

@@ -62,7 +62,7 @@ impl TurnServer {
         if allocation.expires_at <= now {
             return self.drop(Dropped::NoAllocation);
         }
-        self.to_peer(now, key, relay, reached_at, payload)
+        self.pass_on(now, key, relay, reached_at, payload)
     }
 
     pub(super) fn send_indication(&mut self, now: Instant, client: Client, message: &Message<'_>) -> Forward {
@@ -97,10 +97,10 @@ impl TurnServer {
             allocation.dont_fragment = true;
             self.outputs.extend(allocation.relays.iter().map(|relay| Output::DontFragment(relay.id)));
         }
-        self.to_peer(now, key, relay, reached_at, payload)
+        self.pass_on(now, key, relay, reached_at, payload)
     }
 
-    fn to_peer(&mut self, now: Instant, key: AllocationKey, relay: RelayId, peer: SocketAddr, payload: Range<usize>) -> Forward {
+    fn pass_on(&mut self, now: Instant, key: AllocationKey, relay: RelayId, peer: SocketAddr, payload: Range<usize>) -> Forward {
         let bytes = payload.len() as u64;
         let allocation = &mut self.allocations[key];
         let is_within_rate = allocation.to_peers.as_mut().is_none_or(|bucket| bucket.take(bytes, now))

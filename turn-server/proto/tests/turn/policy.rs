@@ -35,8 +35,8 @@ fn by_default_only_own_media_addresses_are_peers() {
     world.send(client, &[&header(ChannelNumber::new(0x4000).unwrap(), 1)[..], b"x"].concat());
     assert_eq!(world.to_peers[0].1, own.reached_at);
     let relay = RelayId(*world.relays.first_key_value().unwrap().0);
-    assert!(world.from_peer(relay, "10.0.0.4:7882").is_some());
-    assert!(world.from_peer(relay, "203.0.113.1:7882").is_none());
+    assert!(world.hears(relay, "10.0.0.4:7882").is_some());
+    assert!(world.hears(relay, "203.0.113.1:7882").is_none());
 }
 
 /// Anything that a client or a peer may do.

@@ -27,9 +27,9 @@ fn rfc8656_11_data_goes_to_a_peer_with_permission_and_back() {
     let (client, _, relay) = world.ready();
     assert_eq!(world.send(client, &send_indication(PEER, b"abc")), None);
     assert_eq!(world.to_peers, [(relay, PEER.parse().unwrap(), b"abc".to_vec())]);
-    assert_eq!(world.from_peer(relay, PEER), Some(ToClient::Indication(client, PEER.parse().unwrap())));
-    assert_eq!(world.from_peer(relay, "198.18.0.7:9"), Some(ToClient::Indication(client, "198.18.0.7:9".parse().unwrap())), "any port");
-    assert_eq!(world.from_peer(relay, "198.18.0.8:7882"), None, "another address");
+    assert_eq!(world.hears(relay, PEER), Some(ToClient::Indication(client, PEER.parse().unwrap())));
+    assert_eq!(world.hears(relay, "198.18.0.7:9"), Some(ToClient::Indication(client, "198.18.0.7:9".parse().unwrap())), "any port");
+    assert_eq!(world.hears(relay, "198.18.0.8:7882"), None, "another address");
 }
 
 #[test]
@@ -47,13 +47,13 @@ fn rfc8656_9_a_permission_lasts_five_minutes() {
     let mut world = World::new();
     let (client, mut user, relay) = world.ready();
     world.pass(Duration::from_secs(299));
-    assert!(world.from_peer(relay, PEER).is_some());
+    assert!(world.hears(relay, PEER).is_some());
     world.pass(Duration::from_secs(1));
-    assert!(world.from_peer(relay, PEER).is_none());
+    assert!(world.hears(relay, PEER).is_none());
     assert_eq!(world.send(client, &send_indication(PEER, b"abc")), None);
     assert!(world.to_peers.is_empty());
     world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer(PEER)]);
-    assert!(world.from_peer(relay, PEER).is_some());
+    assert!(world.hears(relay, PEER).is_some());
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn rfc8656_12_a_channel_carries_both_ways() {
     world.send(client, &channel_data(0x4001, b"xyz"));
     assert_eq!(world.to_peers, [(relay, "198.18.0.9:5".parse().unwrap(), b"xyz".to_vec())]);
     let number = ChannelNumber::new(0x4001).unwrap();
-    assert_eq!(world.from_peer(relay, "198.18.0.9:5"), Some(ToClient::Channel(client, number)));
-    assert!(matches!(world.from_peer(relay, "198.18.0.9:6"), Some(ToClient::Indication(..))), "the channel is for one port");
+    assert_eq!(world.hears(relay, "198.18.0.9:5"), Some(ToClient::Channel(client, number)));
+    assert!(matches!(world.hears(relay, "198.18.0.9:6"), Some(ToClient::Indication(..))), "the channel is for one port");
     world.send(client, &channel_data(0x4002, b"xyz"));
     assert_eq!(world.to_peers.len(), 1, "another channel is not bound");
 }
@@ -76,7 +76,7 @@ fn rfc8656_12_a_channel_lasts_ten_minutes_and_its_permission_five() {
     let (client, mut user, relay) = world.ready();
     world.ask(client, &mut user, method::CHANNEL_BIND, &[channel(0x4001), peer(PEER)]);
     world.pass(Duration::from_secs(301));
-    assert_eq!(world.from_peer(relay, PEER), None);
+    assert_eq!(world.hears(relay, PEER), None);
     world.ask(client, &mut user, method::REFRESH, &[]);
     world.pass(Duration::from_secs(298));
     world.send(client, &channel_data(0x4001, b"xyz"));

@@ -151,7 +151,7 @@ impl World {
         (client, user, relay)
     }
 
-    pub(crate) fn from_peer(&mut self, relay: RelayId, source: &str) -> Option<ToClient> {
+    pub(crate) fn hears(&mut self, relay: RelayId, source: &str) -> Option<ToClient> {
         self.server.handle_peer(self.now, relay, source.parse().unwrap(), 1, 3)
     }
 
