@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use sfu_api::TransportRole;
 
+use crate::bandwidth::Bandwidth;
 use crate::ids::{DownKey, ParticipantKey, UpKey};
 use crate::limits::MAX_SSRCS_PER_TRANSPORT;
 use crate::media::{ExtensionMap, Mid};
@@ -15,10 +16,10 @@ use crate::transport::srtp::{InboundStream, SrtpProfile};
 /// A transport with what belongs to it. What every sent packet needs comes first, in the order in which it lies in memory.
 #[repr(C)]
 pub struct Peer {
-    /// Transport-wide sequence number of the next media packet.
-    pub next_transport_sequence: u16,
     /// ICE, DTLS, SRTP, SCTP.
     pub transport: Transport,
+    /// What was sent there, and what the way carries.
+    pub bandwidth: Bandwidth,
     /// Whose.
     pub participant: ParticipantKey,
     /// Publisher or subscriber side.
@@ -54,6 +55,8 @@ pub struct Inbound {
     pub extensions: ExtensionMap,
     /// Arrival times for congestion feedback.
     pub twcc: TwccReceiver,
+    /// Something of it has not been reported yet.
+    pub owes_feedback: bool,
 }
 
 /// State of one received SSRC.
@@ -107,7 +110,7 @@ impl Peer {
             inbound: Inbound::default(),
             downs: Vec::new(),
             down_by_ssrc: FxHashMap::default(),
-            next_transport_sequence: 1,
+            bandwidth: Bandwidth::default(),
             next_ssrc: seed,
             feedback_ssrc: seed | 1,
             profile: None,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::events::{EventQueue, Refusals};
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
-use crate::worker::{Mailbox, ReportSlot, Worker, WorkerParts};
+use crate::worker::{Mailbox, Outside, ReportSlot, Worker, WorkerParts};
 
 /// Room for events; nobody takes them.
 const EVENTS: usize = 16;
@@ -45,9 +45,9 @@ impl Endpoint {
     /// See `pthread_create(3)`.
     pub fn run(self, engine: Shard, core: Option<usize>) -> io::Result<Running> {
         let (events, _) = mpsc::channel(EVENTS);
-        let refusals = Arc::new(Refusals::new(&events));
-        let report = ReportSlot::default();
-        let worker = Worker::new(0, self.parts, engine, None, EventQueue::new(events), refusals, Arc::clone(&report));
+        let (refusals, report) = (Arc::new(Refusals::new(&events)), ReportSlot::default());
+        let outside = Outside { events: EventQueue::new(events), refusals, report: Arc::clone(&report), busy_percent: Arc::default() };
+        let worker = Worker::new(0, self.parts, engine, None, outside);
         let thread = crate::node::spawn(0, worker, core)?;
         Ok(Running { mailbox: self.mailbox, report, thread })
     }
