@@ -45,8 +45,7 @@ impl Endpoint {
     /// See `pthread_create(3)`.
     pub fn run(self, engine: Shard, core: Option<usize>) -> io::Result<Running> {
         let (events, _) = mpsc::channel(EVENTS);
-        let refusals = Arc::new(Refusals::new(&events));
-        let report = ReportSlot::default();
+        let (refusals, report) = (Arc::new(Refusals::new(&events)), ReportSlot::default());
         let outside = Outside { events: EventQueue::new(events), refusals, report: Arc::clone(&report), busy_percent: Arc::default() };
         let worker = Worker::new(0, self.parts, engine, None, outside);
         let thread = crate::node::spawn(0, worker, core)?;
