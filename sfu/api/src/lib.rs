@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A room; lives on one shard.
+/// A room; lives on one shard, or on several when it has outgrown that.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct RoomId(pub u64);
 
@@ -461,7 +461,7 @@ pub enum Event {
         /// For video.
         video: u32,
     },
-    /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
+    /// A [`Command::Move`] was not carried out: the participant's shard could not take it. The participant is where it was.
     MoveRefused {
         /// Who.
         participant: ParticipantId,

@@ -174,15 +174,11 @@ impl Shard {
             && let Some(participant) = self.participants.get(up.participant)
             && let Some(room) = self.rooms.get_mut(participant.room)
         {
-            match room.shared.home() {
-                Some(home) => self.relay.level(home, carries.up, level),
-                None => {
-                    room.speakers.level(up.id.0, level, now);
-                    if !room.is_vocal {
-                        room.is_vocal = true;
-                        self.awake.vocal.push(participant.room);
-                    }
-                }
+            self.relay.level(&room.shared, carries.up, level);
+            room.speakers.level(up.id.0, level, now);
+            if !room.is_vocal {
+                room.is_vocal = true;
+                self.awake.vocal.push(participant.room);
             }
         }
         if !up.is_awake {

@@ -67,6 +67,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
             ("tcp-media-behind", sum(|r| r.tcp.dropped_media)),
             ("tcp-buffer-full", sum(|r| r.tcp.dropped_full)),
             ("tcp-connection-gone", sum(|r| r.tcp.dropped_gone)),
+            ("relay-full", sum(|r| r.engine.relay_dropped)),
         ])
         .map(|(reason, value)| (vec![("reason", reason)], value))
         .collect::<Vec<_>>();
@@ -128,6 +129,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         ),
         counter("sfu_rtp_packets_total", "RTP packets forwarded.", labelled("direction", "out", sum(|r| r.engine.forwarded.packets))),
         counter("sfu_rtp_bytes_total", "Bytes of forwarded RTP packets.", labelled("direction", "out", sum(|r| r.engine.forwarded.bytes))),
+        counter("sfu_rtp_relayed_packets_total", "RTP packets between shards that share a room.", plain(sum(|r| r.engine.relayed))),
         counter("sfu_rtp_retransmitted_packets_total", "RTP packets resent on request.", plain(sum(|r| r.engine.retransmitted))),
         counter("sfu_layer_switches_total", "Switches between encodings of a track.", plain(sum(|r| r.engine.forwarded.switches))),
         counter("sfu_dropped_packets_total", "Packets dropped, by reason.", dropped),

@@ -69,6 +69,8 @@ pub struct World {
     pub to_strangers: u64,
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
+    /// Counts what calls of the engine cost, with a clock of the caller's: a world itself reads none.
+    pub meter: Meter,
     clock: Clock,
     seed: Seed,
     rng: StdRng,
@@ -88,6 +90,27 @@ pub struct World {
     tapped: Vec<Datagram>,
     tap_left: usize,
     next_track: u64,
+}
+
+/// What calls of the engine cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter {
+    /// Processor time of the thread, for example; without it nothing is counted.
+    pub clock: Option<fn() -> Duration>,
+    /// All calls of all shards together.
+    pub spent: Duration,
+    /// Datagrams that the engine sent and received.
+    pub datagrams: u64,
+}
+
+impl Meter {
+    fn time<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let Some(clock) = self.clock else { return call() };
+        let before = clock();
+        let result = call();
+        self.spent += clock().saturating_sub(before);
+        result
+    }
 }
 
 /// What is on its way between shards: from, to, bytes.
@@ -211,6 +234,7 @@ impl World {
             log: Vec::new(),
             to_strangers: 0,
             turn_takes: Duration::ZERO,
+            meter: Meter::default(),
             rng: seed.rng("world"),
             clock,
             seed,
@@ -711,7 +735,7 @@ impl World {
     fn settle(&mut self) {
         let now = self.clock.now();
         self.cross(now);
-        let Self { participants, shard, others, nat, tapped, tap_left, wakes, .. } = self;
+        let Self { participants, shard, others, nat, tapped, tap_left, wakes, meter, .. } = self;
         for (index, participant) in participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
@@ -734,7 +758,8 @@ impl World {
                     0 => &mut *shard,
                     number => &mut others[number - 1],
                 };
-                engine.handle_datagram(now, reversed(flow), &mut bytes);
+                meter.datagrams += 1;
+                meter.time(|| engine.handle_datagram(now, reversed(flow), &mut bytes));
             }
         }
         while self.signaling.front().is_some_and(|&(at, _)| at <= now) {
@@ -743,7 +768,7 @@ impl World {
         }
         for shard in std::iter::once(&mut self.shard).chain(&mut self.others) {
             if shard.next_timeout().is_some_and(|at| at <= now) {
-                shard.handle_timeout(now);
+                self.meter.time(|| shard.handle_timeout(now));
             }
         }
         self.load_rings(now);
@@ -763,7 +788,8 @@ impl World {
 
     fn flush(&mut self, shard: usize, now: Instant) {
         loop {
-            let progress = self.engine(shard).flush(now);
+            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            let progress = self.meter.time(|| engine.flush(now));
             self.send(shard, now);
             if progress == Progress::Done {
                 break;
@@ -778,7 +804,8 @@ impl World {
         while self.engine(shard).has_handshakes() {
             self.clock.advance_to(self.clock.now() + self.handshake_takes);
             let now = self.clock.now();
-            has_stepped |= self.engine(shard).step_handshake(now);
+            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            has_stepped |= self.meter.time(|| engine.step_handshake(now));
             if now >= until {
                 break;
             }
@@ -791,7 +818,8 @@ impl World {
     /// Brings the shards what is on its way to them.
     fn cross(&mut self, now: Instant) {
         for ((from, to), bytes) in std::mem::take(&mut self.rings) {
-            self.engine(to).handle_relay(now, link(from), &bytes);
+            let engine = if to == 0 { &mut self.shard } else { &mut self.others[to - 1] };
+            self.meter.time(|| engine.handle_relay(now, link(from), &bytes));
         }
     }
 
@@ -843,7 +871,8 @@ impl World {
                 {
                     self.participants[index].room = room;
                 }
-                self.engine(shard).handle_command(now, command);
+                let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+                self.meter.time(|| engine.handle_command(now, command));
             }
         }
     }
@@ -878,6 +907,7 @@ impl World {
         let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
         let outbox = engine.outbox();
         for (flow, bytes) in outbox.datagrams() {
+            self.meter.datagrams += 1;
             let inside = self.nat.inside_of(flow.remote);
             match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
                 Some((inside, index)) => {

@@ -310,7 +310,7 @@ impl Shard {
             _ => false,
         };
         let is_behind = !self.relay.parked.is_empty() && self.relay.parked.is_behind(command);
-        (is_early || is_behind) && self.relay.parked.keep(now, command.clone()).is_ok()
+        (is_early || is_behind) && self.relay.parked.keep(now, command)
     }
 
     fn awaits_tracks(&self, participant: ParticipantId) -> bool {
