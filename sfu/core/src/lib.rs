@@ -4,11 +4,13 @@
 //! [`shard`], then `ingress` (the packet's journey in) and `egress` (its journey out).
 
 pub mod audio;
+pub mod bandwidth;
 mod codecs;
 mod control;
 mod data_tracks;
 pub mod demux;
 mod descriptions;
+mod downlink;
 pub mod egress;
 pub mod error;
 mod feedback;

@@ -21,6 +21,7 @@ use slotmap::SlotMap;
 
 use crate::data_tracks::DataTracks;
 use crate::demux::Demux;
+use crate::downlink::Probing;
 use crate::egress::{Egress, Progress};
 use crate::error::DiscardCounters;
 use crate::handshakes::Handshakes;
@@ -71,6 +72,8 @@ pub struct Shard {
     pub(crate) data_tracks: DataTracks,
     pub(crate) egress: Egress,
     pub(crate) timers: Timers,
+    /// Transports on which a probe is being sent.
+    pub(crate) probing: Probing,
     /// What the media tick looks at.
     pub(crate) awake: Awake,
     /// DTLS handshakes that wait for their turn.
@@ -115,6 +118,7 @@ impl Shard {
             data_tracks: DataTracks::default(),
             egress: Egress::default(),
             timers: Timers::default(),
+            probing: Probing::default(),
             awake: Awake::default(),
             handshakes: Handshakes::default(),
             relay: Relay::default(),
@@ -176,7 +180,7 @@ impl Shard {
     pub fn next_timeout(&self) -> Option<Instant> {
         // Offers that did not fit into the last flush and handshakes that wait are due at once.
         let offers = self.flushed_at.filter(|_| !self.unnegotiated.is_empty() || self.has_handshakes());
-        [self.timers.next_timeout(), offers].into_iter().flatten().min()
+        [self.timers.next_timeout(), offers, self.probing.next_timeout()].into_iter().flatten().min()
     }
 
     /// Lets everything happen whose time has come.
@@ -187,6 +191,7 @@ impl Shard {
             peer.transport.handle_timeout(now, &mut self.egress.outbox);
             self.peer_changed(key, now);
         }
+        self.send_probes(now);
         self.timers.set_ticking(!self.peers.is_empty(), now);
         if let Some(tick) = self.timers.take_tick(now) {
             self.media_tick(tick, now);
