@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use telemetry::TrackSample;
 
-/// A room; lives on one shard.
+/// A room; lives on one shard, or on several when it has outgrown that.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct RoomId(pub u64);
 
@@ -466,7 +466,7 @@ pub enum Event {
         /// For video.
         video: u32,
     },
-    /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
+    /// A [`Command::Move`] was not carried out: the participant's shard could not take it. The participant is where it was.
     MoveRefused {
         /// Who.
         participant: ParticipantId,

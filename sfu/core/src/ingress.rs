@@ -141,7 +141,6 @@ impl Shard {
         let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
         let level = arrival.extensions.audio_level.filter(|_| !up.is_muted);
         let room_key = level.and(self.participants.get(up.participant)).map(|owner| owner.room);
-        // Of a room that is shared by several shards, its home alone knows how loud the others are.
         let is_loud = room_key.and_then(|key| self.rooms.get(key)).is_none_or(|room| room.speakers.hears(up.id.0));
         let is_forwarded = !up.is_muted && up.is_heard(is_loud);
         let normalized = up.normalized(arrival.payload, arrival.payload_type)?;
@@ -157,6 +156,7 @@ impl Shard {
         };
         let arrived = Arrived { meta, layering: &layering, block: &block, payload };
         let is_first = encoding.store(arrived, is_forwarded, now)?;
+        // Each shard finds out by itself who is loud enough.
         if !encoding.relayed.is_empty() && !up.is_muted {
             self.relay.packet(carries.up, carries.encoding, encoding, &arrived);
         }
@@ -177,15 +177,11 @@ impl Shard {
         if let (Some(level), Some(key)) = (level, room_key)
             && let Some(room) = self.rooms.get_mut(key)
         {
-            match room.shared.home() {
-                Some(home) => self.relay.level(home, carries.up, level),
-                None => {
-                    room.speakers.level(up.id.0, level, now);
-                    if !room.is_vocal {
-                        room.is_vocal = true;
-                        self.awake.vocal.push(key);
-                    }
-                }
+            self.relay.level(&room.shared, carries.up, level);
+            room.speakers.level(up.id.0, level, now);
+            if !room.is_vocal {
+                room.is_vocal = true;
+                self.awake.vocal.push(key);
             }
         }
         if !up.is_awake {

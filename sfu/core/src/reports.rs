@@ -283,7 +283,7 @@ impl Shard {
             if room.is_vocal {
                 self.awake.vocal.push(key);
             }
-            let Some(speakers) = speakers else { continue };
+            let Some(speakers) = speakers.filter(|_| room.shared.home().is_none()) else { continue };
             let mut heard: Vec<Speaker> = Vec::new();
             for (track, level) in speakers {
                 let up = self.directory.tracks.get(&TrackId(track)).and_then(|&up| self.ups.get(up));

@@ -69,6 +69,8 @@ pub struct World {
     pub to_strangers: u64,
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
+    /// Counts what calls of the engine cost, with a clock of the caller's: a world itself reads none.
+    pub meter: Meter,
     clock: Clock,
     place: Place,
     seed: Seed,
@@ -116,6 +118,27 @@ impl Place {
 
     fn shard_at(&self, address: SocketAddr) -> usize {
         usize::from(address.port().saturating_sub(self.server.port()))
+    }
+}
+
+/// What calls of the engine cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter {
+    /// Processor time of the thread, for example; without it nothing is counted.
+    pub clock: Option<fn() -> Duration>,
+    /// All calls of all shards together.
+    pub spent: Duration,
+    /// Datagrams that the engine sent and received.
+    pub datagrams: u64,
+}
+
+impl Meter {
+    fn time<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let Some(clock) = self.clock else { return call() };
+        let before = clock();
+        let result = call();
+        self.spent += clock().saturating_sub(before);
+        result
     }
 }
 
@@ -232,7 +255,6 @@ impl World {
         let (seed, clock) = (Seed::new(seed), place.clock);
         let certificate = Certificate::generate().expect("the cryptography library makes certificates");
         let mut shards = (0..count).map(|index| {
-            let address = if index == 0 { place.server } else { shard_address(index) };
             let mut shard = Shard::new(ShardConfig {
                 candidates: vec![Candidate { protocol: Protocol::Udp, address: place.address_of(index) }],
                 certificate: certificate.clone(),
@@ -254,6 +276,7 @@ impl World {
             log: Vec::new(),
             to_strangers: 0,
             turn_takes: Duration::ZERO,
+            meter: Meter::default(),
             rng: seed.rng("world"),
             clock,
             place,
@@ -771,7 +794,7 @@ impl World {
     fn settle(&mut self) {
         let now = self.clock.now();
         self.cross(now);
-        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, .. } = self;
+        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, meter, .. } = self;
         for (index, participant) in participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
@@ -790,11 +813,12 @@ impl World {
                     *tap_left -= 1;
                     tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
                 }
-                let engine = match self.place.shard_at(flow.remote) {
+                let engine = match place.shard_at(flow.remote) {
                     0 => &mut *shard,
                     number => &mut others[number - 1],
                 };
-                engine.handle_datagram(now, reversed(flow), &mut bytes);
+                meter.datagrams += 1;
+                meter.time(|| engine.handle_datagram(now, reversed(flow), &mut bytes));
             }
         }
         while self.signaling.front().is_some_and(|&(at, _)| at <= now) {
@@ -803,7 +827,7 @@ impl World {
         }
         for shard in std::iter::once(&mut self.shard).chain(&mut self.others) {
             if shard.next_timeout().is_some_and(|at| at <= now) {
-                shard.handle_timeout(now);
+                self.meter.time(|| shard.handle_timeout(now));
             }
         }
         self.load_rings(now);
@@ -823,7 +847,8 @@ impl World {
 
     fn flush(&mut self, shard: usize, now: Instant) {
         loop {
-            let progress = self.engine(shard).flush(now);
+            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            let progress = self.meter.time(|| engine.flush(now));
             self.send(shard, now);
             if progress == Progress::Done {
                 break;
@@ -838,7 +863,8 @@ impl World {
         while self.engine(shard).has_handshakes() {
             self.clock.advance_to(self.clock.now() + self.handshake_takes);
             let now = self.clock.now();
-            has_stepped |= self.engine(shard).step_handshake(now);
+            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            has_stepped |= self.meter.time(|| engine.step_handshake(now));
             if now >= until {
                 break;
             }
@@ -851,7 +877,8 @@ impl World {
     /// Brings the shards what is on its way to them.
     fn cross(&mut self, now: Instant) {
         for ((from, to), bytes) in std::mem::take(&mut self.rings) {
-            self.engine(to).handle_relay(now, link(from), &bytes);
+            let engine = if to == 0 { &mut self.shard } else { &mut self.others[to - 1] };
+            self.meter.time(|| engine.handle_relay(now, link(from), &bytes));
         }
     }
 
@@ -903,7 +930,8 @@ impl World {
                 {
                     self.participants[index].room = room;
                 }
-                self.engine(shard).handle_command(now, command);
+                let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+                self.meter.time(|| engine.handle_command(now, command));
             }
         }
     }
@@ -938,6 +966,7 @@ impl World {
         let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
         let outbox = engine.outbox();
         for (flow, bytes) in outbox.datagrams() {
+            self.meter.datagrams += 1;
             let inside = self.nat.inside_of(flow.remote);
             match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
                 Some((inside, index)) => {

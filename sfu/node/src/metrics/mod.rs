@@ -86,6 +86,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         ("tcp-media-behind", sum(|r| r.tcp.dropped_media)),
         ("tcp-buffer-full", sum(|r| r.tcp.dropped_full)),
         ("tcp-connection-gone", sum(|r| r.tcp.dropped_gone)),
+        ("relay-full", sum(|r| r.engine.relay_dropped)),
     ];
     let mut measured = Measured::default();
     for report in reports {
@@ -156,6 +157,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
             "Packets made that are too large for the smallest MTU of IPv6.",
             plain(sum(|r| r.engine.oversized)),
         ),
+        counter("sfu_rtp_relayed_packets_total", "RTP packets between shards that share a room.", plain(sum(|r| r.engine.relayed))),
         counter("sfu_layer_switches_total", "Switches between encodings of a track.", plain(sum(|r| r.engine.forwarded.switches))),
         counter("sfu_dropped_packets_total", "Received packets that were dropped, by reason.", counts(dropped)),
         counter(

@@ -77,7 +77,10 @@ impl Wanted {
                 }
                 "track" => wanted.track = Some(value.into_owned()),
                 _ => {
-                    return Err(Refused::new(ErrorCode::BadRequest, format!("unknown parameter `{name}`: there are `seconds` and `track`")));
+                    return Err(Refused::new(
+                        ErrorCode::BadRequest,
+                        format!("unknown parameter `{name}`: there are `seconds` and `track`"),
+                    ));
                 }
             }
         }
