@@ -27,8 +27,18 @@ pub(crate) fn seconds_left(file: &Path) -> Option<f64> {
 pub(crate) fn check(file: &Path) -> Finding {
     let name = file.display();
     match seconds_left(file) {
-        None => Finding::warning("certificate", "certificate-unreadable", format!("{name} holds no certificate that can be read"), "correct `metrics.certificates`"),
-        Some(left) if left <= 0.0 => Finding::failed("certificate", "certificate-expired", format!("{name} has expired"), "renew it, and see whether the automatic renewal works"),
+        None => Finding::warning(
+            "certificate",
+            "certificate-unreadable",
+            format!("{name} holds no certificate that can be read"),
+            "correct `metrics.certificates`",
+        ),
+        Some(left) if left <= 0.0 => Finding::failed(
+            "certificate",
+            "certificate-expired",
+            format!("{name} has expired"),
+            "renew it, and see whether the automatic renewal works",
+        ),
         Some(left) if left < LEAST_VALIDITY_S => {
             let detail = format!("{name} is good for {:.0} more days", left / 86_400.0);
             Finding::warning("certificate", "certificate-expires-soon", detail, "renew it: see whether the automatic renewal works")

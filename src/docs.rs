@@ -29,7 +29,9 @@ pub(crate) fn run(page: Page) -> anyhow::Result<()> {
 /// Of a process that has just begun.
 fn metrics() -> anyhow::Result<String> {
     let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
-    for family in sfu_node::metrics::catalogue(&[]).into_iter().chain(signaling_server::metrics_catalogue()?).chain(Certificates::catalogue()?) {
+    for family in
+        sfu_node::metrics::catalogue(&[]).into_iter().chain(signaling_server::metrics_catalogue()?).chain(Certificates::catalogue()?)
+    {
         match families.get_mut(family.name()) {
             Some(known) => known.mut_metric().extend(family.get_metric().iter().cloned()),
             None => drop(families.insert(family.name().to_owned(), family)),

@@ -13,7 +13,10 @@ use prometheus::Registry;
 use sfu_api::Command;
 use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
-use signaling_server::{ApiKeys, DemoConfig, DrainControl, DrainRequest, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use signaling_server::{
+    ApiKeys, DemoConfig, DrainControl, DrainRequest, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig,
+    ServerLimits, SignalingConfig,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};

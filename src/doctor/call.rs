@@ -100,9 +100,8 @@ fn run(client: &mut ClientTransport, sockets: &mut Sockets, server: &LocalParams
             socket.send(bytes);
         }
     }
-    let has_answered = |candidate: &Candidate| {
-        answered.keys().any(|flow| flow.remote == candidate.address && flow.protocol == candidate.protocol)
-    };
+    let has_answered =
+        |candidate: &Candidate| answered.keys().any(|flow| flow.remote == candidate.address && flow.protocol == candidate.protocol);
     outcome.candidates = server.candidates.iter().map(|candidate| (*candidate, has_answered(candidate))).collect();
     outcome
 }
@@ -120,7 +119,10 @@ struct Socket {
 enum Link {
     Udp(UdpSocket),
     /// RFC 4571: two bytes of length before each packet.
-    Tcp { stream: TcpStream, received: Vec<u8> },
+    Tcp {
+        stream: TcpStream,
+        received: Vec<u8>,
+    },
 }
 
 impl Sockets {
@@ -183,12 +185,18 @@ impl Socket {
 
 /// What the outcome means; `advertised` says that the operator wrote the addresses down.
 pub(super) fn explain(outcome: &Outcome, is_own: impl Fn(IpAddr) -> bool, is_advertised: bool) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = outcome.candidates.iter().map(|(candidate, answers)| explain_one(outcome, candidate, *answers, &is_own, is_advertised)).collect();
+    let mut findings: Vec<Finding> =
+        outcome.candidates.iter().map(|(candidate, answers)| explain_one(outcome, candidate, *answers, &is_own, is_advertised)).collect();
     findings.push(if outcome.is_connected {
         Finding::ok("call", "a WebRTC client connected: ICE and DTLS work")
     } else if outcome.candidates.iter().any(|(_, answers)| *answers) {
         let detail = format!("ICE works, DTLS does not: {}", outcome.failure.as_deref().unwrap_or("no answer in time"));
-        Finding::failed("call", "dtls-handshake", detail, "packets of about 1,200 bytes may be lost: check the MTU and firewalls on the way")
+        Finding::failed(
+            "call",
+            "dtls-handshake",
+            detail,
+            "packets of about 1,200 bytes may be lost: check the MTU and firewalls on the way",
+        )
     } else {
         Finding::failed("call", "ice-no-path", "no address that clients are told answers", "see the addresses above: clients can't connect")
     });
@@ -205,7 +213,8 @@ fn explain_one(outcome: &Outcome, candidate: &Candidate, answers: bool, is_own: 
         return Finding::ok(check, format!("{protocol} {address} answers"));
     }
     let detail = format!("{protocol} {address}, which clients are told, does not answer");
-    let others_work = |same_ip: bool| outcome.candidates.iter().any(|(other, answers)| *answers && (!same_ip || other.address.ip() == address.ip()));
+    let others_work =
+        |same_ip: bool| outcome.candidates.iter().any(|(other, answers)| *answers && (!same_ip || other.address.ip() == address.ip()));
     let is_alone = !outcome.candidates.iter().any(|(other, answers)| *answers && other.address.ip() == address.ip());
     if is_alone && !is_own(address.ip()) {
         let whence = if is_advertised { "`media.advertise`" } else { "the public address that was found" };

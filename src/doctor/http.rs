@@ -14,7 +14,8 @@ use super::x509::validity;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Where systems keep the certificates that they trust: Debian, Red Hat, SUSE, Alpine.
-const ROOTS: [&str; 4] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+const ROOTS: [&str; 4] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
 /// A certificate is to be renewed before.
 const LEAST_VALIDITY_S: u64 = 14 * 86_400;
 
@@ -77,7 +78,10 @@ impl Target {
         for address in addresses {
             match TcpStream::connect_timeout(&address, PATIENCE) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).map_err(ConnectError::Io)?;
+                    stream
+                        .set_read_timeout(Some(PATIENCE))
+                        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+                        .map_err(ConnectError::Io)?;
                     return Ok(stream);
                 }
                 Err(error) => last = ConnectError::Tcp(address, error),
@@ -177,15 +181,20 @@ impl Target {
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                         ("certificate-other-name", "get one that names this host")
                     }
-                    CertificateError::UnknownIssuer => {
-                        ("certificate-untrusted", "serve the whole chain with all intermediate certificates; browsers refuse self-signed ones")
-                    }
+                    CertificateError::UnknownIssuer => (
+                        "certificate-untrusted",
+                        "serve the whole chain with all intermediate certificates; browsers refuse self-signed ones",
+                    ),
                     _ => ("certificate-invalid", "get another one"),
                 };
                 Finding::failed(check, cause, format!("the certificate of {host}: {fault}"), remedy)
             }
-            ConnectError::Tls(error) => Finding::failed(check, "tls", format!("TLS with {host}: {error}"), "see the configuration of whatever ends TLS there"),
-            ConnectError::Io(error) => Finding::failed(check, "http-broken", format!("the connection to {host} broke: {error}"), "see the server's log"),
+            ConnectError::Tls(error) => {
+                Finding::failed(check, "tls", format!("TLS with {host}: {error}"), "see the configuration of whatever ends TLS there")
+            }
+            ConnectError::Io(error) => {
+                Finding::failed(check, "http-broken", format!("the connection to {host} broke: {error}"), "see the server's log")
+            }
         }
     }
 }

@@ -26,7 +26,10 @@ pub(crate) fn descriptors(checked: &Checked) -> Finding {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Finding::skipped("files", "the limit can't be read") };
     // one for the WebSocket, one for ICE over TCP
     let wanted = checked.config.limits.max_connections as u64 * 2 + SPARE_DESCRIPTORS;
-    let detail = format!("{soft} file descriptors (hard limit {hard}); `limits.max_connections` = {} needs {wanted}", checked.config.limits.max_connections);
+    let detail = format!(
+        "{soft} file descriptors (hard limit {hard}); `limits.max_connections` = {} needs {wanted}",
+        checked.config.limits.max_connections
+    );
     if soft >= wanted {
         return Finding::ok("files", detail);
     }
@@ -48,7 +51,8 @@ pub(crate) fn buffers() -> Finding {
     if receive.min(send) / 2 >= LEAST_BUFFER_BYTES {
         return Finding::ok("buffers", detail);
     }
-    let remedy = "sysctl -w net.core.rmem_max=8388608 net.core.wmem_max=8388608 (in /etc/sysctl.d for good): packets are lost in bursts without";
+    let remedy =
+        "sysctl -w net.core.rmem_max=8388608 net.core.wmem_max=8388608 (in /etc/sysctl.d for good): packets are lost in bursts without";
     Finding::warning("buffers", "small-socket-buffers", detail, remedy)
 }
 
@@ -82,7 +86,11 @@ fn disk(folder: &PathBuf, free_bytes: u64) -> Finding {
         return Finding::ok("disk", detail);
     }
     let remedy = format!("make room on the file system of {}: logs and whatever else is written there stop", folder.display());
-    if free_bytes == 0 { Finding::failed("disk", "disk-full", detail, remedy) } else { Finding::warning("disk", "disk-almost-full", detail, remedy) }
+    if free_bytes == 0 {
+        Finding::failed("disk", "disk-full", detail, remedy)
+    } else {
+        Finding::warning("disk", "disk-almost-full", detail, remedy)
+    }
 }
 
 /// The clock against another one; `their_unix_now` as it was when `ours` was read.

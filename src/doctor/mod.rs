@@ -70,7 +70,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn findings(args: &Args) -> Vec<Finding> {
     let checked = match args.sources.load().and_then(checked) {
         Ok(checked) => checked,
-        Err(error) => return vec![Finding::failed("configuration", "configuration-invalid", format!("{error:#}"), "`sluice config check` lists every mistake")],
+        Err(error) => {
+            return vec![Finding::failed(
+                "configuration",
+                "configuration-invalid",
+                format!("{error:#}"),
+                "`sluice config check` lists every mistake",
+            )];
+        }
     };
     let mut findings = vec![Finding::ok("configuration", "is good")];
     findings.extend(checked.warnings.iter().map(|warning| Finding::warning("configuration", "configuration-weak", &warning.message, "")));
@@ -100,7 +107,11 @@ fn from_outside(url: &str, checked: &Checked, is_clock_unknown: bool, findings: 
             findings.push(readiness(&target, answer.status, &answer.body));
         }
         // the certificate has said it already
-        Err(http::ConnectError::Tls(_)) if findings.iter().any(|finding| finding.check == "certificate" && finding.status == Status::Failed) => return,
+        Err(http::ConnectError::Tls(_))
+            if findings.iter().any(|finding| finding.check == "certificate" && finding.status == Status::Failed) =>
+        {
+            return;
+        }
         Err(error) => {
             findings.push(target.explain("http", &error));
             return;
@@ -140,8 +151,18 @@ fn loopback(unspecified: IpAddr) -> IpAddr {
 fn readiness(target: &Target, status: u16, body: &str) -> Finding {
     match status {
         200 => Finding::ok("http", format!("{} answers and takes new sessions", target.url())),
-        503 => Finding::warning("http", "not-ready", format!("{} takes no new sessions: {}", target.url(), body.trim()), "see whether it drains: GET /v1/nodes/self"),
-        other => Finding::failed("http", "not-this-server", format!("{} answers {other} to /readyz", target.url()), "see what the proxy in front of it does with /readyz"),
+        503 => Finding::warning(
+            "http",
+            "not-ready",
+            format!("{} takes no new sessions: {}", target.url(), body.trim()),
+            "see whether it drains: GET /v1/nodes/self",
+        ),
+        other => Finding::failed(
+            "http",
+            "not-this-server",
+            format!("{} answers {other} to /readyz", target.url()),
+            "see what the proxy in front of it does with /readyz",
+        ),
     }
 }
 
@@ -191,7 +212,9 @@ fn check_turn(servers: &[IceServer], findings: &mut Vec<Finding>) {
         findings.push(Finding::skipped("turn", "clients are told of no TURN server"));
     }
     for server in servers {
-        findings.extend(server.urls.iter().filter(|url| url.starts_with("turn")).map(|url| turn::check(url, &server.username, &server.credential)));
+        findings.extend(
+            server.urls.iter().filter(|url| url.starts_with("turn")).map(|url| turn::check(url, &server.username, &server.credential)),
+        );
     }
 }
 

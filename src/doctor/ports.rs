@@ -46,11 +46,21 @@ fn check_one(port: &Port) -> Finding {
         Ok(()) => Finding::ok("port", format!("{name} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let holder = holder(protocol, address.port()).map_or_else(String::new, |holder| format!(" by {holder}"));
-            Finding::failed("port", "port-in-use", format!("{name} is in use{holder}"), format!("stop what listens there, or change `{option}`"))
+            Finding::failed(
+                "port",
+                "port-in-use",
+                format!("{name} is in use{holder}"),
+                format!("stop what listens there, or change `{option}`"),
+            )
         }
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
             let option = if *option == "server.listen" || *option == "metrics.listen" { option } else { "media.listen" };
-            Finding::failed("port", "no-such-address", format!("{} is no address of this machine", address.ip()), format!("change `{option}`"))
+            Finding::failed(
+                "port",
+                "no-such-address",
+                format!("{} is no address of this machine", address.ip()),
+                format!("change `{option}`"),
+            )
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Finding::failed(
             "port",

@@ -96,7 +96,9 @@ pub(super) fn check(url: &str, username: &str, password: &str) -> Finding {
         Err(Fault::Refused(code, reason)) => {
             Finding::failed("turn", "turn-refused", format!("{url} refuses: {code} {reason}"), "see the log of the TURN server")
         }
-        Err(Fault::Nonsense) => Finding::failed("turn", "turn-not-stun", format!("what answers at {url} is no TURN server"), "correct the URL"),
+        Err(Fault::Nonsense) => {
+            Finding::failed("turn", "turn-not-stun", format!("what answers at {url} is no TURN server"), "correct the URL")
+        }
     }
 }
 
@@ -169,7 +171,9 @@ fn allocate(mut line: Line, username: &str, password: &str) -> Result<String, Fa
             break;
         }
         let (code, reason) = error(&answer).ok_or(Fault::Nonsense)?;
-        let (Some(realm), Some(nonce)) = (attribute(&answer, REALM), attribute(&answer, NONCE)) else { return Err(Fault::Refused(code, reason)) };
+        let (Some(realm), Some(nonce)) = (attribute(&answer, REALM), attribute(&answer, NONCE)) else {
+            return Err(Fault::Refused(code, reason));
+        };
         if code != 401 && code != 438 {
             return Err(Fault::Refused(code, reason));
         }

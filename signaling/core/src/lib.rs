@@ -67,8 +67,8 @@ pub use admin::{AdminError, AdminId, AdminRequest, AdminResponse, AdminResult};
 pub use agents::{WorkerId, WorkerInput};
 pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
-pub use journal::{CODEC_WORDS, Happening, Note, TrackLabel};
 pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use journal::{CODEC_WORDS, Happening, Note, TrackLabel};
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -486,9 +486,7 @@ impl Signaling {
         }
         if let Some((room, participant)) = here {
             let farewell = Farewell::Leave(Action::Disconnect);
-            self.with_room(room, now, unix_now, rng, |room, turn| {
-                room.remove(participant, EndReason::DuplicateIdentity, farewell, turn)
-            });
+            self.with_room(room, now, unix_now, rng, |room, turn| room.remove(participant, EndReason::DuplicateIdentity, farewell, turn));
         }
         let room = match self.rooms.by_name(&grants.room) {
             Some(room) => room.id,

@@ -447,9 +447,13 @@ impl Room {
         match timer {
             Timer::Silence(id) => self.check_silence(id, turn),
             Timer::SignalGrace(id) => self.remove(id, EndReason::SignalLost, Farewell::Cut, turn),
-            Timer::MediaGrace(id) => self.remove(id, self.why_without_media(id, EndReason::MediaLost), Farewell::Leave(Action::Disconnect), turn),
+            Timer::MediaGrace(id) => {
+                self.remove(id, self.why_without_media(id, EndReason::MediaLost), Farewell::Leave(Action::Disconnect), turn)
+            }
             Timer::MediaLost(id) => self.ask_to_resume(id, turn),
-            Timer::Join(id) => self.remove(id, self.why_without_media(id, EndReason::JoinTimeout), Farewell::Leave(Action::Disconnect), turn),
+            Timer::Join(id) => {
+                self.remove(id, self.why_without_media(id, EndReason::JoinTimeout), Farewell::Leave(Action::Disconnect), turn)
+            }
             Timer::Token(id) => {
                 turn.timers.set(timer, turn.now + turn.config.token_refresh_interval);
                 self.refresh_token(id, turn);

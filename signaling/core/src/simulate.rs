@@ -49,9 +49,7 @@ impl Room {
                 self.tell_simulated_speech(id, true, turn);
             }
             // As when the server dies: no word, and nobody there to resume with.
-            Some(Scenario::NodeFailure(_) | Scenario::Migration(_)) => {
-                self.remove(id, EndReason::Simulated, Farewell::Cut, turn)
-            }
+            Some(Scenario::NodeFailure(_) | Scenario::Migration(_)) => self.remove(id, EndReason::Simulated, Farewell::Cut, turn),
             Some(Scenario::ServerLeave(_)) => {
                 self.remove(id, EndReason::Simulated, Farewell::Leave(Action::Disconnect), turn);
             }

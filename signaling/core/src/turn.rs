@@ -9,7 +9,9 @@ use livekit_protocol::{SignalResponse, signal_response::Message};
 use rand::Rng;
 use sfu_api::{Command, ParticipantId, RoomId};
 
-use crate::{CloseReason, ConnId, Counters, Happening, Note, Output, SignalingConfig, agents::News, revocations::Revocations, timers::Timers};
+use crate::{
+    CloseReason, ConnId, Counters, Happening, Note, Output, SignalingConfig, agents::News, revocations::Revocations, timers::Timers,
+};
 
 /// Lent to whoever handles an input.
 pub(crate) struct Turn<'a> {

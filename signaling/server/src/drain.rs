@@ -90,7 +90,6 @@ impl DrainControl {
     pub fn status(&self) -> DrainStatus {
         *self.status.borrow()
     }
-
 }
 
 /// What the loop has to do.
@@ -139,7 +138,9 @@ impl Drain {
             DrainRequest::Undo => {
                 info!("the drain is undone: new rooms are welcome");
                 self.deadline = None;
-                self.status.send_modify(|status| *status = DrainStatus { participants: status.participants, rooms: status.rooms, ..DrainStatus::default() });
+                self.status.send_modify(|status| {
+                    *status = DrainStatus { participants: status.participants, rooms: status.rooms, ..DrainStatus::default() }
+                });
             }
         }
     }

@@ -6,8 +6,8 @@
 mod agents;
 pub mod auth;
 mod codec;
-mod drain;
 pub mod config;
+mod drain;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
@@ -26,8 +26,8 @@ mod ws;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
@@ -116,7 +116,8 @@ impl Server {
         let timelines = Arc::new(Mutex::new(Timelines::new(config.timeline_bytes)));
         let (drain_status, drain) = watch::channel(DrainStatus::default());
         let drain_control = DrainControl::new(inbox_in.clone(), drain.clone());
-        let shared = Shared { metrics: metrics.clone(), heartbeat: heartbeat.clone(), timelines: Arc::clone(&timelines), drain: drain_status };
+        let shared =
+            Shared { metrics: metrics.clone(), heartbeat: heartbeat.clone(), timelines: Arc::clone(&timelines), drain: drain_status };
         let signaling =
             SignalingLoop::new(Signaling::new(config.signaling.clone()), media, config.keys.clone(), rand::make_rng::<StdRng>(), shared);
         let signaling = tokio::spawn(signaling.run(inbox, is_stopping.clone()));

@@ -77,8 +77,9 @@ impl Metrics {
             &["phase"],
             PHASES,
         )?;
-        let connect_seconds =
-            Histogram::with_opts(HistogramOpts::new("sfu_connect_seconds", "From the join until media is connected.").buckets(PHASES.to_vec()))?;
+        let connect_seconds = Histogram::with_opts(
+            HistogramOpts::new("sfu_connect_seconds", "From the join until media is connected.").buckets(PHASES.to_vec()),
+        )?;
         registry.register(Box::new(connect_seconds.clone()))?;
         let tracks = IntGaugeVec::new(Opts::new("sfu_tracks", "Published tracks."), &["kind", "source", "codec"])?;
         registry.register(Box::new(tracks.clone()))?;
@@ -87,7 +88,11 @@ impl Metrics {
         registry.register(Box::new(AsCounter(freeze_seconds.clone())))?;
         let metrics = Self {
             connections: gauge("signaling_ws_connections", "Open signaling WebSockets.")?,
-            messages: counters("signaling_messages_total", "Signaling messages, by type and direction (in: from clients).", &["type", "direction"])?,
+            messages: counters(
+                "signaling_messages_total",
+                "Signaling messages, by type and direction (in: from clients).",
+                &["type", "direction"],
+            )?,
             malformed: counters("signaling_malformed_messages_total", "Messages that could not be used, by kind.", &["kind"])?,
             closes: counters("signaling_closes_total", "Signaling WebSockets that ended, by reason.", &["reason"])?,
             join_attempts: counter("sfu_join_attempts_total", "Requests to join a room.")?,
@@ -99,8 +104,16 @@ impl Metrics {
             phase_token: phases.with_label_values(&["token"]),
             phase_ws: phases.with_label_values(&["ws"]),
             connect_seconds,
-            disconnects: counters("sfu_disconnects_total", "Participants that are gone, by reason; media was connected before.", &["reason"])?,
-            resumes: counters("signaling_resumes_total", "Answered requests to resume a session, by result and reason code.", &["result", "reason"])?,
+            disconnects: counters(
+                "sfu_disconnects_total",
+                "Participants that are gone, by reason; media was connected before.",
+                &["reason"],
+            )?,
+            resumes: counters(
+                "signaling_resumes_total",
+                "Answered requests to resume a session, by result and reason code.",
+                &["result", "reason"],
+            )?,
             reconnects: counters(
                 "sfu_reconnects_total",
                 "Lost sessions by what became of them: resumed, anew (asked to join again), gone (did not come back).",
@@ -112,7 +125,12 @@ impl Metrics {
             tracks,
             dropped: counters("signaling_dropped_total", "Messages and events that had no effect, by kind.", &["kind"])?,
             data_packets: counter("signaling_data_packets_total", "Data packets passed on to participants.")?,
-            requests: histograms("signaling_request_seconds", "Answers to HTTP requests, by route and status.", &["route", "code"], REQUESTS)?,
+            requests: histograms(
+                "signaling_request_seconds",
+                "Answers to HTTP requests, by route and status.",
+                &["route", "code"],
+                REQUESTS,
+            )?,
             api_requests: counters("api_requests_total", "Requests of server SDKs, by Twirp service and result.", &["service", "code"])?,
             agent_workers: gauge("agent_workers", "Registered agent workers.")?,
             agent_jobs: gauge("agent_jobs", "Jobs that agent workers are asked for or run.")?,
@@ -147,13 +165,16 @@ impl Metrics {
                 self.messages.with_label_values(&[word, direction]);
             }
         }
-        for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")] {
+        for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")]
+        {
             self.tracks.with_label_values(&[kind, source, codec]).set(0);
         }
         for result in REPORT_RESULTS {
             self.client_reports.with_label_values(&[result]);
         }
-        for reason in ["client", "lost", "idle", "slow", "oversized", "malformed", "protocol", "shutdown", "resumed", "resume", "silent", "flood"] {
+        for reason in
+            ["client", "lost", "idle", "slow", "oversized", "malformed", "protocol", "shutdown", "resumed", "resume", "silent", "flood"]
+        {
             self.closes.with_label_values(&[reason]);
         }
         self.api_requests.with_label_values(&["livekit.RoomService", "ok"]);
@@ -179,7 +200,8 @@ impl Metrics {
     }
 
     fn begin_tracks(&self) {
-        for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")] {
+        for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")]
+        {
             self.tracks.with_label_values(&[kind, source, codec]).set(0);
         }
     }

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use sfu_api::emodel::{OPUS_DELAY, Robustness, Speech, delay_impairment, rate};
 pub use sfu_api::emodel::opinion_score;
+use sfu_api::emodel::{OPUS_DELAY, Robustness, Speech, delay_impairment, rate};
 
 /// Default `Ro - Is` (G.107 section 7.7).
 const BASE: f64 = 93.2;

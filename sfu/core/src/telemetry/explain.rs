@@ -125,7 +125,8 @@ mod tests {
         assert_eq!(limit_of(every, |s| s.current = Some((0, ALL))), LayerLimit::Keyframe);
         assert_eq!(limit_of(every, |s| s.current = None), LayerLimit::Keyframe);
         let (offered, down) = (ladder([true, true, false]), (1, FIRST, Reason::NotFlowing));
-        let state = Situation { wish: &small, offered: &offered, is_muted: false, is_ready: true, target: Some(down), current: Some((1, ALL)) };
+        let state =
+            Situation { wish: &small, offered: &offered, is_muted: false, is_ready: true, target: Some(down), current: Some((1, ALL)) };
         assert_eq!(explain(&state).limit, LayerLimit::Publisher);
         let offered = ladder(every);
         let state = Situation { target: Some((0, FIRST, Reason::Wish)), current: Some((0, ALL)), offered: &offered, ..state };

@@ -14,7 +14,8 @@ const KINDS: [(MediaKind, &str); 2] = [(MediaKind::Audio, "audio"), (MediaKind::
 
 /// Everything that is measured of tracks and transports, summed over the shards.
 pub(super) fn families(measured: &Measured, retransmitted: u64) -> Vec<MetricFamily> {
-    let by_kind = |value: fn(&Totals) -> u64| counts(each().map(|(labels, direction, kind)| (labels, value(measured.media(direction, kind)))));
+    let by_kind =
+        |value: fn(&Totals) -> u64| counts(each().map(|(labels, direction, kind)| (labels, value(measured.media(direction, kind)))));
     let distribution = |value: fn(&Totals) -> &Distribution| {
         each().map(move |(labels, direction, kind)| (labels, value(measured.media(direction, kind)))).collect::<Vec<_>>()
     };
@@ -34,7 +35,11 @@ pub(super) fn families(measured: &Measured, retransmitted: u64) -> Vec<MetricFam
             "RTP packets that arrived (in) or were forwarded (out), without retransmissions. Counted once a second.",
             by_kind(|t| t.packets),
         ),
-        counter("sfu_rtp_bytes_total", "Payload bytes of RTP packets, without headers and padding. Counted once a second.", by_kind(|t| t.bytes)),
+        counter(
+            "sfu_rtp_bytes_total",
+            "Payload bytes of RTP packets, without headers and padding. Counted once a second.",
+            by_kind(|t| t.bytes),
+        ),
         counter(
             "sfu_rtp_lost_packets_total",
             "RTP packets lost on their first way: by sequence numbers (in), by receiver reports (out).",
@@ -113,7 +118,9 @@ pub(super) fn families(measured: &Measured, retransmitted: u64) -> Vec<MetricFam
         counter(
             "sfu_layer_limited_seconds_total",
             "Seconds of video subscriptions, by what keeps them from a better layer.",
-            counts(LayerLimit::ALL.into_iter().zip(measured.limited_seconds).map(|(limit, count)| (vec![("reason", limit.label())], count))),
+            counts(
+                LayerLimit::ALL.into_iter().zip(measured.limited_seconds).map(|(limit, count)| (vec![("reason", limit.label())], count)),
+            ),
         ),
         counter("sfu_samples_dropped_total", "Samples for timelines that nobody took in time.", plain(measured.samples_dropped)),
     ]
@@ -125,9 +132,9 @@ fn worst(measured: &Measured) -> Samples {
 }
 
 fn each() -> impl Iterator<Item = (Labels, Direction, MediaKind)> {
-    Direction::ALL.into_iter().flat_map(|direction| {
-        KINDS.map(|(kind, word)| (vec![("direction", direction.label()), ("kind", word)], direction, kind))
-    })
+    Direction::ALL
+        .into_iter()
+        .flat_map(|direction| KINDS.map(|(kind, word)| (vec![("direction", direction.label()), ("kind", word)], direction, kind)))
 }
 
 fn direction_labels(direction: Direction) -> Labels {

@@ -126,7 +126,11 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
                 (vec![("reason", "bandwidth")], count(|r| r.engine.paused[1])),
             ]),
         ),
-        gauge("sfu_video_layers", "Live video subscriptions by the size and frame rate that they get, and that they should get.", counts(layers)),
+        gauge(
+            "sfu_video_layers",
+            "Live video subscriptions by the size and frame rate that they get, and that they should get.",
+            counts(layers),
+        ),
         gauge(
             "sfu_srtp_transports",
             "Transports that are up, by SRTP protection profile.",
@@ -225,9 +229,11 @@ fn subscriptions(reports: &[ShardReport]) -> Samples {
     let labels = |kind, state| vec![("kind", kind), ("state", state)];
     let audio = [sum(&|r| r.engine.audio_subscriptions[0]), sum(&|r| r.engine.audio_subscriptions[1])];
     let video = [sum(&|r| r.engine.subscriptions) - audio[0], sum(&|r| r.engine.live_subscriptions).saturating_sub(audio[1])];
-    counts([("audio", audio), ("video", video)].into_iter().flat_map(|(kind, [all, live])| {
-        [(labels(kind, "live"), live), (labels(kind, "waiting"), all.saturating_sub(live))]
-    }))
+    counts(
+        [("audio", audio), ("video", video)]
+            .into_iter()
+            .flat_map(|(kind, [all, live])| [(labels(kind, "live"), live), (labels(kind, "waiting"), all.saturating_sub(live))]),
+    )
 }
 
 /// Sums of what is counted by kind.

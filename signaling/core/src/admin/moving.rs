@@ -14,8 +14,7 @@ use signaling_api::{EndReason, ErrorCode, RoomConfig};
 
 use super::{AdminError, AdminResponse, AdminResult};
 use crate::{
-    Happening,
-    Output, Signaling,
+    Happening, Output, Signaling,
     agents::News,
     limits,
     participant::Participant,

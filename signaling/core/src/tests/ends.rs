@@ -11,7 +11,8 @@ type Case = (&'static str, fn(&mut World, &Client), EndReason);
 
 #[test]
 fn each_end_has_its_word_and_is_noted_once() {
-    let failed = |world: &mut World, client: &Client, reason| world.transport(client, TransportRole::Subscriber, TransportState::Failed(reason));
+    let failed =
+        |world: &mut World, client: &Client, reason| world.transport(client, TransportRole::Subscriber, TransportState::Failed(reason));
     let before_media: [Case; 7] = [
         ("nothing comes of its media", |world, client| world.advance_alive(minutes(2), &[client]), EndReason::JoinTimeout),
         (

@@ -3,8 +3,8 @@
 mod assets;
 mod demo;
 mod health;
-pub(crate) mod problem;
 mod node;
+pub(crate) mod problem;
 mod quality;
 mod regions;
 mod rtc;
@@ -16,10 +16,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::middleware::{self, Next};
-use axum::response::Response;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{any, get, post};
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};

@@ -69,13 +69,20 @@ async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
 fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
     let grants = grants(app, headers)?;
     let is_operator = grants.room_create && grants.room_list;
-    if is_operator { Ok(()) } else { Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant both roomCreate and roomList")) }
+    if is_operator {
+        Ok(())
+    } else {
+        Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant both roomCreate and roomList"))
+    }
 }
 
 fn deadline(body: &Bytes) -> Result<Duration, Refused> {
     let bad = |detail: String| Refused::new(ErrorCode::BadRequest, detail);
-    let body: Body =
-        if body.is_empty() { Body::default() } else { serde_json::from_slice(body).map_err(|error| bad(format!("not a drain: {error}")))? };
+    let body: Body = if body.is_empty() {
+        Body::default()
+    } else {
+        serde_json::from_slice(body).map_err(|error| bad(format!("not a drain: {error}")))?
+    };
     match body.deadline_s.unwrap_or(DEFAULT_DEADLINE_S) {
         seconds if seconds <= MAX_DEADLINE_S => Ok(Duration::from_secs(seconds)),
         _ => Err(bad(format!("`deadlineS` is at most {MAX_DEADLINE_S}"))),

@@ -79,7 +79,12 @@ pub(crate) async fn not_found() -> Response {
 
 /// The path exists, but not for this address.
 pub(crate) fn forbidden() -> Response {
-    plain(StatusCode::FORBIDDEN, "forbidden", "not from this address", "the operator has not allowed this address to read it: `metrics.allow`, `metrics.listen`")
+    plain(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "not from this address",
+        "the operator has not allowed this address to read it: `metrics.allow`, `metrics.listen`",
+    )
 }
 
 /// The path exists, but not for this method.

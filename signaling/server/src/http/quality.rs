@@ -54,7 +54,8 @@ fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) ->
     let wanted = Wanted::parse(query)?;
     // decoded without the lock
     let person = app.timelines().person(room, who);
-    let person = person.ok_or_else(|| Refused::new(ErrorCode::ParticipantNotFound, "nobody of that name was in this room within the last hour"))?;
+    let person =
+        person.ok_or_else(|| Refused::new(ErrorCode::ParticipantNotFound, "nobody of that name was in this room within the last hour"))?;
     Ok(document(&person, &wanted, unix_now()))
 }
 
@@ -75,7 +76,12 @@ impl Wanted {
                         seconds.ok_or_else(|| Refused::new(ErrorCode::BadRequest, format!("`seconds` is a number from 1 to {REACH_S}")))?;
                 }
                 "track" => wanted.track = Some(value.into_owned()),
-                _ => return Err(Refused::new(ErrorCode::BadRequest, format!("unknown parameter `{name}`: there are `seconds` and `track`"))),
+                _ => {
+                    return Err(Refused::new(
+                        ErrorCode::BadRequest,
+                        format!("unknown parameter `{name}`: there are `seconds` and `track`"),
+                    ));
+                }
             }
         }
         Ok(wanted)
@@ -119,8 +125,9 @@ fn document(person: &Person, wanted: &Wanted, now: Duration) -> Value {
 fn describe(direction: Direction, track: &Track, since_s: u64) -> Value {
     let rows = track.series.rows(since_s);
     let plain = |place: usize, scale: f64| -> Vec<Value> { rows.iter().map(|(_, row)| scaled(row.get(place), scale)).collect() };
-    let known =
-        |place: usize, scale: f64| -> Vec<Value> { rows.iter().map(|(_, row)| row.known(place).map_or(Value::Null, |v| scaled(v, scale))).collect() };
+    let known = |place: usize, scale: f64| -> Vec<Value> {
+        rows.iter().map(|(_, row)| row.known(place).map_or(Value::Null, |v| scaled(v, scale))).collect()
+    };
     let is_audio = track.kind == MediaKind::Audio;
     let mut document = json!({
         "sid": track.label.sid,
@@ -239,12 +246,16 @@ fn take(app: &App, room: &str, who: &str, headers: &HeaderMap, body: &Bytes) -> 
     let id = timelines.present(room, who, &grants.identity).filter(|_| grants.room_join && grants.room == room);
     let Some(id) = id else {
         // whether somebody else exists is not for everybody
-        return Err(Refused::new(ErrorCode::TokenGrant, "a participant reports on itself, with its own access token, while it is in the room"));
+        return Err(Refused::new(
+            ErrorCode::TokenGrant,
+            "a participant reports on itself, with its own access token, while it is in the room",
+        ));
     };
     let now = unix_now();
     let wait = timelines.may_hear(id, now);
     wait.map_err(|wait| Refused::new(ErrorCode::RateLimited, "one report a second is enough").retry_after(wait))?;
-    let report: Report = serde_json::from_slice(body).map_err(|error| Refused::new(ErrorCode::BadRequest, format!("not a report: {error}")))?;
+    let report: Report =
+        serde_json::from_slice(body).map_err(|error| Refused::new(ErrorCode::BadRequest, format!("not a report: {error}")))?;
     if report.tracks.len() > MAX_REPORTED {
         return Err(Refused::new(ErrorCode::BadRequest, format!("more than {MAX_REPORTED} tracks")));
     }

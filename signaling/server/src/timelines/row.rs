@@ -123,9 +123,8 @@ pub(super) fn unpack(packed: u32) -> Option<LayerState> {
 
 /// Four bits for the limit, then nine for each place: whether there is one, size, temporal layer.
 fn pack(layer: LayerState) -> u32 {
-    let place = |place: Option<LayerPlace>| {
-        place.map_or(0, |place| 0x100 | u32::from(place.size.min(15)) << 4 | u32::from(place.temporal.min(15)))
-    };
+    let place =
+        |place: Option<LayerPlace>| place.map_or(0, |place| 0x100 | u32::from(place.size.min(15)) << 4 | u32::from(place.temporal.min(15)));
     (layer.limit as u32 + 1) | place(layer.current) << 4 | place(layer.target) << 13
 }
 

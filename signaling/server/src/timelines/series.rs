@@ -153,8 +153,23 @@ mod tests {
             // Everything that is measured changes each second, as on a bad link.
             let wander = |by: u32| second.wrapping_mul(2_654_435_761) >> 16 & ((1 << by) - 1);
             busy.push(
-                Row([150 + wander(5), 1500 + wander(8), wander(3), wander(2), 80 + wander(5), 90 + wander(6), 120 + wander(5), 100 + wander(4),
-                    wander(7), 8000 + wander(9), 4711, 40 + wander(4), wander(5), 0, 25 + wander(3)]),
+                Row([
+                    150 + wander(5),
+                    1500 + wander(8),
+                    wander(3),
+                    wander(2),
+                    80 + wander(5),
+                    90 + wander(6),
+                    120 + wander(5),
+                    100 + wander(4),
+                    wander(7),
+                    8000 + wander(9),
+                    4711,
+                    40 + wander(4),
+                    wander(5),
+                    0,
+                    25 + wander(3),
+                ]),
                 u64::from(second),
             );
         }

@@ -16,7 +16,9 @@ async fn a_good_token_gets_a_join_response_and_a_place_at_the_node() {
     assert_eq!(join.participant.unwrap().identity, "alice");
     assert_eq!(join.room.unwrap().name, "lobby");
     assert!(join.ping_interval > 0 && join.ping_timeout > join.ping_interval);
-    let Some(Command::Join { participant, can_subscribe: true, .. }) = soon(server.commands.recv()).await else { panic!("not at the node") };
+    let Some(Command::Join { participant, can_subscribe: true, .. }) = soon(server.commands.recv()).await else {
+        panic!("not at the node")
+    };
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1);
     assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 0, "media is not connected yet");
     server.media_connected(participant, TransportRole::Publisher).await;

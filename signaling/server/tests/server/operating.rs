@@ -28,7 +28,10 @@ async fn a_participants_seconds_are_read_with_an_administrators_token_only() {
     .await;
     assert_eq!((quality["identity"].as_str(), quality["events"][0]["event"].as_str()), (Some("alice"), Some("joined")));
     let track = &quality["tracks"][0];
-    assert_eq!((track["sid"].as_str(), track["source"].as_str(), track["direction"].as_str()), (Some(sid.as_str()), Some("camera"), Some("out")));
+    assert_eq!(
+        (track["sid"].as_str(), track["source"].as_str(), track["direction"].as_str()),
+        (Some(sid.as_str()), Some("camera"), Some("out"))
+    );
     assert_eq!((track["rttMs"][0].as_u64(), track["kbps"][0].as_u64(), track["residualLost"][0].as_u64()), (Some(80), Some(1000), Some(2)));
     assert_eq!((track["layer"][0].as_u64(), track["targetLayer"][0].as_u64()), (Some(0), Some(2)));
     assert_eq!(track["limitedBy"][0], "keyframe");
@@ -38,7 +41,8 @@ async fn a_participants_seconds_are_read_with_an_administrators_token_only() {
         let reply = server.http("GET", path, &[bearer(&token).as_ref()], "").await;
         assert_eq!((reply.status, reply.header("content-type")), (status, "application/problem+json"), "{token}");
     }
-    let lister = minted(&TokenOptions { grants: VideoGrant { room_list: true, ..VideoGrant::default() }, ttl: HOUR, ..TokenOptions::default() });
+    let lister =
+        minted(&TokenOptions { grants: VideoGrant { room_list: true, ..VideoGrant::default() }, ttl: HOUR, ..TokenOptions::default() });
     assert_eq!(server.http("GET", path, &[bearer(&lister).as_ref()], "").await.status, 200);
     let nobody = server.http("GET", "/v1/rooms/lobby/participants/bob/quality", &[bearer(&lister).as_ref()], "").await;
     assert_eq!((nobody.status, nobody.json()["code"].as_str()), (404, Some("participant-not-found")));

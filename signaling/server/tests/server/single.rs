@@ -49,7 +49,9 @@ async fn a_join_brings_its_first_track_and_offer_along() {
     assert!(!join.subscriber_primary && join.fast_publish);
     let Some(signal_response::Message::TrackPublished(published)) = client.receive().await else { panic!("not published") };
     assert_eq!(published.cid, "cam");
-    let Some(Command::Join { participant, mode: PeerMode::Single, .. }) = soon(server.commands.recv()).await else { panic!("not at the node") };
+    let Some(Command::Join { participant, mode: PeerMode::Single, .. }) = soon(server.commands.recv()).await else {
+        panic!("not at the node")
+    };
     assert!(matches!(soon(server.commands.recv()).await, Some(Command::Publish { request, .. }) if request.cid == "cam"));
     assert!(matches!(soon(server.commands.recv()).await, Some(Command::Offer { id: 1, sdp, .. }) if sdp == "v=0"));
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1);
