@@ -186,6 +186,7 @@ impl Shard {
             pending: Vec::new(),
             ups: Vec::new(),
             quality: Monitor::default(),
+            sampled_at: None,
             prefers_tcp: false,
             is_guest: true,
             sampled_at: None,

@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn the_worst_are_kept_in_order() {
         let mut worst = ArrayVec::new();
-        for score in 0..40_u8 {
+        for score in 0..40_u16 {
             rank(&mut worst, f32::from(score * 7 % 40));
         }
         assert_eq!(worst.as_slice(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);

@@ -38,12 +38,13 @@ fn round_trips_losses_and_bitrates_are_those_of_the_links() {
         assert_eq!(sum(&up, |s| s.lost), 0, "the publisher's way is clear");
     }
     let audio = of(&samples, &world, people[1], Direction::Down, MediaKind::Audio);
-    let score = audio.last().unwrap().opinion_score.unwrap();
-    assert!((2.5..=3.6).contains(&score), "10 % of unrepaired speech: {score}");
+    let scores: Vec<f32> = audio.iter().filter_map(|sample| sample.opinion_score).collect();
+    let lowest = scores.iter().copied().fold(5.0, f32::min);
+    assert!((2.0..=3.6).contains(&lowest), "10 % of speech is missing now and then: {scores:?}");
     let video = of(&samples, &world, people[1], Direction::Down, MediaKind::Video);
     assert!(sum(&video, |s| s.residual) < sum(&video, |s| s.lost) / 2, "video is repaired");
     let measured = world.snapshot().measured;
-    assert!(measured.worst.first().is_some_and(|&worst| worst < 3.6), "{:?}", measured.worst);
+    assert!(measured.worst.first().is_some_and(|&worst| worst < 4.4), "{:?}", measured.worst);
     assert_eq!(measured.samples_dropped, 0);
 }
 
