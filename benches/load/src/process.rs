@@ -124,8 +124,18 @@ mod tests {
         while Usage::of_self().cpu < before.cpu + Duration::from_millis(20) {
             work = std::hint::black_box(work.wrapping_add(1));
         }
-        let after = Usage::of_self();
-        assert!(after.rss_bytes > 100_000 && !after.threads_since(&before).is_empty());
+        assert!(Usage::of_self().rss_bytes > 100_000);
+    }
+
+    #[test]
+    fn threads_are_told_apart_by_name_and_the_busiest_comes_first() {
+        let ms = Duration::from_millis;
+        let of = |threads: &[(&str, u64)]| Usage {
+            threads: threads.iter().map(|(name, cpu)| ((*name).to_owned(), ms(*cpu))).collect(),
+            ..Usage::default()
+        };
+        let (before, after) = (of(&[("shard", 10), ("old", 5)]), of(&[("shard", 30), ("new", 50), ("old", 5)]));
+        assert_eq!(after.threads_since(&before), [("new".to_owned(), ms(50)), ("shard".to_owned(), ms(20))]);
     }
 
     #[test]
