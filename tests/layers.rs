@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sfu-api", &[]),
     // tools around the engine, used by no product crate except in tests
     ("sfu-sim", &["sfu-core", "sfu-api"]),
-    ("bench-micro", &["sfu-core", "sfu-api", "sfu-sim"]),
+    ("bench-micro", &["sfu-core", "sfu-node", "sfu-api", "sfu-sim"]),
     // feeds the parsers of both sides; it is no part of the product, so it may see both
     ("fuzz-targets", &["sfu-core", "sfu-node", "sfu-api", "signaling-server", "signaling-core", "signaling-api"]),
 ];
@@ -43,7 +43,7 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("rtc_rtcp", &["sfu/core/src/rtp/", TWCC_TESTS, "sfu/sim/"]),
     ("rtc_rtp", &["sfu/core/src/rtp/", "sfu/sim/"]),
     ("rtc_shared", &["sfu/core/src/transport/", "sfu/core/src/negotiate/", "sfu/core/src/rtp/", TWCC_TESTS, "sfu/core/tests/", "sfu/sim/"]),
-    ("aws_lc_rs", &["sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/"]),
+    ("aws_lc_rs", &["sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/", "benches/micro/"]),
     ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/"]),
     ("jsonwebtoken", &["signaling/server/"]),
     ("axum", &["signaling/server/"]),

@@ -17,13 +17,14 @@ use mio::{Events, Poll, Token, Waker};
 use sfu_api::Command;
 use sfu_core::egress::Progress;
 use sfu_core::shard::Shard;
+use sfu_core::snapshot::Snapshot;
 
 use crate::clock::{Arrivals, Moment};
 use crate::control::CommandError;
 use crate::events::{EventQueue, Refusals};
 use crate::net::accept::{Acceptor, Handover};
 use crate::net::sockets::Sockets;
-use crate::net::udp::{BATCH, UdpEndpoint};
+use crate::net::udp::{BATCH, UdpCounters, UdpEndpoint};
 use crate::stats::{LoopCounters, ShardReport};
 
 /// Token of the waker; sockets follow.
@@ -32,7 +33,7 @@ const WAKER: Token = Token(0);
 const FIRST_ENDPOINT: usize = 1;
 const FIRST_LISTENER: usize = 1 << 16;
 /// Readiness events taken in one turn; further ones come with the next.
-const EVENTS_PER_TURN: usize = 256;
+pub(crate) const EVENTS_PER_TURN: usize = 256;
 /// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile.
 const COMMAND_SLICE: Duration = Duration::from_millis(1);
 /// Commands and connections that wait for a shard.
@@ -214,6 +215,21 @@ impl Worker {
         self.once_a_second(previous);
     }
 
+    /// What is ready at once (`benching`).
+    pub(crate) fn look(&mut self, ready: &mut Events) -> io::Result<()> {
+        self.poll.poll(ready, Some(Duration::ZERO))
+    }
+
+    /// The engine's counters (`benching`).
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.engine.snapshot()
+    }
+
+    /// The sockets' counters (`benching`).
+    pub(crate) fn udp_counters(&self) -> UdpCounters {
+        self.sockets.udp_counters
+    }
+
     /// When to stop waiting; not later than now if there is something to do already.
     fn deadline(&self, now: Instant) -> Instant {
         let has_connections = self.reception.as_ref().is_some_and(|r| r.acceptor.has_more());
@@ -226,7 +242,7 @@ impl Worker {
     }
 
     /// One turn. False: the shard is to stop.
-    fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
+    pub(crate) fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
         self.take_readiness(ready, batch.now);
         // Before anything is read: a client may have a new connection on the port of the old one.
         self.report_closed(batch.now);

@@ -65,6 +65,7 @@ pub struct World {
     /// When each participant has something to do.
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
+    addresses: Addresses,
     nat: Nat,
     by_id: HashMap<ParticipantId, usize>,
     owners: HashMap<TrackId, usize>,
@@ -124,9 +125,18 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::at(Addresses { server: server_address(), clients: [10, 0] }, seed)
+    }
+
+    /// An empty world whose addresses are other ones, as a bench wants that opens sockets at them.
+    ///
+    /// # Panics
+    /// If there is no certificate to be had.
+    #[must_use]
+    pub fn at(addresses: Addresses, seed: u64) -> Self {
         let (seed, clock) = (Seed::new(seed), Clock::new());
         let shard = Shard::new(ShardConfig {
-            candidates: vec![Candidate { protocol: Protocol::Udp, address: server_address() }],
+            candidates: vec![Candidate { protocol: Protocol::Udp, address: addresses.server }],
             certificate: Certificate::generate().expect("the cryptography library makes certificates"),
             ufrag_prefix: "s0".into(),
             seed: seed.rng("shard").random(),
@@ -142,6 +152,7 @@ impl World {
             participants: Vec::new(),
             wakes: Vec::new(),
             by_address: HashMap::new(),
+            addresses,
             nat: Nat::default(),
             by_id: HashMap::new(),
             owners: HashMap::new(),
@@ -161,18 +172,27 @@ impl World {
     #[must_use]
     pub fn fan_out(seed: u64, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (Self, TrackId, Vec<Who>) {
         let mut world = Self::new(seed);
-        let publisher = world.join(ROOM);
-        let spec = spec(&mut world);
-        let track = world.publish(publisher, spec);
-        let subscribers: Vec<Who> = (0..subscribers).map(|_| world.join(ROOM)).collect();
+        let (track, subscribers) = world.add_fan_out(ROOM, spec, subscribers);
+        (world, track, subscribers)
+    }
+
+    /// The same in a room of a world that exists.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    pub fn add_fan_out(&mut self, room: RoomId, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (TrackId, Vec<Who>) {
+        let publisher = self.join(room);
+        let spec = spec(self);
+        let track = self.publish(publisher, spec);
+        let subscribers: Vec<Who> = (0..subscribers).map(|_| self.join(room)).collect();
         for &who in &subscribers {
-            world.subscribe(who, track);
+            self.subscribe(who, track);
         }
         let all = subscribers.clone();
-        world.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
+        self.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
             all.iter().all(|&who| world.participant(who).receiving(track).is_some_and(|track| track.packets > 0))
         });
-        (world, track, subscribers)
+        (track, subscribers)
     }
 
     /// Current virtual time.
@@ -235,7 +255,7 @@ impl World {
     fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
-        let addresses = [address(index, 0), address(index, 1)];
+        let addresses = [self.addresses.client(index, 0), self.addresses.client(index, 1)];
         let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
         let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
         let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
@@ -744,9 +764,21 @@ pub fn server_address() -> SocketAddr {
     ([192, 0, 2, 1], 7882).into()
 }
 
-fn address(index: usize, side: u16) -> SocketAddr {
-    let [.., high, low] = index.to_be_bytes();
-    ([10, 0, high, low], 5000 + side).into()
+/// Who is where.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The engine.
+    pub server: SocketAddr,
+    /// First half of the addresses of clients; the other half says which one it is.
+    pub clients: [u8; 2],
+}
+
+impl Addresses {
+    fn client(&self, index: usize, side: u16) -> SocketAddr {
+        let [.., high, low] = index.to_be_bytes();
+        let [first, second] = self.clients;
+        ([first, second, high, low], 5000 + side).into()
+    }
 }
 
 fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {
