@@ -177,7 +177,8 @@ impl Client {
                 publisher.unconfirmed = publisher.unconfirmed.saturating_sub(1);
                 if publisher.unconfirmed == 0 {
                     // Of the two roles only the client's is left: a server that may choose could choose the client's too.
-                    let sdp = sdp::offer(&publisher.tracks, cid, publisher.transport.local(), 1).replace("a=setup:actpass", "a=setup:active");
+                    let sdp =
+                        sdp::offer(&publisher.tracks, cid, publisher.transport.local(), 1).replace("a=setup:actpass", "a=setup:active");
                     let offer = SessionDescription { r#type: "offer".to_owned(), sdp, id: 1, ..SessionDescription::default() };
                     self.send(signal_request::Message::Offer(offer)).await?;
                 }

@@ -3,6 +3,7 @@
 //! Orders go through a channel that the media thread empties once a millisecond; nothing here blocks.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use anyhow::Context as _;
@@ -10,6 +11,9 @@ use sfu_core::media::{Codec, Rid};
 use sfu_core::transport::params::{Fingerprint, IceCredentials, RemoteParams};
 pub use sfu_sim::sdp::Format;
 use tokio::sync::oneshot;
+
+use super::Look;
+use crate::plan::Participant;
 
 /// A transport's place in the media thread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,12 +82,44 @@ pub struct Remote {
 
 /// An order to the media thread.
 pub(crate) enum Order {
-    Open { participant: usize, purpose: Purpose, has_data: bool, reply: oneshot::Sender<(TransportId, RemoteParams)> },
-    Connect { transport: TransportId, remote: Remote },
-    Candidate { transport: TransportId, address: SocketAddr },
-    WhenConnected { transport: TransportId, reply: oneshot::Sender<Result<(), String>> },
-    Send { transport: TransportId, tracks: Vec<SendTrack> },
-    Receive { transport: TransportId, tracks: Vec<ReceiveTrack> },
+    Open {
+        participant: usize,
+        purpose: Purpose,
+        has_data: bool,
+        reply: oneshot::Sender<(TransportId, RemoteParams)>,
+    },
+    Connect {
+        transport: TransportId,
+        remote: Remote,
+    },
+    Candidate {
+        transport: TransportId,
+        address: SocketAddr,
+    },
+    WhenConnected {
+        transport: TransportId,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    Send {
+        transport: TransportId,
+        tracks: Vec<SendTrack>,
+    },
+    Receive {
+        transport: TransportId,
+        tracks: Vec<ReceiveTrack>,
+    },
+    /// A participant's session begins.
+    Begin {
+        participant: Arc<Participant>,
+    },
+    /// Sources send only a little, or all again.
+    Idle(bool),
+    /// What was measured; with `is_mark` latencies are counted anew from then on.
+    Look {
+        is_mark: bool,
+        reply: oneshot::Sender<Box<Look>>,
+    },
+    Stop,
 }
 
 /// A participant's way to the media thread.
