@@ -113,6 +113,8 @@ install_mediasoup() {
     rm -rf "$source" && mkdir -p "$dir/src" && cp -r "$dir/mediasoup/node_modules/mediasoup/worker" "$source"
     rm -rf "$source"/subprojects/*
     cp -r "$here"/mediasoup/subprojects/. "$source/subprojects/"
+    mkdir "$source/pch" && cp "$here/mediasoup/pch.hpp" "$source/pch/"
+    sed -i "/^executable(/,/^)/s#^  'mediasoup-worker',#&\\n  cpp_pch: 'pch/pch.hpp',#" "$source/meson.build"
     quietly mediasoup "build its worker" build_worker "$source" || return 1
     cp "$source/build/mediasoup-worker" "$worker"
 }
