@@ -44,12 +44,13 @@ say() { echo "compare: $*" >&2; }
 is_installed() {
     case $1 in
     sluice) true ;;
-    janus) [ -x "$SLUICE_PEERS_DIR/deb/usr/bin/janus" ] ;;
+    janus) [ -n "$own_ip" ] && [ -x "$SLUICE_PEERS_DIR/deb/usr/bin/janus" ] ;;
     mediasoup) [ -x "$SLUICE_PEERS_DIR/mediasoup/worker" ] ;;
     livekit) [ -x "$SLUICE_PEERS_DIR/livekit/server" ] ;;
     *) false ;;
     esac
 }
+own_ip=$(ip -4 -o address show scope global 2>/dev/null | awk 'NR == 1 { sub("/.*", "", $4); print $4 }')
 present=() missing=()
 for peer in $peers; do
     if is_installed "$peer"; then present+=("$peer"); else missing+=("$peer"); say "$peer is not there: benches/peers/install.sh $peer"; fi
@@ -67,6 +68,8 @@ measure() {
     else
         server=(--adapter "$peer" --server "benches/peers/run.sh $peer $port 21000" --url "ws://127.0.0.1:$port")
     fi
+    # Janus's ICE library offers no loopback addresses and sends by the interface that it took the address of.
+    [ "$peer" != janus ] || server+=(--client-ip "$own_ip")
     local file
     file=$work/$(printf %04d "$count")-$label-$peer.json
     if ! "$load" "benches/scenarios/$scenario.toml" "${server[@]}" --server-core "$SERVER_CORE" --client-core "$CLIENT_CORE" \

@@ -27,7 +27,7 @@ general: {
     debug_level = 2
     event_loops = ${JANUS_EVENT_LOOPS:-1}
 }
-nat: { ice_lite = true, ice_enforce_list = "127.0.0.1" }
+nat: { ice_lite = true }
 media: { rtp_port_range = "$media-$((media + 4999))" }
 plugins: { disable = "$disabled" }
 transports: { disable = "libjanus_http.so,libjanus_mqtt.so,libjanus_nanomsg.so,libjanus_pfunix.so,libjanus_rabbitmq.so" }

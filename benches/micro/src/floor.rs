@@ -68,7 +68,12 @@ impl Floor {
     /// A socket can't be opened.
     pub fn new(subscribers: usize, burst: usize) -> anyhow::Result<Self> {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sinks = sinks::open(vec![free; subscribers].into_iter())?;
+        // Everybody has an address of its own, as the engine's subscribers have.
+        let address = |number: usize| {
+            let [.., high, low] = number.to_be_bytes();
+            SocketAddr::from(([127, 79, high, low], 0))
+        };
+        let sinks = sinks::open((0..subscribers).map(address))?;
         let socket = UdpSocket::bind(free)?;
         socket.set_nonblocking(true)?;
         setsockopt(&socket, SndBuf, &SOCKET_BUFFER_BYTES)?;

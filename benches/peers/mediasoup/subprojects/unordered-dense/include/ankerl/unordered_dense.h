@@ -6,6 +6,7 @@
 #include <absl/container/flat_hash_set.h>
 #include <absl/hash/hash.h>
 #include <functional>
+#include <iterator>
 
 namespace ankerl::unordered_dense
 {
@@ -14,9 +15,31 @@ namespace ankerl::unordered_dense
 	{
 	};
 
+	// Abseil's erase() does not say what comes next.
+	template<typename Table>
+	struct Erasing : Table
+	{
+		using Table::Table;
+
+		typename Table::iterator erase(typename Table::iterator position)
+		{
+			const auto next = std::next(position);
+
+			Table::erase(position);
+
+			return next;
+		}
+
+		template<typename Key>
+		size_t erase(const Key& key)
+		{
+			return Table::erase(key);
+		}
+	};
+
 	template<typename K, typename V, typename H = hash<K>, typename E = std::equal_to<K>>
-	using map = absl::flat_hash_map<K, V, H, E>;
+	using map = Erasing<absl::flat_hash_map<K, V, H, E>>;
 
 	template<typename K, typename H = hash<K>, typename E = std::equal_to<K>>
-	using set = absl::flat_hash_set<K, H, E>;
+	using set = Erasing<absl::flat_hash_set<K, H, E>>;
 } // namespace ankerl::unordered_dense
