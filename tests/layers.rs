@@ -19,13 +19,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sfu-api", &[]),
     // tools around the engine, used by no product crate except in tests
     ("sfu-sim", &["sfu-core", "sfu-api"]),
+    // a client of any server: it knows the protocols' library side, not the server
+    ("bench-load", &["sfu-core", "sfu-sim"]),
     ("bench-micro", &["sfu-core", "sfu-node", "sfu-api", "sfu-sim"]),
     // feeds the parsers of both sides; it is no part of the product, so it may see both
     ("fuzz-targets", &["sfu-core", "sfu-node", "sfu-api", "signaling-server", "signaling-core", "signaling-api"]),
 ];
 
 /// What tests may use beside that.
-const TESTS_MAY_USE: &[(&str, &[&str])] = &[("sfu-core", &["sfu-sim"]), ("sluice", &["sfu-core", "sfu-sim", "signaling-core"])];
+const TESTS_MAY_USE: &[(&str, &[&str])] =
+    &[("sfu-core", &["sfu-sim"]), ("sluice", &["bench-load", "sfu-core", "sfu-sim", "signaling-core"])];
 
 /// Crates without clock, sockets and threads, and the dependencies that would bring them in.
 const SANS_IO: &[&str] = &["sfu-core", "sfu-api", "signaling-core", "signaling-api"];
@@ -44,7 +47,7 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("rtc_rtp", &["sfu/core/src/rtp/", "sfu/sim/"]),
     ("rtc_shared", &["sfu/core/src/transport/", "sfu/core/src/negotiate/", "sfu/core/src/rtp/", TWCC_TESTS, "sfu/core/tests/", "sfu/sim/"]),
     ("aws_lc_rs", &["sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/", "benches/micro/"]),
-    ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/"]),
+    ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/", "benches/load/"]),
     ("jsonwebtoken", &["signaling/server/"]),
     ("axum", &["signaling/server/"]),
 ];

@@ -67,6 +67,8 @@ pub struct Joins {
     pub first_media: Times,
     /// CPU time of the server per join, without that of media, in ms.
     pub server_cpu_ms: Option<f64>,
+    /// CPU time of the server's threads in the series, in ms, the busiest first: media's included.
+    pub server_threads_ms: Vec<(String, f64)>,
     /// Resident memory of the server per participant, in kB: growth since it was started.
     pub server_rss_kb: Option<f64>,
 }
@@ -280,6 +282,7 @@ mod tests {
             connected: times.clone(),
             first_media: times,
             server_cpu_ms: None,
+            server_threads_ms: Vec::new(),
             server_rss_kb: None,
         };
         Report {

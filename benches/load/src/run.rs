@@ -22,6 +22,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks while something is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Beyond it the media thread may not come round any more: what it measures is then its own doing.
+const BUSY_CORES: f64 = 0.95;
 /// Media is measured so long after the last join of a storm.
 const STORM_TAIL: Duration = Duration::from_secs(1);
 
@@ -90,9 +92,14 @@ pub async fn run(scenario: &Scenario, stage: &mut Stage, run: &str) -> anyhow::R
         if counters.faults() > 0 {
             problems.push(format!("{name}: {} packets were wrong", counters.faults()));
         }
-        if counters.skipped_frames > 0 || counters.unsent > 0 {
-            let (skipped, unsent) = (counters.skipped_frames, counters.unsent);
-            problems.push(format!("{name}: this program was too slow: {skipped} frames skipped, {unsent} datagrams not sent"));
+        if counters.skipped_frames * 100 > counters.sent_frames || counters.unsent > 0 || window.generator_cpu_cores > BUSY_CORES {
+            problems.push(format!(
+                "{name}: this program was too slow: {} frames of {} skipped, {} datagrams not sent, {:.2} cores used",
+                counters.skipped_frames,
+                counters.skipped_frames + counters.sent_frames,
+                counters.unsent,
+                window.generator_cpu_cores,
+            ));
         }
     }
     runner.clear();
@@ -148,6 +155,7 @@ struct Series {
     seconds: f64,
     look: Box<Look>,
     cpu: Option<Duration>,
+    threads: Vec<(String, Duration)>,
     packets: u64,
 }
 
@@ -179,17 +187,19 @@ impl Runner<'_> {
         let deadline = Instant::now() + JOIN_PATIENCE;
         let look = loop {
             let look = self.media.look(false).await?;
-            let ready = entries.iter().filter(|entry| is_ready(entry, &look)).count();
+            let ready = entries.iter().filter(|entry| is_complete(entry, &look)).count();
             if ready == entries.len() || Instant::now() > deadline {
                 break look;
             }
             self.show(&format!("{what}: {ready}/{} joined", entries.len()), None).await?;
             sleep(LOOK_INTERVAL / 5).await;
         };
-        let cpu = self.usage().zip(from.server).map(|(now, before)| now.cpu_since(&before));
+        let usages = self.usage().zip(from.server);
+        let cpu = usages.as_ref().map(|(now, before)| now.cpu_since(before));
+        let threads = usages.map(|(now, before)| now.threads_since(&before)).unwrap_or_default();
         let counters = look.measured.counters.since(&from.look.measured.counters);
         let packets = counters.received_packets;
-        Ok(Series { entries: entries.to_vec(), seconds: from.at.elapsed().as_secs_f64(), look, cpu, packets })
+        Ok(Series { entries: entries.to_vec(), seconds: from.at.elapsed().as_secs_f64(), look, cpu, threads, packets })
     }
 
     async fn pause(&mut self, what: &str, how_long: Duration) -> anyhow::Result<()> {
@@ -246,7 +256,7 @@ impl Runner<'_> {
     async fn problems(&self, entries: &[Entry]) -> anyhow::Result<Vec<String>> {
         let look = self.media.look(false).await?;
         let mut problems: Vec<String> = Vec::new();
-        let late: Vec<&Entry> = entries.iter().filter(|entry| !is_ready(entry, &look)).collect();
+        let late: Vec<&Entry> = entries.iter().filter(|entry| !is_complete(entry, &look)).collect();
         if let Some(first) = late.first() {
             let progress = look.participants.get(first.participant.index);
             problems.push(format!("{} of {} did not join, first {}: {progress:?}", late.len(), entries.len(), first.participant.identity));
@@ -303,7 +313,7 @@ impl Series {
             let Some(Some(progress)) = self.look.participants.get(entry.participant.index) else { continue };
             progress.connected_after.into_iter().for_each(|after| connected.record(after));
             progress.media_after.into_iter().for_each(|after| first_media.record(after));
-            succeeded += usize::from(is_ready(entry, &self.look));
+            succeeded += usize::from(is_complete(entry, &self.look));
         }
         let of_media = ns_per_packet.unwrap_or(0.0) * self.packets as f64 / 1e6;
         let per_join = |cpu: Duration| (cpu.as_secs_f64() * 1e3 - of_media).max(0.0) / self.entries.len().max(1) as f64;
@@ -314,18 +324,17 @@ impl Series {
             connected: Times::of(&connected),
             first_media: Times::of(&first_media),
             server_cpu_ms: self.cpu.map(per_join),
+            server_threads_ms: self.threads.iter().take(6).map(|(name, cpu)| (name.clone(), cpu.as_secs_f64() * 1e3)).collect(),
             server_rss_kb: None,
         }
     }
 }
 
 /// It has joined, and everything that it is to receive has begun. What reaches a sink nobody sees.
-fn is_ready(entry: &Entry, look: &Look) -> bool {
+fn is_complete(entry: &Entry, look: &Look) -> bool {
     let Some(Some(progress)) = look.participants.get(entry.participant.index) else { return false };
     let participant = &entry.participant;
-    let publishes = participant.audio.is_some() || participant.video.is_some();
-    // Publishers join one after the other: what the later ones send comes later.
-    progress.connected_after.is_some() && (publishes || participant.is_sink || progress.live_tracks >= participant.expected_tracks)
+    progress.connected_after.is_some() && (participant.is_sink || progress.live_tracks >= participant.expected_tracks)
 }
 
 /// Tracks of all subscribers per track of those that read.

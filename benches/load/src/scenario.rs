@@ -160,6 +160,7 @@ impl Scenario {
             let publishes = group.audio.is_some() || group.video.is_some();
             ensure!(publishes || group.subscribes, "{}: they neither publish nor subscribe", group.name);
             ensure!(group.sinks <= group.count && (group.sinks == 0 || group.subscribes), "{}: more sinks than subscribers", group.name);
+            ensure!(!publishes || group.storm.is_none(), "{}: only subscribers can be a storm", group.name);
             group.video.as_ref().map(Video::plan).transpose().with_context(|| group.name.clone())?;
             if let Some(audio) = &group.audio {
                 ensure!(
@@ -192,7 +193,8 @@ impl Scenario {
     /// If a video plan can't be.
     pub fn participants(&self, run: &str) -> anyhow::Result<Vec<Entry>> {
         let tracks_of = |group: &Group| usize::from(group.audio.is_some()) + usize::from(group.video.is_some());
-        let tracks: usize = self.groups.iter().map(|group| group.count * tracks_of(group)).sum();
+        let calm = self.groups.iter().filter(|group| group.storm.is_none());
+        let tracks: usize = calm.map(|group| group.count * tracks_of(group)).sum();
         let mut entries = Vec::new();
         let mut groups: Vec<&Group> = self.groups.iter().collect();
         groups.sort_by_key(|group| (group.storm.is_some(), tracks_of(group) == 0));

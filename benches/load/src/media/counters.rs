@@ -24,6 +24,8 @@ counters! {
     sent_packets,
     /// Their bytes as UDP payload.
     sent_bytes,
+    /// Frames that were sent, audio packets among them.
+    sent_frames,
     /// Frames that were not sent because this program was late.
     skipped_frames,
     /// Datagrams that the kernel did not take.

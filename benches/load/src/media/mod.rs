@@ -40,6 +40,8 @@ const SLOTS: u64 = 20;
 const FEEDBACK_ROUNDS: u64 = 5;
 /// Reports once a second.
 const REPORT_ROUNDS: u64 = 50;
+/// Batches that are read of a socket before the others have their turn.
+const BATCHES: usize = 16;
 /// Orders that are carried out before media has its turn again: making a transport signs a certificate.
 const ORDER_SLICE: Duration = Duration::from_millis(1);
 
@@ -262,7 +264,7 @@ impl Engine {
 
     fn receive(&mut self) {
         for group in 0..self.sockets.groups() {
-            loop {
+            for _ in 0..BATCHES {
                 let now = Instant::now();
                 let Self { transports, out, measured, sockets, .. } = self;
                 let taken = sockets.receive(group, |message| {

@@ -134,6 +134,7 @@ impl Sending {
         let elapsed = ticks(now.saturating_duration_since(started), track.codec);
         let late = source.poll(now, |due| {
             let Some(stream) = streams.get_mut(due.encoding) else { return };
+            wire.counters.sent_frames += 1;
             let timestamp = stream.first_timestamp.wrapping_add(elapsed);
             let level = (!track.codec.is_video()).then_some(*level);
             packetize::cut(track.codec, due.frame, due.bytes, due.packets, scratch, |payload| {
