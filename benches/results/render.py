@@ -148,9 +148,9 @@ def page(data):
                 cells = []
                 for name, _, measure, _ in MEASURES[:5]:
                     share = ratio(data, scenario, peer, measure)
-                    cells.append("–" if share is None else f"{share:.2f}")
+                    cells.append("–" if share is None else f"{share:.2g}")
                     if share is not None and share > 1:
-                        behind.append(f"{scenario}, {name}: {peer} is better ({share:.2f})")
+                        behind.append(f"{scenario}, {name}: {peer} is better, by {(share - 1) * 100:.0f} %")
                 goal = GOALS.get((scenario, peer))
                 share = ratio(data, scenario, peer, MEASURES[0][2])
                 verdict = "–" if goal is None or share is None else f"{goal} {'met' if share <= goal else 'missed'}"
