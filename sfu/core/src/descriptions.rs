@@ -240,10 +240,12 @@ impl Shard {
         } else {
             self.events.push_back(Event::TrackReady { participant, track, mid, mime, simulcast });
         }
+        self.wake_up(up_key);
+        self.announce_track(up_key);
     }
 
     /// The same codec goes on under other payload types.
-    fn change_numbers(&mut self, key: UpKey, codec: NegotiatedCodec, now: Instant) {
+    pub(crate) fn change_numbers(&mut self, key: UpKey, codec: NegotiatedCodec, now: Instant) {
         let Some(up) = self.ups.get_mut(key) else { return };
         let changes_form = up.codec.red_payload_type.is_some() != codec.red_payload_type.is_some();
         up.codec = codec;
@@ -251,6 +253,7 @@ impl Shard {
             return;
         }
         let downs = up.downs.clone();
+        self.tell_form(key);
         for &down in &downs {
             self.stop_flow(down);
         }
@@ -292,9 +295,12 @@ fn down_key(media: &DownMediaState) -> DownKey {
 /// What a subscriber's answer means for the headers of its packets.
 fn reads(media: &DownMediaState) -> Reads {
     let has = |extension| media.extensions.id(extension).is_some();
-    let is_timed = !has(Extension::TransportCc) && has(Extension::AbsSendTime);
     Reads {
-        stamp: if is_timed { SendStamp::AbsSendTime } else { SendStamp::TransportCc },
+        stamp: match (has(Extension::TransportCc), has(Extension::AbsSendTime)) {
+            (true, _) => SendStamp::TransportCc,
+            (false, true) => SendStamp::AbsSendTime,
+            (false, false) => SendStamp::Nothing,
+        },
         descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::error::Discard;
 use crate::ids::{DownKey, PeerKey};
 use crate::publish::encoding::ReceivedSenderReport;
-use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, packets};
+use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, TransportCc, packets};
 use crate::shard::Shard;
 use crate::subscribe::retransmit::resend;
 
@@ -26,12 +26,10 @@ impl Shard {
                         self.take_keyframe_request(now, key, entry.ssrc);
                     }
                 }
-                // Feedback for the estimate of the subscriber's bandwidth; names and ends of streams are signaling's matter.
-                RtcpPacket::TransportCc(_)
-                | RtcpPacket::Remb(_)
-                | RtcpPacket::SourceDescription(_)
-                | RtcpPacket::Bye(_)
-                | RtcpPacket::ExtendedReport(_) => {}
+                RtcpPacket::Remb(remb) => self.take_remb(now, key, remb.bitrate_bps),
+                RtcpPacket::TransportCc(feedback) => self.take_transport_cc(now, key, &feedback),
+                // Names and ends of streams are signaling's matter.
+                RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
             }
         }
         Ok(())
@@ -43,6 +41,7 @@ impl Shard {
         let Some(encoding) = self.ups.get_mut(carries.up).and_then(|up| up.encodings.get_mut(carries.encoding)) else { return };
         encoding.reception.on_sender_report(report.info.ntp, now);
         encoding.sender_report = Some(ReceivedSenderReport { ntp: report.info.ntp, rtp: report.info.rtp_timestamp, at: now });
+        self.tell_clock(carries.up, carries.encoding, now);
     }
 
     fn take_blocks(&mut self, now: Instant, key: PeerKey, blocks: impl Iterator<Item = ReportBlock>) {
@@ -63,6 +62,21 @@ impl Shard {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.rtt = Some(round_trip);
             }
+        }
+    }
+
+    fn take_transport_cc(&mut self, now: Instant, key: PeerKey, feedback: &TransportCc<'_>) {
+        let at = self.egress.send_time(now).at;
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.bandwidth.on_transport_cc(feedback, at, now);
+            self.bandwidth_changed(key, now);
+        }
+    }
+
+    fn take_remb(&mut self, now: Instant, key: PeerKey, bitrate_bps: u64) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.bandwidth.on_remb(bitrate_bps, now);
+            self.bandwidth_changed(key, now);
         }
     }
 

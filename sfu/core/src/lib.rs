@@ -4,14 +4,17 @@
 //! [`shard`], then `ingress` (the packet's journey in) and `egress` (its journey out).
 
 pub mod audio;
+pub mod bandwidth;
 mod codecs;
 mod control;
 mod data_tracks;
 pub mod demux;
 mod descriptions;
+mod downlink;
 pub mod egress;
 pub mod error;
 mod feedback;
+mod handshakes;
 pub mod ids;
 mod ingress;
 mod lifecycle;
@@ -22,6 +25,7 @@ pub mod net;
 pub mod peer;
 pub mod publish;
 pub mod quality;
+pub mod relay;
 mod reports;
 pub mod room;
 mod route;

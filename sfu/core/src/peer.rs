@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use sfu_api::TransportRole;
 
+use crate::bandwidth::Bandwidth;
 use crate::ids::{DownKey, ParticipantKey, UpKey};
 use crate::limits::MAX_SSRCS_PER_TRANSPORT;
 use crate::media::{ExtensionMap, Mid};
@@ -26,8 +27,8 @@ pub struct Peer {
     pub downs: Vec<DownKey>,
     /// The same by SSRC: reports and requests name it.
     pub down_by_ssrc: FxHashMap<u32, DownKey>,
-    /// Transport-wide sequence number of the next media packet.
-    pub next_transport_sequence: u16,
+    /// What was sent there, and what the way carries.
+    pub bandwidth: Bandwidth,
     /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
     next_ssrc: u32,
     /// SSRC under which we send feedback.
@@ -53,6 +54,8 @@ pub struct Inbound {
     pub extensions: ExtensionMap,
     /// Arrival times for congestion feedback.
     pub twcc: TwccReceiver,
+    /// Something of it has not been reported yet.
+    pub owes_feedback: bool,
 }
 
 /// State of one received SSRC.
@@ -106,7 +109,7 @@ impl Peer {
             inbound: Inbound::default(),
             downs: Vec::new(),
             down_by_ssrc: FxHashMap::default(),
-            next_transport_sequence: 1,
+            bandwidth: Bandwidth::default(),
             next_ssrc: seed,
             feedback_ssrc: seed | 1,
             profile: None,

@@ -21,6 +21,7 @@ use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
 use crate::limits::{MAX_BACKUP_CODECS, MAX_ENCODINGS};
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
 use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia, configuration};
+use crate::relay::Crossing;
 use crate::rtp::extension::playout_delay_value;
 use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
 use crate::rtp::payload::red::RedPayload;
@@ -75,6 +76,12 @@ pub struct UpTrack {
     pub stall: StallDetector,
     /// Value of the playout delay extension that subscribers get, whatever the publisher says.
     pub playout_delay: Option<[u8; 3]>,
+    /// What it has to do with other shards.
+    pub crossing: Crossing,
+    /// The media tick looks at it.
+    pub is_awake: bool,
+    /// Seconds in which nothing came of it and nobody waited for it.
+    pub quiet_seconds: u8,
 }
 
 /// What of an encoding can be had, as far as a change of it matters to subscribers.
@@ -124,6 +131,9 @@ impl UpTrack {
             made_since: None,
             stall: StallDetector::default(),
             playout_delay: None,
+            crossing: Crossing::default(),
+            is_awake: false,
+            quiet_seconds: 0,
         };
         track.announce_sizes(request);
         Some(track)
