@@ -11,9 +11,10 @@ use sfu_api::TrackId;
 use sfu_core::media::Codec;
 use sfu_core::shard::{Shard, ShardConfig};
 use sfu_core::transport::Certificate;
-use sfu_node::benching::BenchLoop;
+use sfu_node::bench::{Driven, Endpoint};
+use sfu_sim::clock::Clock;
 use sfu_sim::participant::{Datagram, TrackSpec};
-use sfu_sim::world::{Addresses, ROOM, World};
+use sfu_sim::world::{Place, World};
 
 use crate::cpu::Stopwatch;
 use crate::{Forwarder, PAYLOAD_BYTES, sinks};
@@ -30,7 +31,7 @@ const FRAME_TAG_BYTES: usize = 10;
 /// See the module.
 pub struct Engine {
     world: World,
-    node: BenchLoop,
+    node: Driven,
     track: TrackId,
     publisher: UdpSocket,
     server: SocketAddr,
@@ -53,9 +54,10 @@ impl Engine {
     /// # Panics
     /// If the participants do not connect.
     pub fn new(subscribers: usize, burst: usize) -> anyhow::Result<Self> {
-        let server = SocketAddr::from(([127, 77, 0, 1], 7882));
-        let mut world = World::at(Addresses { server, clients: [127, 78] }, 1);
-        let (track, who) = world.add_fan_out(ROOM, |world| camera(world, burst), subscribers);
+        let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into()).context("the server's socket")?;
+        let server = endpoint.address().context("a bound socket has an address")?;
+        let mut world = World::at(1, Place { clock: Clock::starting(Instant::now()), server, clients: [127, 78] });
+        let (track, who) = world.fan_out_to(|world| camera(world, burst), subscribers);
         world.run_for(Duration::from_secs(2));
         let sinks = who.iter().map(|&who| world.participant(who).subscriber.address());
         let sinks = sinks::open(sinks.collect::<Vec<_>>().into_iter()).context("subscribers' sockets")?;
@@ -64,7 +66,7 @@ impl Engine {
         let placeholder =
             ShardConfig { candidates: Vec::new(), certificate: Certificate::generate()?, ufrag_prefix: String::new(), seed: [0; 32] };
         let shard = std::mem::replace(&mut world.shard, Shard::new(placeholder));
-        let node = BenchLoop::new(shard, world.now(), server).context("the server's socket")?;
+        let node = endpoint.drive(shard, world.now());
         Ok(Self {
             world,
             node,
@@ -102,10 +104,10 @@ impl Engine {
 impl Forwarder for Engine {
     fn turn(&mut self) -> anyhow::Result<(Duration, u64)> {
         self.send_frame()?;
-        let before = self.node.snapshot().forwarded.packets;
+        let before = self.node.forwarded_packets();
         let (took, result) = self.stopwatch.time(|| self.node.turn());
         result?;
-        let forwarded = self.node.snapshot().forwarded.packets - before;
+        let forwarded = self.node.forwarded_packets() - before;
         ensure!(forwarded == self.subscribers * self.burst, "{forwarded} packets forwarded of a frame of {}", self.burst);
         Ok((took, forwarded))
     }

@@ -13,22 +13,23 @@ use crate::publish::twcc::TwccReceiver;
 use crate::transport::Transport;
 use crate::transport::srtp::{InboundStream, SrtpProfile};
 
-/// A transport with what belongs to it.
+/// A transport with what belongs to it. What every sent packet needs comes first, in the order in which it lies in memory.
+#[repr(C)]
 pub struct Peer {
+    /// ICE, DTLS, SRTP, SCTP.
+    pub transport: Transport,
+    /// What was sent there, and what the way carries.
+    pub bandwidth: Bandwidth,
     /// Whose.
     pub participant: ParticipantKey,
     /// Publisher or subscriber side.
     pub role: TransportRole,
-    /// ICE, DTLS, SRTP, SCTP.
-    pub transport: Transport,
     /// What arrives from the client: streams by SSRC.
     pub inbound: Inbound,
     /// Down tracks that are sent here.
     pub downs: Vec<DownKey>,
     /// The same by SSRC: reports and requests name it.
     pub down_by_ssrc: FxHashMap<u32, DownKey>,
-    /// What was sent there, and what the way carries.
-    pub bandwidth: Bandwidth,
     /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
     next_ssrc: u32,
     /// SSRC under which we send feedback.

@@ -7,7 +7,7 @@
 
 mod addresses;
 #[doc(hidden)]
-pub mod benching;
+pub mod bench;
 mod clock;
 mod config;
 mod control;

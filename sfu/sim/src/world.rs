@@ -70,13 +70,13 @@ pub struct World {
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
     clock: Clock,
+    place: Place,
     seed: Seed,
     rng: StdRng,
     participants: Vec<Participant>,
     /// When each participant has something to do.
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
-    addresses: Addresses,
     nat: Nat,
     placing: Placing,
     rings: Rings,
@@ -89,6 +89,34 @@ pub struct World {
     tapped: Vec<Datagram>,
     tap_left: usize,
     next_track: u64,
+}
+
+/// When a world begins and at which addresses it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its clock, at zero.
+    pub clock: Clock,
+    /// The engine's address.
+    pub server: SocketAddr,
+    /// How the addresses of clients begin.
+    pub clients: [u8; 2],
+}
+
+impl Place {
+    /// Nowhere and at no time that matters.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
+    }
+
+    /// Where a shard is: a port for each.
+    fn address_of(&self, shard: usize) -> SocketAddr {
+        SocketAddr::new(self.server.ip(), self.server.port() + link(shard).0)
+    }
+
+    fn shard_at(&self, address: SocketAddr) -> usize {
+        usize::from(address.port().saturating_sub(self.server.port()))
+    }
 }
 
 /// What is on its way between shards: from, to, bytes.
@@ -179,16 +207,16 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::build(Addresses::default(), seed, 1)
+        Self::with_shards(seed, 1)
     }
 
-    /// An empty world whose addresses are other ones, as a bench wants that opens sockets at them.
+    /// An empty world at a place, for an engine that is to go on with real sockets.
     ///
     /// # Panics
     /// If there is no certificate to be had.
     #[must_use]
-    pub fn at(addresses: Addresses, seed: u64) -> Self {
-        Self::build(addresses, seed, 1)
+    pub fn at(seed: u64, place: Place) -> Self {
+        Self::made(seed, place, 1)
     }
 
     /// An empty world with several shards; rooms are shared by those on which somebody was put ([`Self::join_on`]).
@@ -197,16 +225,15 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn with_shards(seed: u64, count: usize) -> Self {
-        Self::build(Addresses::default(), seed, count)
+        Self::made(seed, Place::anywhere(), count)
     }
 
-    fn build(addresses: Addresses, seed: u64, count: usize) -> Self {
-        let (seed, clock) = (Seed::new(seed), Clock::new());
+    fn made(seed: u64, place: Place, count: usize) -> Self {
+        let (seed, clock) = (Seed::new(seed), place.clock);
         let certificate = Certificate::generate().expect("the cryptography library makes certificates");
         let mut shards = (0..count).map(|index| {
-            let address = if index == 0 { addresses.server } else { shard_address(index) };
             let mut shard = Shard::new(ShardConfig {
-                candidates: vec![Candidate { protocol: Protocol::Udp, address }],
+                candidates: vec![Candidate { protocol: Protocol::Udp, address: place.address_of(index) }],
                 certificate: certificate.clone(),
                 ufrag_prefix: format!("s{index}"),
                 seed: seed.rng(&if index == 0 { "shard".to_owned() } else { format!("shard{index}") }).random(),
@@ -228,11 +255,11 @@ impl World {
             turn_takes: Duration::ZERO,
             rng: seed.rng("world"),
             clock,
+            place,
             seed,
             participants: Vec::new(),
             wakes: Vec::new(),
             by_address: HashMap::new(),
-            addresses,
             nat: Nat::default(),
             by_id: HashMap::new(),
             owners: HashMap::new(),
@@ -252,24 +279,25 @@ impl World {
     #[must_use]
     pub fn fan_out(seed: u64, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (Self, TrackId, Vec<Who>) {
         let mut world = Self::new(seed);
-        let (track, subscribers) = world.add_fan_out(ROOM, spec, subscribers);
+        let (track, subscribers) = world.fan_out_to(spec, subscribers);
         (world, track, subscribers)
     }
 
-    /// The same in a room of a world that exists.
+    /// Like [`Self::fan_out`], in a world that is there.
     ///
     /// # Panics
-    /// If that does not happen.
-    pub fn add_fan_out(&mut self, room: RoomId, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (TrackId, Vec<Who>) {
-        let publisher = self.join(room);
-        let spec = spec(self);
-        let track = self.publish(publisher, spec);
-        let subscribers: Vec<Who> = (0..subscribers).map(|_| self.join(room)).collect();
+    /// If media does not flow to each.
+    pub fn fan_out_to(&mut self, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (TrackId, Vec<Who>) {
+        let world = self;
+        let publisher = world.join(ROOM);
+        let spec = spec(world);
+        let track = world.publish(publisher, spec);
+        let subscribers: Vec<Who> = (0..subscribers).map(|_| world.join(ROOM)).collect();
         for &who in &subscribers {
-            self.subscribe(who, track);
+            world.subscribe(who, track);
         }
         let all = subscribers.clone();
-        self.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
+        world.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
             all.iter().all(|&who| world.participant(who).receiving(track).is_some_and(|track| track.packets > 0))
         });
         (track, subscribers)
@@ -340,7 +368,7 @@ impl World {
     fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode, shard: usize) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
-        let addresses = [self.addresses.client(index, 0), self.addresses.client(index, 1)];
+        let addresses = [0, 1].map(|side| self.address(index, side));
         let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
         let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
         let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
@@ -355,6 +383,12 @@ impl World {
         self.placing.shards.insert(id, shard);
         self.command(Command::Join { room, participant: id, can_subscribe: true, mode });
         Who(index)
+    }
+
+    fn address(&self, index: usize, side: u16) -> SocketAddr {
+        let [.., high, low] = index.to_be_bytes();
+        let [a, b] = self.place.clients;
+        ([a, b, high, low], 5000 + side).into()
     }
 
     /// Somebody leaves; the client is gone at once, the engine learns it from signaling.
@@ -540,7 +574,7 @@ impl World {
     /// A datagram from anywhere reaches the engine now. Flows are the server's view.
     pub fn inject(&mut self, flow: Flow, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        let (now, shard) = (self.clock.now(), shard_at(flow.local));
+        let (now, shard) = (self.clock.now(), self.place.shard_at(flow.local));
         self.engine(shard).handle_datagram(now, flow, &mut bytes);
     }
 
@@ -755,7 +789,7 @@ impl World {
                     *tap_left -= 1;
                     tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
                 }
-                let engine = match shard_at(flow.remote) {
+                let engine = match self.place.shard_at(flow.remote) {
                     0 => &mut *shard,
                     number => &mut others[number - 1],
                 };
@@ -993,40 +1027,7 @@ impl World {
 /// Where the engine is.
 #[must_use]
 pub fn server_address() -> SocketAddr {
-    shard_address(0)
-}
-
-/// Where a shard is: a port for each.
-fn shard_address(shard: usize) -> SocketAddr {
-    ([192, 0, 2, 1], FIRST_PORT + link(shard).0).into()
-}
-
-fn shard_at(address: SocketAddr) -> usize {
-    usize::from(address.port().saturating_sub(FIRST_PORT))
-}
-
-/// Who is where.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// The engine: its first shard, at the port that shards are numbered from.
-    pub server: SocketAddr,
-    /// First half of the addresses of clients; the other half says which one it is.
-    pub clients: [u8; 2],
-}
-
-impl Default for Addresses {
-    /// Of documentation (RFC 5737) and of a private network.
-    fn default() -> Self {
-        Self { server: server_address(), clients: [10, 0] }
-    }
-}
-
-impl Addresses {
-    fn client(&self, index: usize, side: u16) -> SocketAddr {
-        let [.., high, low] = index.to_be_bytes();
-        let [first, second] = self.clients;
-        ([first, second, high, low], 5000 + side).into()
-    }
+    ([192, 0, 2, 1], FIRST_PORT).into()
 }
 
 fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {

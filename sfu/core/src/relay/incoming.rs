@@ -242,7 +242,8 @@ impl Shard {
         if encoding.store(arrived, !up.is_muted, now)? {
             self.egress.mark(key, index);
         }
-        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, now) {
+        let is_forwarded = !up.is_muted;
+        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, is_forwarded, now) {
             self.egress.mark(key, MADE);
         }
         if !up.is_awake {
