@@ -18,8 +18,6 @@ use crate::transport::srtp::{InboundStream, SrtpProfile};
 pub struct Peer {
     /// ICE, DTLS, SRTP, SCTP.
     pub transport: Transport,
-    /// What was sent there, and what the way carries.
-    pub bandwidth: Bandwidth,
     /// Whose.
     pub participant: ParticipantKey,
     /// Publisher or subscriber side.
@@ -30,6 +28,8 @@ pub struct Peer {
     pub downs: Vec<DownKey>,
     /// The same by SSRC: reports and requests name it.
     pub down_by_ssrc: FxHashMap<u32, DownKey>,
+    /// What was sent there, and what the way carries.
+    pub bandwidth: Bandwidth,
     /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
     next_ssrc: u32,
     /// SSRC under which we send feedback.

@@ -91,34 +91,6 @@ pub struct World {
     next_track: u64,
 }
 
-/// When a world begins and at which addresses it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Its clock, at zero.
-    pub clock: Clock,
-    /// The engine's address.
-    pub server: SocketAddr,
-    /// How the addresses of clients begin.
-    pub clients: [u8; 2],
-}
-
-impl Place {
-    /// Nowhere and at no time that matters.
-    #[must_use]
-    pub fn anywhere() -> Self {
-        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
-    }
-
-    /// Where a shard is: a port for each.
-    fn address_of(&self, shard: usize) -> SocketAddr {
-        SocketAddr::new(self.server.ip(), self.server.port() + link(shard).0)
-    }
-
-    fn shard_at(&self, address: SocketAddr) -> usize {
-        usize::from(address.port().saturating_sub(self.server.port()))
-    }
-}
-
 /// What is on its way between shards: from, to, bytes.
 type Rings = BTreeMap<(usize, usize), Vec<u8>>;
 
@@ -158,6 +130,30 @@ impl Placing {
 
 fn link(shard: usize) -> LinkId {
     LinkId(u16::try_from(shard).unwrap_or(u16::MAX))
+}
+
+/// When a world begins and at which addresses it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its clock, at zero.
+    pub clock: Clock,
+    /// The engine's address.
+    pub server: SocketAddr,
+    /// How the addresses of clients begin.
+    pub clients: [u8; 2],
+}
+
+impl Place {
+    /// Nowhere and at no time that matters.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
+    }
+
+    /// Which shard is at an address: the first at the engine's, the others behind a port each.
+    fn shard_at(&self, address: SocketAddr) -> usize {
+        if address == self.server { 0 } else { usize::from(address.port().saturating_sub(FIRST_PORT)) }
+    }
 }
 
 /// What clients call their address and the engine sees as another.
@@ -216,7 +212,7 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn at(seed: u64, place: Place) -> Self {
-        Self::made(seed, place, 1)
+        Self::build(seed, place, 1)
     }
 
     /// An empty world with several shards; rooms are shared by those on which somebody was put ([`Self::join_on`]).
@@ -225,15 +221,16 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn with_shards(seed: u64, count: usize) -> Self {
-        Self::made(seed, Place::anywhere(), count)
+        Self::build(seed, Place::anywhere(), count)
     }
 
-    fn made(seed: u64, place: Place, count: usize) -> Self {
+    fn build(seed: u64, place: Place, count: usize) -> Self {
         let (seed, clock) = (Seed::new(seed), place.clock);
         let certificate = Certificate::generate().expect("the cryptography library makes certificates");
         let mut shards = (0..count).map(|index| {
+            let address = if index == 0 { place.server } else { shard_address(index) };
             let mut shard = Shard::new(ShardConfig {
-                candidates: vec![Candidate { protocol: Protocol::Udp, address: place.address_of(index) }],
+                candidates: vec![Candidate { protocol: Protocol::Udp, address }],
                 certificate: certificate.clone(),
                 ufrag_prefix: format!("s{index}"),
                 seed: seed.rng(&if index == 0 { "shard".to_owned() } else { format!("shard{index}") }).random(),
@@ -770,7 +767,7 @@ impl World {
     fn settle(&mut self) {
         let now = self.clock.now();
         self.cross(now);
-        let Self { participants, shard, others, nat, tapped, tap_left, wakes, .. } = self;
+        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, .. } = self;
         for (index, participant) in participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
@@ -789,7 +786,7 @@ impl World {
                     *tap_left -= 1;
                     tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
                 }
-                let engine = match self.place.shard_at(flow.remote) {
+                let engine = match place.shard_at(flow.remote) {
                     0 => &mut *shard,
                     number => &mut others[number - 1],
                 };
@@ -1027,7 +1024,12 @@ impl World {
 /// Where the engine is.
 #[must_use]
 pub fn server_address() -> SocketAddr {
-    ([192, 0, 2, 1], FIRST_PORT).into()
+    shard_address(0)
+}
+
+/// Where a shard is: a port for each.
+fn shard_address(shard: usize) -> SocketAddr {
+    ([192, 0, 2, 1], FIRST_PORT + link(shard).0).into()
 }
 
 fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {

@@ -242,8 +242,7 @@ impl Shard {
         if encoding.store(arrived, !up.is_muted, now)? {
             self.egress.mark(key, index);
         }
-        let is_forwarded = !up.is_muted;
-        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, is_forwarded, now) {
+        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, !up.is_muted, now) {
             self.egress.mark(key, MADE);
         }
         if !up.is_awake {
