@@ -210,7 +210,7 @@ mod tests {
             }
         }
         let vp8 = packets(Codec::Vp8, true, 3_000, 2);
-        assert_eq!(sfu_sim::packetize::read_vp8(&vp8[0].0).unwrap().descriptor.unwrap().picture_id, 70_000 & 0x7fff);
+        assert_eq!(sfu_sim::packetize::read_vp8(&vp8[0].0).unwrap().descriptor.unwrap().picture_id, 4_464, "15 bits of 70,000");
     }
 
     #[test]

@@ -299,7 +299,7 @@ const NACKS_AT_ONCE: usize = 200;
 
 impl Jitter {
     fn observe(&mut self, arrived_at_ns: u64, timestamp: u32, clock_rate_hz: u32) {
-        let arrival = i64::try_from(u128::from(arrived_at_ns) * u128::from(clock_rate_hz) / 1_000_000_000 & 0xffff_ffff).unwrap_or(0);
+        let arrival = i64::try_from((u128::from(arrived_at_ns) * u128::from(clock_rate_hz) / 1_000_000_000) & 0xffff_ffff).unwrap_or(0);
         let transit = arrival - i64::from(timestamp);
         if let Some(before) = self.transit.replace(transit) {
             // Both wrap at 2^32.

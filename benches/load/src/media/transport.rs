@@ -389,7 +389,7 @@ impl Feedback {
             self.arrivals.push_back(None);
         }
         // Units of 250 us; they wrap.
-        let units = arrived_at_ns / (u64::from(TransportCcTime::UNIT_US) * 1_000) & u64::from(u32::MAX);
+        let units = (arrived_at_ns / (u64::from(TransportCcTime::UNIT_US) * 1_000)) & u64::from(u32::MAX);
         self.arrivals[place] = Some(TransportCcTime(u32::try_from(units).unwrap_or(0)));
     }
 
