@@ -156,17 +156,20 @@ build_worker() {
     cd "$1" && meson setup --buildtype release -Db_ndebug=true build && ninja -j"$jobs" -C build mediasoup-worker
 }
 
-wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(janus livekit coturn mediasoup)
-installed=0
-for peer in "${wanted[@]}"; do
-    case $peer in
-    janus | livekit | coturn | mediasoup) ;;
-    *) say "there is no peer $peer"; exit 2 ;;
-    esac
-    if "install_$peer"; then
-        say "$peer: installed in $dir"
-        installed=$((installed + 1))
-    fi
-done
-[ "$installed" -gt 0 ]
+# In a function, so that the shell has read all of this file before it begins.
+main() {
+    local wanted=("$@") installed=0 peer
+    [ ${#wanted[@]} -gt 0 ] || wanted=(janus livekit coturn mediasoup)
+    for peer in "${wanted[@]}"; do
+        case $peer in
+        janus | livekit | coturn | mediasoup) ;;
+        *) say "there is no peer $peer"; exit 2 ;;
+        esac
+        if "install_$peer"; then
+            say "$peer: installed in $dir"
+            installed=$((installed + 1))
+        fi
+    done
+    [ "$installed" -gt 0 ]
+}
+main "$@"
