@@ -52,7 +52,10 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("rtc_rtcp", &["sfu/core/src/rtp/", TWCC_TESTS, "sfu/sim/"]),
     ("rtc_rtp", &["sfu/core/src/rtp/", "sfu/sim/"]),
     ("rtc_shared", &["sfu/core/src/transport/", "sfu/core/src/negotiate/", "sfu/core/src/rtp/", TWCC_TESTS, "sfu/core/tests/", "sfu/sim/"]),
-    ("aws_lc_rs", &["src/doctor/http.rs", "sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/", "turn-server/server/"]),
+    (
+        "aws_lc_rs",
+        &["src/doctor/http.rs", "benches/micro/", "sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/", "turn-server/server/"],
+    ),
     ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/", "benches/load/"]),
     ("jsonwebtoken", &["signaling/server/"]),
     ("axum", &["signaling/server/"]),

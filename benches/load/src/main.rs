@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use bench_load::adapters::Adapter;
+use bench_load::adapters::janus::Janus;
 use bench_load::adapters::livekit::LiveKit;
+use bench_load::adapters::mediasoup::Mediasoup;
 use bench_load::report::{Machine, Report, table};
 use bench_load::run::{Stage, run};
 use bench_load::scenario::{Changes, Scenario};
@@ -73,6 +75,10 @@ enum Kind {
     Sluice,
     /// livekit-server
     Livekit,
+    /// Janus with VideoRoom (benches/peers)
+    Janus,
+    /// mediasoup in the server of benches/peers
+    Mediasoup,
 }
 
 fn main() -> ExitCode {
@@ -148,6 +154,8 @@ impl Options {
         let name = match self.adapter {
             Kind::Sluice => "sluice",
             Kind::Livekit => "livekit",
+            Kind::Janus => return Arc::new(Janus { address }),
+            Kind::Mediasoup => return Arc::new(Mediasoup { address }),
         };
         Arc::new(LiveKit { address, key: self.key.clone(), secret: self.secret.clone(), name })
     }

@@ -35,7 +35,7 @@ const WAKER: Token = Token(0);
 const FIRST_ENDPOINT: usize = 1;
 const FIRST_LISTENER: usize = 1 << 16;
 /// Readiness events taken in one turn; further ones come with the next.
-const EVENTS_PER_TURN: usize = 256;
+pub(crate) const EVENTS_PER_TURN: usize = 256;
 /// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile.
 const COMMAND_SLICE: Duration = Duration::from_millis(1);
 /// Time for handshakes in one turn: they cost up to some hundred microseconds a datagram, and media waits meanwhile.
@@ -247,6 +247,16 @@ impl Worker {
         self.once_a_second(previous);
     }
 
+    /// What is ready at once (`bench`).
+    pub(crate) fn look(&mut self, ready: &mut Events) -> io::Result<()> {
+        self.poll.poll(ready, Some(Duration::ZERO))
+    }
+
+    /// Packets that the engine has forwarded (`bench`).
+    pub(crate) fn forwarded_packets(&self) -> u64 {
+        self.engine.snapshot().forwarded.packets
+    }
+
     /// When to stop waiting; not later than now if there is something to do already.
     fn deadline(&self, now: Instant) -> Instant {
         let has_connections = self.reception.as_ref().is_some_and(|r| r.acceptor.has_more());
@@ -260,7 +270,7 @@ impl Worker {
     }
 
     /// One turn. False: the shard is to stop.
-    fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
+    pub(crate) fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
         self.take_readiness(ready, batch.now);
         // Before anything is read: a client may have a new connection on the port of the old one.
         self.report_closed(batch.now);

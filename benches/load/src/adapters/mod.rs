@@ -11,7 +11,10 @@
 //!
 //! Clients are ICE controlling and DTLS clients always; every server here is or can be ICE-lite and DTLS server for that.
 
+pub mod janus;
+mod json_socket;
 pub mod livekit;
+pub mod mediasoup;
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -189,7 +189,6 @@ impl Shard {
             sampled_at: None,
             prefers_tcp: false,
             is_guest: true,
-            sampled_at: None,
         };
         let key = self.participants.insert(guest);
         self.rooms[room].shared.guests.push(Guest { link, id, key });
