@@ -460,6 +460,10 @@ impl Worker {
 
     /// Says how busy the shard was since it last said so.
     fn tell_load(&mut self, now: Instant) {
+        // The report at the start is about no time at all.
+        if now.saturating_duration_since(self.reported.1) < REPORT_INTERVAL / 2 {
+            return;
+        }
         let (spent, at) = std::mem::replace(&mut self.reported, (self.counters.turn.sum(), now));
         let passed = now.saturating_duration_since(at).as_micros().max(1);
         let busy = self.counters.turn.sum().saturating_sub(spent).as_micros();
