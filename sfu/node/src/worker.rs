@@ -474,6 +474,10 @@ impl Worker {
 
     /// Says how busy the shard was since it last said so, and returns it: 0.0 to 1.0.
     fn tell_load(&mut self, now: Instant) -> f64 {
+        // The report at the start is about no time at all.
+        if now.saturating_duration_since(self.reported.1) < REPORT_INTERVAL / 2 {
+            return 0.0;
+        }
         let (spent, at) = std::mem::replace(&mut self.reported, (self.counters.turn.sum(), now));
         let (busy, passed) = (self.counters.turn.sum().saturating_sub(spent), now.saturating_duration_since(at));
         let percent = u32::try_from(busy.as_micros().saturating_mul(100) / passed.as_micros().max(1)).unwrap_or(u32::MAX);
