@@ -39,7 +39,8 @@ fn rfc8656_7_2_a_second_allocate_gets_437_and_a_repeated_one_its_answer() {
 
 #[test]
 fn rfc8656_7_2_what_makes_no_sense_is_refused() {
-    let cases: &[(&[(u16, Vec<u8>)], u16)] = &[
+    type Case<'a> = (&'a [(u16, Vec<u8>)], u16);
+    let cases: &[Case<'_>] = &[
         (&[], 400),
         (&[(attribute::REQUESTED_TRANSPORT, vec![99, 0, 0, 0])], 442),
         // TCP over UDP
