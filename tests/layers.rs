@@ -19,13 +19,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sfu-api", &[]),
     // tools around the engine, used by no product crate except in tests
     ("sfu-sim", &["sfu-core", "sfu-api"]),
-<<<<<<< HEAD
     // a client of any server: it knows the protocols' library side, not the server
     ("bench-load", &["sfu-core", "sfu-sim"]),
-    ("bench-micro", &["sfu-core", "sfu-api", "sfu-sim"]),
-=======
     ("bench-micro", &["sfu-core", "sfu-node", "sfu-api", "sfu-sim"]),
->>>>>>> main
     // feeds the parsers of both sides; it is no part of the product, so it may see both
     ("fuzz-targets", &["sfu-core", "sfu-node", "sfu-api", "signaling-server", "signaling-core", "signaling-api"]),
 ];
