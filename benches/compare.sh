@@ -4,7 +4,7 @@
 #   benches/compare.sh [--runs N] [--peers "sluice mediasoup janus livekit"] [--scenarios "NAME..."] [--steady 5s] [--skip-micro] [--skip-shape]
 #
 # Needs the peers (benches/peers/install.sh; one that is not there is left out, which the results say) and a quiet machine with two cores or
-# more. Writes benches/results/comparison.json, comparison.md and the plots. With the defaults it takes about 12 minutes without building.
+# more. Writes benches/results/comparison.json, comparison.md and the plots. Without building it should take a quarter of an hour.
 #   SLUICE_BIN, SLUICE_LOAD_BIN, SLUICE_FORWARDING_BIN: release binaries; built if not given
 #   SLUICE_PEERS_DIR: where install.sh put the peers       SERVER_CORE, CLIENT_CORE: 1 and 0 by default
 set -euo pipefail
