@@ -92,6 +92,6 @@ mod tests {
         assert_eq!(seconds_left(&file), None);
         assert_eq!(check(&file).cause, "certificate-unreadable");
         let families = Certificates::new(vec![file]).unwrap().collect();
-        assert!(families[0].get_metric()[0].get_gauge().value().is_nan());
+        assert!(families[0].get_metric()[0].get_gauge().get_value().is_nan());
     }
 }
