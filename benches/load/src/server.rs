@@ -30,6 +30,7 @@ pub fn sluice_command(binary: &str, listen: SocketAddr, shards: u16, (key, secre
         ("SLUICE_AUTH__KEYS", format!("{key}: {secret}")),
         ("SLUICE_MEDIA__UDP_PORT", "0".to_owned()),
         ("SLUICE_MEDIA__TCP", "false".to_owned()),
+        ("SLUICE_TURN__ENABLED", "false".to_owned()),
         ("SLUICE_MEDIA__SHARDS", shards.to_string()),
         ("SLUICE_MEDIA__LISTEN", listen.ip().to_string()),
         ("SLUICE_MEDIA__LOOPBACK", "true".to_owned()),

@@ -158,9 +158,11 @@ mod tests {
         }
     }
 
+    /// Ta in ms, Ppl in %, BurstR, Bpl; Idd, Ie,eff, R, MOS.
+    type Vector = (u64, f64, f64, f64, f64, f64, f64, f64);
+
     /// Computed with `tools/golden_mos.py`, which is written from the equations and shares nothing with this file.
-    /// Columns: Ta in ms, Ppl in %, BurstR, Bpl; Idd, Ie,eff, R, MOS.
-    const GOLDEN: [(u64, f64, f64, f64, f64, f64, f64, f64); 16] = include!("emodel_golden.in");
+    const GOLDEN: [Vector; 16] = include!("emodel_golden.in");
 
     #[test]
     fn golden_vectors_hold_to_four_digits() {
