@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{ToSocketAddrs as _, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -80,7 +80,7 @@ pub(crate) fn disks(checked: &Checked) -> Vec<Finding> {
     findings
 }
 
-fn disk(folder: &PathBuf, free_bytes: u64) -> Finding {
+fn disk(folder: &Path, free_bytes: u64) -> Finding {
     let detail = format!("{} MiB free on the file system of {}", free_bytes / 1024 / 1024, folder.display());
     if free_bytes >= LEAST_DISK_BYTES {
         return Finding::ok("disk", detail);
@@ -160,9 +160,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_fails_and_a_small_rest_warns() {
-        let folder = PathBuf::from("/data");
-        assert_eq!(disk(&folder, 0).cause, "disk-full");
-        assert_eq!(disk(&folder, 1024 * 1024).status, Status::Warning);
-        assert_eq!(disk(&folder, 1 << 40).status, Status::Ok);
+        let folder = Path::new("/data");
+        assert_eq!(disk(folder, 0).cause, "disk-full");
+        assert_eq!(disk(folder, 1024 * 1024).status, Status::Warning);
+        assert_eq!(disk(folder, 1 << 40).status, Status::Ok);
     }
 }

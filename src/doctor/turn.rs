@@ -293,7 +293,7 @@ mod tests {
         let user = "\u{30de}\u{30c8}\u{30ea}\u{30c3}\u{30af}\u{30b9}";
         let key = Md5::digest(format!("{user}:example.org:TheMatrIX").as_bytes());
         let mut request = hex("000100602112a44278ad3433c6ad72c029da412e00060012e3839ee38388e383aae38383e382afe382b90000\
-                               0015001c662f2f3439396b39353464364f4c33346f4c394653547679363473410014000b6578616d706c652e6f72670000");
+                               0015001c662f2f3439396b39353464364f4c33346f4c394653547679363473410014000b6578616d706c652e6f726700");
         let tag = {
             let mut mac = <Hmac<Sha1>>::new_from_slice(&key).unwrap();
             mac.update(&request);
