@@ -102,7 +102,7 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
             Panel("Relayed", "bps", ((f"8 * {rate('turn_relayed_bytes_total', 'direction')}", "{{direction}}"),)),
             Panel("Relay refusals", "cps", ((rate("turn_auth_failures_total", "reason"), "auth: {{reason}}"), (rate("turn_denied_peers_total", "instance"), "denied peers"), (rate("turn_quota_rejections_total", "quota"), "quota: {{quota}}"))),
             Panel("Certificate expires in", "s", ((f"min by (instance) (tls_certificate_expiry_seconds{{{NODE}}})", "{{instance}}"),), threshold=14 * 86400, threshold_is_floor=True),
-            Panel("Resumes", "cps", ((rate("sluice_signaling_resumes_total", "result, reason"), "{{result}} {{reason}}"),)),
+            Panel("Resumes", "cps", ((rate("signaling_resumes_total", "result, reason"), "{{result}} {{reason}}"),)),
         ),
     ),
     "node": (
@@ -115,7 +115,7 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
             Panel("Dropped packets", "pps", ((rate("sfu_dropped_packets_total", "reason") + " > 0", "{{reason}}"),)),
             Panel("Dropped by full socket buffers", "pps", ((rate("sfu_socket_receive_drops_total", "instance"), "{{instance}}"),), threshold=1),
             Panel("Datagrams a system call", "short", ((ratio(rate("sfu_packets_total", "instance", 'direction="out", transport="udp"'), rate("sfu_udp_sends_total", "instance")), "sent, {{instance}}"),)),
-            Panel("Open WebSockets", "short", ((total("sluice_signaling_connections", "instance"), "{{instance}}"),)),
+            Panel("Open WebSockets", "short", ((total("signaling_ws_connections", "instance"), "{{instance}}"),)),
             Panel("Open files", "short", ((total("process_open_fds", "instance"), "{{instance}}"),)),
         ),
     ),

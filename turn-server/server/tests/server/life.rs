@@ -90,7 +90,7 @@ fn bind(stream: &mut Tls) -> std::io::Result<()> {
 #[test]
 fn a_new_certificate_is_used_without_dropping_anybody() {
     let server = Server::start("tls_port = 0\ncertificate = \"FOLDER/certificate.pem\"\nkey = \"FOLDER/key.pem\"\n");
-    server.await_metric("tls_certificate_expiry_seconds", |seconds| seconds > 86_400.0);
+    server.await_metric("turn_certificate_expiry_seconds", |seconds| seconds > 86_400.0);
     let first = write_certificate(&server.folder, "localhost");
     // the one that was made at the start is replaced; both this and the next exchange are noticed
     let mut old = None;
