@@ -77,7 +77,7 @@ async def test_where_only_443_is_open_everything_goes_through_it(lab, serve, par
         assert {(path["local"], path["relayProtocol"]) for path in paths} == {("relay", "tls")}, paths
         await until("both have relays over TLS", lambda: node.allocations("tls") >= 2, poll_s=0.5)
         await until("media is relayed", lambda: node.relayed_bytes() > 100_000, poll_s=0.5)
-        assert node.metrics()["tls_certificate_expiry_seconds"] > 86_400 * 20
+        assert node.metrics()["turn_certificate_expiry_seconds"] > 86_400 * 20
 
 
 async def test_a_relay_behind_a_one_to_one_nat_finds_its_own_media(lab, serve, participant):
