@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
 use sfu_api::Command;
-use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle, Sharing};
+use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
 use signaling_server::{
     ApiKeys, DemoConfig, DrainControl, DrainRequest, IceTcp, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig,
@@ -91,6 +91,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
                     Err(error) if is_data => debug!(%error, "data was not delivered"),
+                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
                     Err(error) => warn!(%error, "a command was not delivered"),
                 }
             },

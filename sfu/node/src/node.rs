@@ -186,7 +186,11 @@ impl NodeHandle {
             directory.delivered(change, 0);
             return result;
         }
-        let shard = directory.shard_of(&command)?;
+        let shard = directory.shard_of(&command).inspect_err(|error| {
+            if *error == CommandError::OtherShard {
+                self.refuse_move(moving);
+            }
+        })?;
         let order = match directory.share_for(&command, shard) {
             None => Order::Command(command),
             Some(share) => self.share(&mut directory, shard, share, command).inspect_err(|_| self.refuse_move(moving))?,

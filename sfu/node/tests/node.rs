@@ -35,16 +35,17 @@ fn a_room_that_outgrows_a_shard_goes_on_on_others() {
     assert_eq!(shards, ["aa", "aa", "ab", "ab", "ac", "ac", "aa"]);
     let clients: Vec<UdpSocket> = sessions.iter().map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     assert!(sessions.iter().zip(&clients).all(|(session, client)| session.check_udp(client)));
-    // Data for all of them and a move to a room of another shard are carried out by several.
+    // Data for all of them is carried out by several; a move to a room of another shard by none.
     let to = (1..=7).map(ParticipantId).collect();
     node.send(Command::SendData { to, delivery: sfu_api::Delivery::Lossy, payload: vec![1] }).unwrap();
     node.send(Command::SetPlayoutDelay { room: RoomId(1), delay: None }).unwrap();
     let elsewhere = Session::join(&node, &mut events, 2, 8);
     assert_eq!(&elsewhere.ufrag[..2], "ab");
-    node.send(Command::Move { participant: ParticipantId(1), room: RoomId(2) }).unwrap();
+    let there = Command::Move { participant: ParticipantId(1), room: RoomId(2) };
+    assert_eq!(node.send(there), Err(CommandError::OtherShard));
     node.shutdown();
     let reports = node.snapshots();
-    assert_eq!(reports.iter().map(|report| report.turns.commands).collect::<Vec<_>>(), [6 + 2 + 1 + 3, 4 + 2 + 2 + 3, 4 + 2 + 2]);
+    assert_eq!(reports.iter().map(|report| report.turns.commands).collect::<Vec<_>>(), [6 + 2 + 3, 4 + 2 + 2 + 3, 4 + 2 + 2]);
     assert_eq!(reports.iter().map(|report| report.engine.rooms + report.engine.participants).sum::<usize>(), 0);
 }
 
