@@ -39,9 +39,10 @@ pub struct Sharing {
 }
 
 impl Default for Sharing {
-    /// Everything a shard has to do for 250 participants fits a core with ease; a shard that is two thirds busy still takes a burst.
+    /// Everything a shard has to do for 250 participants fits a core with ease; one that is busier than this takes no burst any
+    /// more.
     fn default() -> Self {
-        Self { participants: 250, busy_percent: 65 }
+        Self { participants: 250, busy_percent: 85 }
     }
 }
 
