@@ -409,11 +409,11 @@ impl Worker {
                 }
                 Ok(Order::Lane(lane)) => self.add_lane(*lane),
                 Ok(Order::Share(sharing)) => {
-                    let Sharing { lanes, share: Share { room, home, others, playout_delay: delay }, command } = *sharing;
+                    let Sharing { lanes, share: Share { room, others, playout_delay: delay }, command } = *sharing;
                     self.counters.commands += 1;
                     lanes.into_iter().for_each(|lane| self.add_lane(lane));
                     let others: Vec<LinkId> = others.into_iter().map(LinkId).collect();
-                    self.engine.share_room(room, LinkId(home), &others);
+                    self.engine.share_room(room, &others);
                     if delay.is_some() {
                         self.engine.handle_command(now, Command::SetPlayoutDelay { room, delay });
                     }
