@@ -179,6 +179,8 @@ fn a_publisher_that_sends_two_streams_by_turns_does_not_begin_anew_with_every_pa
     }
     let asked = world.sender(track).feedback(0).keyframe_requests;
     assert!(asked <= 4, "{asked} keyframe requests");
+    // Packets of the camera since the other stream began.
+    assert!(world.discarded(Discard::UnknownSsrc) > 20);
     let frames = world.frames(who, track);
     world.expect("what goes on alone is seen", 5 * SECOND, |world| world.frames(who, track) > frames + 25);
 }
