@@ -36,7 +36,7 @@ class Node(Server):
             command = namespace.command(*(["chrt", "--fifo", "1"] if urgent else []), binary, "serve")
             process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         port = settings["server__listen"].rsplit(":", 1)[1]
-        node = cls(namespace, process, f"{'https' if 'tls__certificate' in settings else 'http'}://localhost:{port}")
+        node = cls(namespace, process, f"{'https' if 'server__one_port' in settings and 'tls__certificate' in settings else 'http'}://localhost:{port}")
         deadline = time.monotonic() + START_LIMIT_S
         while not node.answers():
             if process.poll() is not None or time.monotonic() > deadline:
