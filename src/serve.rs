@@ -57,7 +57,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     let drain_timeout = checked.config.server.drain_timeout.0;
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
     let turn = turn::start(&checked.config, &checked.keys, &node.udp_addresses())?;
-    server_config.signaling.relays = turn.as_ref().map(|turn| turn.relays.clone());
+    server_config.signaling.relays = turn::relays(&checked.config, &checked.keys, turn.as_ref())?;
     boot::report(checked, &node);
     let registry = registry(&checked.config.server.region)?;
     let files = checked.config.certificates().map(Path::to_path_buf).collect();
@@ -67,7 +67,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     if let Some(turn) = &turn {
         turn_server::metrics::register(&registry, turn.server.clone()).context("the TURN server's metrics can't be registered")?;
     }
-    let relays = turn.as_ref().map(|turn| (turn.server.clone(), turn.relays.ttl));
+    let relays = turn.as_ref().map(|turn| (turn.server.clone(), checked.config.turn.credential_ttl.0));
     let mut unwatched = None;
     if checked.config.server.one_port {
         server_config.shared = shared_port(&checked.config, &node, turn.as_ref(), &mut unwatched)?;
@@ -247,6 +247,11 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
         metrics: metrics_access(&config.metrics)?,
         timeline_bytes: config.metrics.timelines.0,
+        traces: Some(&config.telemetry.otlp)
+            .filter(|url| !url.is_empty())
+            .map(|url| url.parse())
+            .transpose()
+            .map_err(|e: String| anyhow!("`telemetry.otlp`: {e}"))?,
         signaling: signaling_config(&config.rooms, &config.limits, &config.server),
         shared: SharedPort::default(),
     })

@@ -20,8 +20,8 @@ use crate::config::model::{Config, Turn};
 /// A server that runs.
 pub(crate) struct Embedded {
     pub(crate) server: TurnHandle,
-    /// For participants.
-    pub(crate) relays: Relays,
+    /// As participants are told.
+    pub(crate) urls: Vec<String>,
     /// The server's, which it watches.
     pub(crate) certificates: Option<Arc<Certificates>>,
 }
@@ -65,8 +65,16 @@ pub(crate) fn start(config: &Config, keys: &[ApiKey], udp: &[SocketAddr]) -> any
         ..TurnConfig::default()
     })
     .map_err(explain)?;
-    let relays = Relays { urls: urls(config, &hosts(udp), &server), secret, ttl: turn.credential_ttl.0 };
-    Ok(Some(Embedded { server, relays, certificates }))
+    let urls = urls(config, &hosts(udp), &server);
+    Ok(Some(Embedded { server, urls, certificates }))
+}
+
+/// What participants are told: of the embedded server, if there is one, and of those elsewhere.
+pub(crate) fn relays(config: &Config, keys: &[ApiKey], embedded: Option<&Embedded>) -> anyhow::Result<Option<Relays>> {
+    let own = embedded.map(|embedded| embedded.urls.as_slice()).unwrap_or_default();
+    let urls = [own, &config.turn.servers].concat();
+    let secret = if urls.is_empty() { None } else { secret(&config.turn, keys)? };
+    Ok(secret.map(|secret| Relays { urls, secret, ttl: config.turn.credential_ttl.0 }))
 }
 
 /// The secret that passwords follow from: of its own, or made from the first API key.

@@ -29,7 +29,7 @@ def serve(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Callable[..., No
     """Starts the server of the test in a namespace."""
     started: list[Node] = []
 
-    def start(namespace: Namespace, **options: str) -> Node:
+    def start(namespace: Namespace, **options: str | bool) -> Node:
         started.append(Node.start_in(namespace, request.node.name, **options))
         return started[-1]
 

@@ -23,16 +23,20 @@ class Node(Server):
         self._namespace = namespace
 
     @classmethod
-    def start_in(cls, namespace: Namespace, log_name: str, **options: str) -> Node:
-        """Starts with options such as `media__advertise="192.0.2.1"` and waits until it answers."""
+    def start_in(cls, namespace: Namespace, log_name: str, urgent: bool = False, **options: str) -> Node:
+        """Starts with options such as `media__advertise="192.0.2.1"` and waits until it answers.
+
+        `urgent`: goes before the clients of the test where the machine has too few cores for all of them.
+        """
         binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
         settings = {"server__listen": f"[::]:{HTTP_PORT}", "auth__keys": f"{KEY}: {SECRET}", "media__shards": "1", "log__level": "info,sfu_core=debug", "turn__enabled": "false", **options}
         OUT.mkdir(exist_ok=True)
         with (OUT / f"{log_name}.log").open("wb") as log:
             environment = {**os.environ, **{f"SLUICE_{name.upper()}": value for name, value in settings.items()}}
-            process = subprocess.Popen(namespace.command(binary, "serve"), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            command = namespace.command(*(["chrt", "--fifo", "1"] if urgent else []), binary, "serve")
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         port = settings["server__listen"].rsplit(":", 1)[1]
-        node = cls(namespace, process, f"{'https' if 'tls__certificate' in settings else 'http'}://localhost:{port}")
+        node = cls(namespace, process, f"{'https' if 'server__one_port' in settings and 'tls__certificate' in settings else 'http'}://localhost:{port}")
         deadline = time.monotonic() + START_LIMIT_S
         while not node.answers():
             if process.poll() is not None or time.monotonic() > deadline:

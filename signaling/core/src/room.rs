@@ -419,7 +419,7 @@ impl Room {
             Event::Answer { participant, id, sdp, subscribed } => self.node_answer(participant, id, sdp, subscribed, turn),
             Event::Offer { participant, id, sdp } => self.node_offer(participant, id, sdp, turn),
             Event::NegotiationFailed { participant, role, message } => {
-                tracing::debug!(participant = ids::participant_sid(participant), ?role, message, "negotiation failed");
+                tracing::debug!(participant = ids::participant_sid(participant), ?role, error = message, "negotiation failed");
                 self.negotiation_failed(participant, turn);
             }
             Event::Transport { participant, role, state } => self.transport_changed(participant, role, state, turn),

@@ -12,6 +12,7 @@ use signaling_core::SignalingConfig;
 
 use crate::proxy::IpPrefix;
 use crate::shared::SharedPort;
+use crate::traces::export::Collector;
 
 /// Everything [`crate::Server::serve`] needs to know.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct ServerConfig {
     pub metrics: MetricsAccess,
     /// Memory for quality timelines of all participants together; beyond, the oldest minutes are forgotten. 0: there are none.
     pub timeline_bytes: usize,
+    /// Where traces of stays are sent. None: nowhere.
+    pub traces: Option<Collector>,
     /// Rooms and sessions.
     pub signaling: SignalingConfig,
     /// What else is served on the port of `listen`.
@@ -46,6 +49,7 @@ impl Default for ServerConfig {
             demo: None,
             metrics: MetricsAccess::default(),
             timeline_bytes: 256 * 1024 * 1024,
+            traces: None,
             signaling: SignalingConfig::default(),
             shared: SharedPort::default(),
         }

@@ -45,6 +45,8 @@ pub(crate) struct Metrics {
     timeline_bytes: IntGauge,
     freeze_seconds: Gauge,
     client_reports: IntCounterVec,
+    /// Spans for OpenTelemetry, by `result`.
+    pub(crate) spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -138,6 +140,7 @@ impl Metrics {
             timeline_bytes: gauge("sfu_timeline_bytes", "Memory for quality timelines.")?,
             freeze_seconds,
             client_reports: counters("sfu_client_reports_total", "Statistics that clients sent of themselves, by result.", &["result"])?,
+            spans: counters("sfu_trace_spans_total", "Spans for OpenTelemetry, by what became of them.", &["result"])?,
         };
         metrics.begin_at_zero();
         Ok(metrics)
@@ -168,6 +171,9 @@ impl Metrics {
         for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")]
         {
             self.tracks.with_label_values(&[kind, source, codec]).set(0);
+        }
+        for result in ["sent", "failed", "dropped"] {
+            self.spans.with_label_values(&[result]);
         }
         for result in REPORT_RESULTS {
             self.client_reports.with_label_values(&[result]);

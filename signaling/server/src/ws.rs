@@ -21,7 +21,8 @@ use sfu_api::Event;
 use sfu_api::telemetry::TrackSample;
 use signaling_api::{EndReason, ErrorCode, Grants};
 use signaling_core::{
-    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling, WorkerId, WorkerInput,
+    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId,
+    WorkerInput,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -36,6 +37,7 @@ use crate::media::MediaLink;
 use crate::metrics::Metrics;
 use crate::net::stopping;
 use crate::timelines::Timelines;
+use crate::traces::Traces;
 use crate::unix_now;
 
 /// What request handlers and socket tasks say.
@@ -194,6 +196,7 @@ pub(crate) struct SignalingLoop {
     reported: Counters,
     heartbeat: Heartbeat,
     timelines: Arc<Mutex<Timelines>>,
+    traces: Option<Traces>,
     drain: Drain,
     /// Who waits for which answer. The rooms answer each within a bounded time.
     questions: HashMap<AdminId, oneshot::Sender<Box<AdminResult>>>,
@@ -207,6 +210,7 @@ pub(crate) struct Shared {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) timelines: Arc<Mutex<Timelines>>,
     pub(crate) drain: watch::Sender<DrainStatus>,
+    pub(crate) traces: Option<Traces>,
 }
 
 /// An agent worker's connection.
@@ -230,7 +234,7 @@ enum Attempt {
 
 impl SignalingLoop {
     pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, shared: Shared) -> Self {
-        let Shared { metrics, heartbeat, timelines, drain } = shared;
+        let Shared { metrics, heartbeat, timelines, drain, traces } = shared;
         Self {
             signaling,
             connections: HashMap::new(),
@@ -241,6 +245,7 @@ impl SignalingLoop {
             reported: Counters::default(),
             heartbeat,
             timelines,
+            traces,
             drain: Drain::new(drain),
             questions: HashMap::new(),
             asked: 0,
@@ -369,6 +374,7 @@ impl SignalingLoop {
                 Output::Note(note) => {
                     self.metrics.happened(&note.what);
                     self.timelines().note(&note, unix_now());
+                    self.trace(&note);
                 }
                 Output::ToWorker { worker, message } => self.tell_worker(worker, message),
                 Output::AssignJob { worker, assignment, grants } => self.assign(worker, *assignment, &grants),
@@ -449,6 +455,18 @@ impl SignalingLoop {
             Some(Attempt::Resume) => self.metrics.resumed(Some(reason)),
             None => {}
         }
+    }
+
+    fn trace(&mut self, note: &Note) {
+        let Some(traces) = &mut self.traces else { return };
+        let now = unix_now();
+        let asked = match &note.what {
+            Happening::Joined { conn, .. } => {
+                self.connections.get(conn).map(|connection| now.saturating_sub(connection.asked_at.elapsed()))
+            }
+            _ => None,
+        };
+        traces.note(note, asked, now, &mut self.rng);
     }
 
     fn timelines(&self) -> MutexGuard<'_, Timelines> {

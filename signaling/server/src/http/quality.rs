@@ -27,6 +27,8 @@ use crate::unix_now;
 
 /// Seconds that are answered if none are asked for.
 const DEFAULT_SECONDS: u64 = 300;
+/// Seconds of all tracks in one answer, about 6 MB: twenty tracks for an hour, or two hundred for five minutes.
+const MAX_ROWS: u64 = 72_000;
 /// Tracks in one report of a client.
 const MAX_REPORTED: usize = 128;
 
@@ -53,10 +55,19 @@ fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) ->
     }
     let wanted = Wanted::parse(query)?;
     // decoded without the lock
-    let person = app.timelines().person(room, who);
+    let person = app.timelines().person(room, who, |track| wanted.wants(track));
     let person =
         person.ok_or_else(|| Refused::new(ErrorCode::ParticipantNotFound, "nobody of that name was in this room within the last hour"))?;
-    Ok(document(&person, &wanted, unix_now()))
+    let now = unix_now();
+    let since_s = wanted.since_s(&person, now);
+    let rows: u64 = person.tracks.values().map(|track| track.series.count_since(since_s)).sum();
+    if rows > MAX_ROWS {
+        return Err(Refused::new(
+            ErrorCode::BadRequest,
+            format!("{rows} seconds of tracks are more than {MAX_ROWS}: ask for one `track`, or for fewer `seconds`"),
+        ));
+    }
+    Ok(document(&person, since_s))
 }
 
 /// Of the query.
@@ -86,15 +97,21 @@ impl Wanted {
         }
         Ok(wanted)
     }
+
+    fn wants(&self, track: &Track) -> bool {
+        self.track.as_ref().is_none_or(|sid| *sid == track.label.sid)
+    }
+
+    /// Counted back from the end of a stay that is over.
+    fn since_s(&self, person: &Person, now: Duration) -> u64 {
+        person.ended_s.unwrap_or(now.as_secs()).saturating_sub(self.seconds)
+    }
 }
 
-fn document(person: &Person, wanted: &Wanted, now: Duration) -> Value {
-    let since_s = person.ended_s.unwrap_or(now.as_secs()).saturating_sub(wanted.seconds);
-    let is_wanted = |track: &Track| wanted.track.as_ref().is_none_or(|sid| *sid == track.label.sid);
+fn document(person: &Person, since_s: u64) -> Value {
     let tracks: Vec<Value> = person
         .tracks
         .iter()
-        .filter(|(_, track)| is_wanted(track))
         .map(|((direction, _), track)| describe(*direction, track, since_s))
         .filter(|track| track["at"].as_array().is_some_and(|at| !at.is_empty()))
         .collect();

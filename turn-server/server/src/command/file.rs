@@ -220,6 +220,18 @@ mod tests {
     }
 
     #[test]
+    fn the_example_in_deploy_would_be_started() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/examples/turn-only.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("turn-secret");
+        fs::write(&secret, "north\n").unwrap();
+        // what it names is on the machine that it is for
+        let file = File { secret_file: secret, certificate: PathBuf::new(), key: PathBuf::new(), ..File::read(&path).unwrap() };
+        let config = file.config().unwrap();
+        assert_eq!((config.relays.len(), config.policy.allow.len(), config.secrets.len()), (1, 1, 1));
+    }
+
+    #[test]
     fn an_unknown_option_is_an_error() {
         assert!(toml::from_str::<File>("lisen = []").unwrap_err().to_string().contains("lisen"));
     }
