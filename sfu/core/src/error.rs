@@ -75,6 +75,8 @@ discards! {
     RelayUnknown => "relay-unknown",
     /// More handshakes wait than there is room for.
     HandshakeQueue => "handshake-queue",
+    /// Media that has waited too long for a shard that gets more than it can send.
+    Late => "late",
 }
 
 /// Counts drops by reason.

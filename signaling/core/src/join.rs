@@ -66,6 +66,7 @@ impl Room {
         let session = Session::new(conn, request.client.clone(), turn.now);
         let participant = Participant::new(id, grants, request, session, turn.unix_now, turn.now);
         let mode = participant.mode;
+        self.tell_farewell_of(participant.identity(), turn);
         tracing::info!(participant = participant.sid, conn = conn.0, room = ids::room_sid(self.id), "participant joined");
         self.members.insert(participant);
         turn.directory.enter(id, self.id);
@@ -88,7 +89,7 @@ impl Room {
         if let Some(participant) = self.members.get_mut(id) {
             participant.state = State::Joined;
         }
-        self.announce(id, false, turn);
+        self.announce_arrival(id, turn);
         self.subscribe_to_all(id, turn);
         // Behind the subscriptions: the answer to an offer among these carries them.
         self.receive_all(id, &request.messages, turn);

@@ -41,6 +41,7 @@ impl Room {
                     .map(|other| other.id)
                     .collect();
                 turn.counters.data_forwarded += 1;
+                self.announce_if_untold(id, turn);
                 let payload = routed.packet.encode_to_vec();
                 if delivery == Delivery::Reliable && routed.packet.sequence > 0 {
                     self.reliable_log.record(id, routed.packet.sequence, &routed.audience, &payload, turn.now);

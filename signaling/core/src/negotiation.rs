@@ -114,7 +114,7 @@ impl Room {
         }
         let conn = participant.session.conn();
         if becomes_active || becomes_publisher {
-            self.announce(id, false, turn);
+            self.announce_arrival(id, turn);
         }
         let speakers = self.speakers.active();
         if let Some(conn) = conn.filter(|_| becomes_active && !speakers.is_empty()) {

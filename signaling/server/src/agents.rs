@@ -30,6 +30,7 @@ use crate::http::problem::{self, Refused};
 use crate::net::TcpPeer;
 use crate::unix_now;
 use crate::ws::ToLoop;
+use crate::ws::socket::bounded;
 
 /// To a worker's socket task.
 pub(crate) enum ToWorker {
@@ -60,7 +61,7 @@ pub(crate) async fn connect(
     };
     let limits = app.config.limits.clone();
     let worker = WorkerId(app.next_connection.fetch_add(1, Ordering::Relaxed));
-    let upgrade = upgrade.max_message_size(limits.max_message_bytes).max_frame_size(limits.max_message_bytes);
+    let upgrade = bounded(upgrade, &limits);
     let inbox = app.inbox.clone();
     upgrade.on_upgrade(move |socket| serve(socket, worker, api_key, inbox, limits, pass))
 }

@@ -132,6 +132,7 @@ impl Room {
                 turn.news.push(News::Published(self.id, id));
             }
         }
+        self.tell_farewell_of(participant.identity(), turn);
         self.members.insert(participant);
         for mut track in tracks {
             track.subscriber_told = false;
@@ -153,7 +154,7 @@ impl Room {
             };
             turn.out.push(Output::RoomMoved { conn, grants: Box::new(grants), moved: Box::new(moved) });
         }
-        self.announce(id, false, turn);
+        self.announce_arrival(id, turn);
         self.subscribe_to_all(id, turn);
         let ready: Vec<_> = self.tracks.of(id).filter(|track| track.stage == Stage::Ready).map(|track| track.id).collect();
         for track in ready {

@@ -96,7 +96,7 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
     };
 
     let limits = &app.config.limits;
-    let upgrade = upgrade.max_message_size(limits.max_message_bytes).max_frame_size(limits.max_message_bytes);
+    let upgrade = socket::bounded(upgrade, limits);
     let conn = ConnId(app.next_connection.fetch_add(1, Ordering::Relaxed));
     let arrival = Arrival { conn, grants, request, remote_ip, pass, asked_at };
     let link = SocketLink { inbox: app.inbox.clone(), limits: limits.clone(), metrics: app.metrics.clone() };
