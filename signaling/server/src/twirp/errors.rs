@@ -116,17 +116,23 @@ impl From<AdminError> for TwirpError {
             ErrorCode::RoomNotFound | ErrorCode::ParticipantNotFound | ErrorCode::TrackNotFound | ErrorCode::DispatchNotFound => {
                 Code::NotFound
             }
-            ErrorCode::RoomFull | ErrorCode::RoomLimit | ErrorCode::ParticipantLimit | ErrorCode::RateLimited => Code::ResourceExhausted,
+            ErrorCode::NotFound | ErrorCode::MethodNotAllowed | ErrorCode::UpgradeRequired => Code::BadRoute,
+            ErrorCode::RoomFull
+            | ErrorCode::RoomLimit
+            | ErrorCode::ParticipantLimit
+            | ErrorCode::RateLimited
+            | ErrorCode::TooLarge => Code::ResourceExhausted,
             ErrorCode::PreconditionFailed => Code::FailedPrecondition,
             ErrorCode::Unimplemented => Code::Unimplemented,
             ErrorCode::Unavailable => Code::Unavailable,
             // LiveKit's word for a call that takes too long
-            ErrorCode::Timeout => Code::Canceled,
+            ErrorCode::Timeout | ErrorCode::RequestTimeout => Code::Canceled,
             ErrorCode::TokenMissing
             | ErrorCode::TokenInvalid
             | ErrorCode::TokenExpired
             | ErrorCode::TokenGrant
-            | ErrorCode::TokenRevoked => Code::Unauthenticated,
+            | ErrorCode::TokenRevoked
+            | ErrorCode::Forbidden => Code::Unauthenticated,
             _ => Code::Internal,
         };
         Self::new(code, error.message)
