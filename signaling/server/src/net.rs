@@ -5,11 +5,10 @@
 //! time is closed; a connection that the server ends early is read to its end first, so that the client gets the last
 //! bytes (a close frame, an error) and not a TCP reset.
 
-use std::io;
+mod client_stream;
+
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,13 +18,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use self::client_stream::LingeringStream;
 use crate::config::ServerLimits;
 use crate::shared::{Recognised, SharedPort, recognise};
 
@@ -133,86 +133,9 @@ fn collapse_leading_slashes(uri: &mut Uri) {
     }
 }
 
-/// A TCP stream that, when dropped, still reads what the client is sending, for a short while and unheard.
-///
-/// Closing a socket with unread bytes makes the kernel send a reset, and a reset makes the client's kernel throw away
-/// what we sent last (RFC 9112 §9.6).
-struct LingeringStream {
-    open: Option<(TcpStream, OwnedSemaphorePermit)>,
-}
-
-impl LingeringStream {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        // signaling messages are small and wait for answers: Nagle's algorithm would delay them
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "TCP_NODELAY was refused");
-        }
-        Self { open: Some((stream, place)) }
-    }
-
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
-        let (stream, _) = self.open.as_mut().expect("taken only by drop");
-        Pin::new(stream)
-    }
-}
-
-impl Drop for LingeringStream {
-    fn drop(&mut self) {
-        if let (Some((stream, place)), Ok(runtime)) = (self.open.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(linger(stream, place));
-        }
-    }
-}
-
-/// The place is free again only when the socket is.
-async fn linger(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
-    let read_out = async {
-        let _ = stream.shutdown().await;
-        let mut unheard = [0; 4096];
-        let mut budget = LINGER_BYTES;
-        while let Ok(read @ 1..) = stream.read(&mut unheard).await {
-            budget = budget.saturating_sub(read);
-            if budget == 0 {
-                return;
-            }
-        }
-    };
-    let _ = timeout(LINGER_TIME, read_out).await;
-}
-
-impl AsyncRead for LingeringStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for LingeringStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.open.as_ref().is_some_and(|(stream, _)| stream.is_write_vectored())
-    }
-}
-
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Request line and headers together; an access token with metadata takes a few KiB.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
