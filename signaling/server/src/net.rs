@@ -1,11 +1,12 @@
 //! Accepts TCP connections and speaks HTTP/1.1 on them.
 //!
 //! In: a listener and the router. Out: requests that carry their [`TcpPeer`].
-//! Invariants: at most `max_connections` are open, upgraded ones included; a client that does not finish its headers in
-//! time is closed; a connection that the server ends early is read to its end first, so that the client gets the last
-//! bytes (a close frame, an error) and not a TCP reset.
+//! Invariants: at most `max_connections` are open, upgraded ones included, and so many of one address; a client that does not finish
+//! its headers, or does not take its answer, in time is closed (bodies: `http/body.rs`); a connection that the server ends early is
+//! read to its end first, so that the client gets the last bytes (a close frame, an error) and not a TCP reset.
 
 mod client_stream;
+mod places;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,100 +21,106 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use self::client_stream::LingeringStream;
+use self::client_stream::ClientStream;
+use self::places::{Place, Places};
 use crate::config::ServerLimits;
+use crate::metrics::Metrics;
+use crate::proxy::IpPrefix;
 use crate::shared::{Recognised, SharedPort, recognise};
 
 /// Who is at the other end of the TCP connection; a proxy perhaps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpPeer(pub(crate) SocketAddr);
 
-/// Runs until `is_stopping` turns true; connections that are open then end with the request they are serving.
-pub(crate) async fn accept_loop(
-    listener: TcpListener,
+/// A listener's part of the server: what is served there, and for how many.
+pub(crate) struct Port {
     router: Router,
     shared: SharedPort,
+    places: Places,
     limits: ServerLimits,
-    mut is_stopping: watch::Receiver<bool>,
-) {
-    let shared = Arc::new(shared);
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopping(&mut is_stopping) => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
-                    let (router, shared, is_stopping) = (router.clone(), Arc::clone(&shared), is_stopping.clone());
-                    tokio::spawn(serve_stream(stream, place, peer, router, shared, limits.header_timeout, is_stopping));
+    metrics: Metrics,
+}
+
+impl Port {
+    pub(crate) fn new(router: Router, shared: SharedPort, limits: ServerLimits, trusted: Vec<IpPrefix>, metrics: Metrics) -> Self {
+        let places = Places::new(&limits, trusted);
+        Self { router, shared, places, limits, metrics }
+    }
+
+    /// Runs until `is_stopping` turns true; connections that are open then end with the request they are serving.
+    pub(crate) async fn accept_loop(self, listener: TcpListener, mut is_stopping: watch::Receiver<bool>) {
+        let port = Arc::new(self);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopping(&mut is_stopping) => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => match port.places.take(peer.ip()) {
+                    Ok(place) => {
+                        let (port, is_stopping) = (Arc::clone(&port), is_stopping.clone());
+                        tokio::spawn(async move { port.serve_stream(stream, place, peer, is_stopping).await });
+                    }
+                    Err(taken) => {
+                        port.metrics.connection_refused(taken.as_str());
+                        debug!(%peer, reason = taken.as_str(), "a connection found no place");
+                    }
+                },
+                // the client is gone already, or the process is out of descriptors: the latter needs a pause
+                Err(error) => {
+                    warn!(%error, "a connection was not accepted");
+                    sleep(ACCEPT_PAUSE).await;
                 }
-                Err(_) => debug!(%peer, "all connections are in use"),
-            },
-            // the client is gone already, or the process is out of descriptors: the latter needs a pause
-            Err(error) => {
-                warn!(%error, "a connection was not accepted");
-                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-}
 
-/// A connection on a port that may not be only ours.
-async fn serve_stream(
-    stream: TcpStream,
-    place: OwnedSemaphorePermit,
-    peer: SocketAddr,
-    router: Router,
-    shared: Arc<SharedPort>,
-    header_timeout: Duration,
-    is_stopping: watch::Receiver<bool>,
-) {
-    let stream = if shared.is_shared() {
-        match recognise(stream, peer, &shared, header_timeout).await {
-            Recognised::Http(stream) => stream,
-            Recognised::Https(io) => {
-                serve_connection(*io, peer, router, header_timeout, is_stopping).await;
-                return drop(place);
+    /// A connection on a port that may not be only ours.
+    async fn serve_stream(&self, stream: TcpStream, place: Place, peer: SocketAddr, is_stopping: watch::Receiver<bool>) {
+        let stream = if self.shared.is_shared() {
+            match recognise(stream, peer, &self.shared, self.limits.header_timeout).await {
+                Recognised::Http(stream) => stream,
+                Recognised::Https(io) => {
+                    self.serve_connection(*io, peer, is_stopping).await;
+                    return drop(place);
+                }
+                Recognised::Done => return,
             }
-            Recognised::Done => return,
-        }
-    } else {
-        stream
-    };
-    serve_connection(LingeringStream::new(stream, place), peer, router, header_timeout, is_stopping).await;
-}
+        } else {
+            stream
+        };
+        self.serve_connection(ClientStream::new(stream, place, self.limits.write_timeout), peer, is_stopping).await;
+    }
 
-async fn serve_connection(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
-    router: Router,
-    header_timeout: Duration,
-    mut is_stopping: watch::Receiver<bool>,
-) {
-    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(TcpPeer(peer));
-        collapse_leading_slashes(request.uri_mut());
-        request.map(Body::new)
-    }));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD_BYTES);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping(&mut is_stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    async fn serve_connection(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        mut is_stopping: watch::Receiver<bool>,
+    ) {
+        let service = TowerToHyperService::new(self.router.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(TcpPeer(peer));
+            collapse_leading_slashes(request.uri_mut());
+            request.map(Body::new)
+        }));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.limits.header_timeout).max_buf_size(MAX_HEAD_BYTES);
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping(&mut is_stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%peer, %error, "an HTTP connection ended with an error");
         }
-    };
-    if let Err(error) = ended {
-        debug!(%peer, %error, "an HTTP connection ended with an error");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Routes. Every handler is in the file of its subject; this one says what is where and which headers go with it.
 
 mod assets;
+pub(crate) mod body;
 mod demo;
 mod health;
 mod node;

@@ -5,17 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use signaling_api::ErrorCode;
 
-use super::App;
 use super::problem::Refused;
 use super::quality::grants;
+use super::{App, body};
 use crate::drain::DrainRequest;
 use crate::ws::ToLoop;
 
@@ -41,9 +40,13 @@ struct Body {
 }
 
 /// `POST /v1/nodes/self:drain`.
-pub(crate) async fn drain(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let request = check(&app, &headers).and_then(|()| deadline(&body)).map(|deadline| DrainRequest::Begin { deadline });
-    ask(&app, request).await
+pub(crate) async fn drain(State(app): State<Arc<App>>, request: Request) -> Response {
+    let asked = async {
+        check(&app, request.headers())?;
+        let deadline = deadline(&body::read(request, &app.config.limits).await?)?;
+        Ok(DrainRequest::Begin { deadline })
+    };
+    ask(&app, asked.await).await
 }
 
 /// `POST /v1/nodes/self:undrain`.
@@ -76,7 +79,7 @@ fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-fn deadline(body: &Bytes) -> Result<Duration, Refused> {
+fn deadline(body: &[u8]) -> Result<Duration, Refused> {
     let bad = |detail: String| Refused::new(ErrorCode::BadRequest, detail);
     let body: Body = if body.is_empty() {
         Body::default()

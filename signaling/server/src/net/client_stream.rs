@@ -1,49 +1,68 @@
-//! The TCP connection of a client.
+//! The TCP connection of a client, with the server's patience for it.
+//!
+//! In and out: bytes. Invariants: it holds its place until the socket is closed; a write that makes no way for `write_timeout` is an
+//! error, so that nobody holds memory by not reading; one that was written to is read for a short while, unheard, before it is closed.
+//! Closing a socket with unread bytes makes the kernel send a reset, and a reset makes the client's kernel throw away what we sent last
+//! (RFC 9112 §9.6).
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tracing::debug;
 
-/// A TCP stream that, when dropped, still reads what the client is sending, for a short while and unheard.
-///
-/// Closing a socket with unread bytes makes the kernel send a reset, and a reset makes the client's kernel throw away
-/// what we sent last (RFC 9112 §9.6).
-pub(crate) struct LingeringStream {
-    open: Option<(TcpStream, OwnedSemaphorePermit)>,
+use super::places::Place;
+
+/// See the module.
+pub(crate) struct ClientStream {
+    open: Option<(TcpStream, Place)>,
+    write_timeout: Duration,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    has_written: bool,
 }
 
-impl LingeringStream {
-    pub(crate) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+impl ClientStream {
+    pub(crate) fn new(stream: TcpStream, place: Place, write_timeout: Duration) -> Self {
         // signaling messages are small and wait for answers: Nagle's algorithm would delay them
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY was refused");
         }
-        Self { open: Some((stream, place)) }
+        Self { open: Some((stream, place)), write_timeout, stalled: None, has_written: false }
     }
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
         let (stream, _) = self.open.as_mut().expect("taken only by drop");
         Pin::new(stream)
     }
+
+    /// The outcome of a write, or an error once writes have waited for too long.
+    fn patiently<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            self.has_written = true;
+            return written;
+        }
+        let limit = self.write_timeout;
+        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
-impl Drop for LingeringStream {
+impl Drop for ClientStream {
     fn drop(&mut self) {
-        if let (Some((stream, place)), Ok(runtime)) = (self.open.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some((stream, place)), true, Ok(runtime)) = (self.open.take(), self.has_written, tokio::runtime::Handle::try_current()) {
             runtime.spawn(linger(stream, place));
         }
     }
 }
 
 /// The place is free again only when the socket is.
-async fn linger(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
+async fn linger(mut stream: TcpStream, _place: Place) {
     let read_out = async {
         let _ = stream.shutdown().await;
         let mut unheard = [0; 4096];
@@ -58,15 +77,16 @@ async fn linger(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
     let _ = timeout(LINGER_TIME, read_out).await;
 }
 
-impl AsyncRead for LingeringStream {
+impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for LingeringStream {
+impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, buf)
+        let written = self.stream().poll_write(cx, buf);
+        self.patiently(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -78,7 +98,8 @@ impl AsyncWrite for LingeringStream {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, bufs)
+        let written = self.stream().poll_write_vectored(cx, bufs);
+        self.patiently(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

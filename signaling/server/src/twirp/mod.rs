@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest as _, Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,7 +30,7 @@ use self::codec::{Form, Named};
 use self::errors::{Code, TwirpError};
 use self::room_service::RoomService;
 use crate::auth;
-use crate::http::App;
+use crate::http::{App, body};
 use crate::unix_now;
 use crate::ws::ToLoop;
 
@@ -104,7 +104,7 @@ async fn answer(app: &App, path: &str, request: Request) -> Result<Response, Twi
         // a participant's token: it has nothing to ask here, however large
         return Err(TwirpError::denied());
     }
-    let body = read(request).await?;
+    let body = body::read(request, &app.config.limits).await?;
     let call = Call { app, grants: &grants, form, body };
     let answered = if service == RoomService::NAME {
         RoomService::call(function, &call).await
@@ -133,19 +133,7 @@ fn grants(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<Grants,
     Ok(auth::verify(&app.config.keys, token, unix_now())?)
 }
 
-/// The route's body limit is [`MAX_BODY_BYTES`].
-async fn read(request: Request) -> Result<Bytes, TwirpError> {
-    match timeout(BODY_TIME, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(TwirpError::too_large(MAX_BODY_BYTES)),
-        Ok(Err(_)) => Err(TwirpError::malformed("failed to read request body")),
-        Err(_) => Err(TwirpError::new(Code::Canceled, "the request body did not come in time")),
-    }
-}
-
 /// The largest request: metadata of a room and of all its agents (LiveKit: `max_api_request_body_size`).
 pub(crate) const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
-/// Time for a body to arrive.
-const BODY_TIME: Duration = Duration::from_secs(20);
 /// Longer than any call to a participant may take.
 const ANSWER_TIME: Duration = Duration::from_secs(90);

@@ -9,6 +9,7 @@ mod frames;
 mod harness;
 mod operating;
 mod pages;
+mod patience;
 mod sessions;
 mod single;
 mod twirp;
