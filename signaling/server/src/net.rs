@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use self::client_stream::ClientStream;
+pub(crate) use self::client_stream::ClientStream;
 use self::places::{Place, Places};
 use crate::config::ServerLimits;
 use crate::metrics::Metrics;
@@ -82,19 +82,15 @@ impl Port {
 
     /// A connection on a port that may not be only ours.
     async fn serve_stream(&self, stream: TcpStream, place: Place, peer: SocketAddr, is_stopping: watch::Receiver<bool>) {
-        let stream = if self.shared.is_shared() {
-            match recognise(stream, peer, &self.shared, self.limits.header_timeout).await {
-                Recognised::Http(stream) => stream,
-                Recognised::Https(io) => {
-                    self.serve_connection(*io, peer, is_stopping).await;
-                    return drop(place);
-                }
-                Recognised::Done => return,
-            }
-        } else {
-            stream
-        };
-        self.serve_connection(ClientStream::new(stream, place, self.limits.write_timeout), peer, is_stopping).await;
+        let stream = ClientStream::new(stream, place, self.limits.write_timeout);
+        if !self.shared.is_shared() {
+            return self.serve_connection(stream, peer, is_stopping).await;
+        }
+        match recognise(stream, peer, &self.shared, self.limits.header_timeout).await {
+            Recognised::Http(stream) => self.serve_connection(stream, peer, is_stopping).await,
+            Recognised::Https(stream) => self.serve_connection(*stream, peer, is_stopping).await,
+            Recognised::Done => {}
+        }
     }
 
     async fn serve_connection(

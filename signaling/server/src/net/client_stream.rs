@@ -35,8 +35,20 @@ impl ClientStream {
         Self { open: Some((stream, place)), write_timeout, stalled: None, has_written: false }
     }
 
+    /// What comes next, without taking it.
+    pub(crate) async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        let (stream, _) = self.open.as_ref().expect("taken only at the end");
+        stream.peek(bytes).await
+    }
+
+    /// For somebody else, who has bounds of its own: the place is free again.
+    pub(crate) fn into_std(mut self) -> io::Result<std::net::TcpStream> {
+        let (stream, _place) = self.open.take().expect("taken only at the end");
+        stream.into_std()
+    }
+
     fn stream(&mut self) -> Pin<&mut TcpStream> {
-        let (stream, _) = self.open.as_mut().expect("taken only by drop");
+        let (stream, _) = self.open.as_mut().expect("taken only at the end");
         Pin::new(stream)
     }
 

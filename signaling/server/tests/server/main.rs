@@ -12,4 +12,5 @@ mod pages;
 mod patience;
 mod sessions;
 mod single;
+mod tls;
 mod twirp;
