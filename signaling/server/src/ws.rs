@@ -43,7 +43,9 @@ pub(crate) enum ToLoop {
     /// Would a join work as things are?
     Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<(), ErrorCode>> },
     /// An administrator asks something that its token allows.
-    Admin { request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
+    Admin { grants: Box<Grants>, request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
+    /// Is a genuine token still good?
+    Verify { grants: Box<Grants>, reply: oneshot::Sender<Result<(), ErrorCode>> },
     /// An agent worker is there; its token is verified.
     WorkerConnect { worker: WorkerId, api_key: String, outbox: mpsc::Sender<ToWorker> },
     /// It sent a message, or is gone.
@@ -294,11 +296,12 @@ impl SignalingLoop {
                 // who asked may be gone by now
                 let _ = reply.send(self.signaling.check_join(&grants, &request));
             }
-            ToLoop::Admin { request, reply } => {
+            ToLoop::Verify { grants, reply } => drop(reply.send(self.signaling.check_token(&grants))),
+            ToLoop::Admin { grants, request, reply } => {
                 self.asked += 1;
                 let id = AdminId(self.asked);
                 self.questions.insert(id, reply);
-                self.input(Input::Admin { id, request });
+                self.input(Input::Admin { id, grants, request });
             }
             ToLoop::WorkerConnect { worker, api_key, outbox } => {
                 self.workers.insert(worker, Workplace { api_key, outbox });

@@ -16,7 +16,6 @@ use signaling_api::{DemoTokenRequest, DemoTokenResponse, ErrorCode, VideoGrant};
 use super::problem::Refused;
 use super::{App, body};
 use crate::auth::{self, TokenOptions};
-use crate::gate::Refusal;
 use crate::net::TcpPeer;
 use crate::unix_now;
 
@@ -40,10 +39,7 @@ fn admit(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<(), Refused> {
     if !is_same_origin(headers) {
         return Err(Refused::new(ErrorCode::TokenGrant, "only pages of this server get demo tokens"));
     }
-    app.demo_tokens.enter(app.client_ip(peer, headers), Instant::now()).map_err(|refusal| match refusal {
-        Refusal::TooFast(wait) => Refused::new(ErrorCode::RateLimited, "too many demo tokens").retry_after(wait),
-        Refusal::TooMany | Refusal::TableFull => Refused::new(ErrorCode::Unavailable, "too many clients"),
-    })?;
+    app.demo_tokens.enter(app.client_ip(peer, headers), Instant::now())?;
     Ok(())
 }
 

@@ -13,8 +13,7 @@ use serde_json::json;
 use signaling_api::ErrorCode;
 
 use super::problem::Refused;
-use super::quality::grants;
-use super::{App, body};
+use super::{App, access, body};
 use crate::drain::DrainRequest;
 use crate::ws::ToLoop;
 
@@ -25,7 +24,7 @@ const MAX_DEADLINE_S: u64 = 7 * 86_400;
 
 /// `GET /v1/nodes/self`.
 pub(crate) async fn read(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match check(&app, &headers) {
+    match check(&app, &headers).await {
         Ok(()) => status(&app),
         Err(refused) => refused.into_problem(),
     }
@@ -42,7 +41,7 @@ struct Body {
 /// `POST /v1/nodes/self:drain`.
 pub(crate) async fn drain(State(app): State<Arc<App>>, request: Request) -> Response {
     let asked = async {
-        check(&app, request.headers())?;
+        check(&app, request.headers()).await?;
         let deadline = deadline(&body::read(request, &app.config.limits).await?)?;
         Ok(DrainRequest::Begin { deadline })
     };
@@ -51,7 +50,7 @@ pub(crate) async fn drain(State(app): State<Arc<App>>, request: Request) -> Resp
 
 /// `POST /v1/nodes/self:undrain`.
 pub(crate) async fn undrain(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    ask(&app, check(&app, &headers).map(|()| DrainRequest::Undo)).await
+    ask(&app, check(&app, &headers).await.map(|()| DrainRequest::Undo)).await
 }
 
 async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
@@ -69,8 +68,8 @@ async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
     status(app)
 }
 
-fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
-    let grants = grants(app, headers)?;
+async fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
+    let grants = access::good(app, headers).await?;
     let is_operator = grants.room_create && grants.room_list;
     if is_operator {
         Ok(())

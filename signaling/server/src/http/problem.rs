@@ -6,7 +6,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use signaling_api::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 
+use super::NoAnswer;
 use crate::auth::AuthError;
+use crate::gate::Refusal;
 use crate::join_request::JoinRequestError;
 
 /// A refusal, before its form is chosen.
@@ -68,6 +70,22 @@ impl Refused {
 impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooMany => Self::new(ErrorCode::RateLimited, "too many connections from this address"),
+            Refusal::TooFast(wait) => Self::new(ErrorCode::RateLimited, "too many requests from this address").retry_after(wait),
+            Refusal::TableFull => Self::new(ErrorCode::Unavailable, "the server is overloaded"),
+        }
+    }
+}
+
+impl From<NoAnswer> for Refused {
+    fn from(error: NoAnswer) -> Self {
+        Self::new(ErrorCode::Unavailable, error.to_string())
     }
 }
 

@@ -19,8 +19,7 @@ use signaling_api::{ErrorCode, Grants};
 use signaling_core::parse_track_sid;
 
 use super::problem::Refused;
-use super::{App, body};
-use crate::auth;
+use super::{App, access, body};
 use crate::timelines::{ClientView, Person, REACH_S, Track, column};
 use crate::unix_now;
 
@@ -36,7 +35,7 @@ pub(crate) async fn read(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    match answer(&app, &room, &who, query.as_deref().unwrap_or_default(), &headers) {
+    match answer(&app, &room, &who, query.as_deref().unwrap_or_default(), &headers).await {
         Ok(document) => {
             let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
             (StatusCode::OK, headers, document.to_string()).into_response()
@@ -45,8 +44,8 @@ pub(crate) async fn read(
     }
 }
 
-fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) -> Result<Value, Refused> {
-    let grants = grants(app, headers)?;
+async fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) -> Result<Value, Refused> {
+    let grants = access::good(app, headers).await?;
     if !(grants.room_list || (grants.room_admin && grants.room == room)) {
         return Err(Refused::new(ErrorCode::TokenGrant, "the access token grants neither roomList nor roomAdmin for this room"));
     }
@@ -223,7 +222,7 @@ enum Direction2 {
 /// `POST …/stats`.
 pub(crate) async fn report(State(app): State<Arc<App>>, Path((room, who)): Path<(String, String)>, request: Request) -> Response {
     let taken = async {
-        let grants = grants(&app, request.headers())?;
+        let grants = access::good(&app, request.headers()).await?;
         if !(grants.room_join && grants.room == room) {
             return Err(not_its_own());
         }
@@ -293,12 +292,6 @@ const MAX_SPAN: Duration = Duration::from_secs(60);
 
 fn seconds(value: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(value).ok().filter(|time| *time <= MAX_SPAN)
-}
-
-pub(super) fn grants(app: &App, headers: &HeaderMap) -> Result<Grants, Refused> {
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let token = auth::find_token(authorization, None)?;
-    Ok(auth::verify(&app.config.keys, token, unix_now())?)
 }
 
 #[cfg(test)]
