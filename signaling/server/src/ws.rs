@@ -58,6 +58,8 @@ pub(crate) enum ToLoop {
     Closed { conn: ConnId },
     /// An operator empties this server, or changed its mind.
     Drain(DrainRequest),
+    /// Answered when everything that was said before is done.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// A client that just connected.
@@ -314,6 +316,7 @@ impl SignalingLoop {
                 self.input(Input::Worker { worker, input });
             }
             ToLoop::Drain(request) => self.go_on_draining(Some(request)),
+            ToLoop::Barrier(reply) => drop(reply.send(())),
             ToLoop::Connect(newcomer) => {
                 let Newcomer { conn, grants, request, remote_ip, outbox, asked_at } = *newcomer;
                 let awaits = Some(if request.reconnect { Attempt::Resume } else { Attempt::Join });

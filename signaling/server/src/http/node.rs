@@ -11,9 +11,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use signaling_api::ErrorCode;
+use tokio::time::timeout;
 
 use super::problem::Refused;
-use super::{App, access, body};
+use super::{ANSWER_TIME, App, NoAnswer, access, body};
 use crate::drain::DrainRequest;
 use crate::ws::ToLoop;
 
@@ -58,14 +59,16 @@ async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
         Ok(request) => request,
         Err(refused) => return refused.into_problem(),
     };
-    let mut changed = app.drain.clone();
-    let is_wanted = request != DrainRequest::Undo;
-    if app.inbox.send(ToLoop::Drain(request)).await.is_err() {
-        return Refused::new(ErrorCode::Unavailable, "the server is shutting down").into_problem();
+    let asked = async {
+        let told = timeout(ANSWER_TIME, app.inbox.send(ToLoop::Drain(request))).await.map_err(|_| NoAnswer::Late)?;
+        told.map_err(|_| NoAnswer::Stopping)?;
+        // not for the status that was asked for: somebody else may have asked for another by then
+        app.ask(ANSWER_TIME, ToLoop::Barrier).await
+    };
+    match asked.await {
+        Ok(()) => status(app),
+        Err(error) => Refused::from(error).into_problem(),
     }
-    // the loop's next turn; an error means that it has ended
-    let _ = changed.wait_for(|status| status.is_draining() == is_wanted).await;
-    status(app)
 }
 
 async fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {

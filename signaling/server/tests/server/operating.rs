@@ -145,6 +145,18 @@ async fn a_drain_refuses_new_rooms_and_can_be_undone() {
 }
 
 #[tokio::test]
+async fn a_drain_and_its_end_asked_for_at_once_are_both_answered() {
+    let server = TestServer::start().await;
+    let grants = VideoGrant { room_create: true, room_list: true, ..VideoGrant::default() };
+    let operator = minted(&TokenOptions { grants, ttl: HOUR, ..TokenOptions::default() });
+    let ask = async |path: &str| server.http("POST", path, &[bearer(&operator).as_ref()], "").await.status;
+    for _ in 0..20 {
+        let answers = soon(async { tokio::join!(ask("/v1/nodes/self:drain"), ask("/v1/nodes/self:undrain")) }).await;
+        assert_eq!(answers, (200, 200));
+    }
+}
+
+#[tokio::test]
 async fn the_token_of_a_moderator_who_was_removed_opens_nothing_any_more() {
     let server = TestServer::start().await;
     let grants = VideoGrant { room_join: true, room_admin: true, ..VideoGrant::default() };
