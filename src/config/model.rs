@@ -124,7 +124,7 @@ section! {
         max_participants: usize = signaling_defaults().max_total_participants,
         /// Open TCP connections.
         max_connections: usize = ServerLimits::default().max_connections,
-        /// Open WebSockets from one address (IPv6: one /64).
+        /// Open WebSockets from one address (IPv6: one /64). TCP connections of all kinds: 256 more. Trusted proxies have no such bound.
         sockets_per_ip: usize = ServerLimits::default().sockets_per_ip,
         /// Joins and resumes from one address: so many at once, then so many a second.
         joins_per_ip_burst: u32 = ServerLimits::default().joins_per_ip.burst,

@@ -105,6 +105,8 @@ pub enum Input {
     Admin {
         /// New.
         id: AdminId,
+        /// Of the token.
+        grants: Box<Grants>,
         /// What.
         request: Box<AdminRequest>,
     },
@@ -327,7 +329,7 @@ impl Signaling {
                 self.with_room(room, now, unix_now, rng, |room, turn| room.link_lost(participant, turn));
             }
             Input::Media(event) => self.media(event, now, unix_now, rng),
-            Input::Admin { id, request } => self.admin(id, *request, now, unix_now, rng),
+            Input::Admin { id, grants, request } => self.admin(id, &grants, *request, now, unix_now, rng),
             Input::Worker { worker, input } => self.worker(worker, input, now, unix_now, rng),
         }
         self.tell_agents(now, unix_now, rng);
@@ -376,6 +378,14 @@ impl Signaling {
         self.tell_agents(now, unix_now, rng);
     }
 
+    /// Whether a genuine token is still good: it is not once its participant was removed, whatever it is shown for.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TokenRevoked`].
+    pub fn check_token(&self, grants: &Grants) -> Result<(), ErrorCode> {
+        if self.revocations.is_revoked(grants) { Err(ErrorCode::TokenRevoked) } else { Ok(()) }
+    }
+
     /// Whether a client may join as things are: for refusing before a WebSocket is opened, and for `/rtc/validate`.
     ///
     /// # Errors
@@ -383,9 +393,7 @@ impl Signaling {
     pub fn check_join(&self, grants: &Grants, request: &JoinParams) -> Result<(), ErrorCode> {
         join::check_grants(grants)?;
         // A resume too: it names its session by an identity alone, and that may be one that came later with a good token.
-        if self.revocations.is_revoked(grants) {
-            return Err(ErrorCode::TokenRevoked);
-        }
+        self.check_token(grants)?;
         let room = self.rooms.by_name(&grants.room);
         let earlier = room.and_then(|room| room.members.id_of(&grants.identity));
         if request.reconnect {

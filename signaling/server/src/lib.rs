@@ -51,6 +51,7 @@ pub use traces::export::Collector;
 use gate::Gate;
 use http::App;
 use metrics::Metrics;
+use net::Port;
 use timelines::Timelines;
 use traces::Traces;
 use traces::export::Exporter;
@@ -121,7 +122,7 @@ impl Server {
             stop.closed().await;
         });
 
-        let (limits, port) = (config.limits.clone(), config.shared.clone());
+        let (limits, shared_port, trusted) = (config.limits.clone(), config.shared.clone(), config.trusted_proxies.clone());
         let heartbeat = Heartbeat::new();
         let (inbox_in, inbox) = mpsc::channel(limits.inbox_messages.max(1));
         let timelines = Arc::new(Mutex::new(Timelines::new(config.timeline_bytes)));
@@ -154,9 +155,12 @@ impl Server {
         });
         if let Some(listener) = metrics_listener {
             let router = http::metrics_router(Arc::clone(&app));
-            tokio::spawn(net::accept_loop(listener, router, SharedPort::default(), limits.clone(), is_stopping.clone()));
+            let port = Port::new(router, SharedPort::default(), limits.clone(), trusted.clone(), app.metrics.clone());
+            tokio::spawn(port.accept_loop(listener, is_stopping.clone()));
         }
-        let accepting = tokio::spawn(net::accept_loop(listener, http::router(app), port, limits, is_stopping));
+        let metrics = app.metrics.clone();
+        let port = Port::new(http::router(app), shared_port, limits, trusted, metrics);
+        let accepting = tokio::spawn(port.accept_loop(listener, is_stopping));
         info!(%local_addr, "signaling server is listening");
         Ok(Self { local_addr, metrics_addr, drain: drain_control, accepting, signaling })
     }

@@ -19,6 +19,7 @@ const REQUESTS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 pub(crate) struct Metrics {
     /// Open WebSockets.
     pub(crate) connections: IntGauge,
+    refused_connections: IntCounterVec,
     messages: IntCounterVec,
     malformed: IntCounterVec,
     closes: IntCounterVec,
@@ -90,6 +91,11 @@ impl Metrics {
         registry.register(Box::new(AsCounter(freeze_seconds.clone())))?;
         let metrics = Self {
             connections: gauge("signaling_ws_connections", "Open signaling WebSockets.")?,
+            refused_connections: counters(
+                "signaling_refused_connections_total",
+                "TCP connections that were closed as they were accepted: all places were taken, or those of the address.",
+                &["reason"],
+            )?,
             messages: counters(
                 "signaling_messages_total",
                 "Signaling messages, by type and direction (in: from clients).",
@@ -159,6 +165,9 @@ impl Metrics {
         self.resumes.with_label_values(&["refused", ErrorCode::ParticipantNotFound.as_str()]);
         for result in ["resumed", "anew", "gone"] {
             self.reconnects.with_label_values(&[result]);
+        }
+        for reason in ["all", "address"] {
+            self.refused_connections.with_label_values(&[reason]);
         }
         for kind in ["protobuf", "json", "unknown", "oversized"] {
             self.malformed.with_label_values(&[kind]);
@@ -265,6 +274,11 @@ impl Metrics {
             }
             Happening::Joined { .. } | Happening::Lost { .. } | Happening::Moved { .. } => {}
         }
+    }
+
+    /// One TCP connection found no place: `all` or `address`.
+    pub(crate) fn connection_refused(&self, reason: &'static str) {
+        self.refused_connections.with_label_values(&[reason]).inc();
     }
 
     /// One message that could not be used: `protobuf`, `json`, `unknown` or `oversized`.

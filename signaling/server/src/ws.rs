@@ -45,7 +45,9 @@ pub(crate) enum ToLoop {
     /// Would a join work as things are?
     Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<(), ErrorCode>> },
     /// An administrator asks something that its token allows.
-    Admin { request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
+    Admin { grants: Box<Grants>, request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
+    /// Is a genuine token still good?
+    Verify { grants: Box<Grants>, reply: oneshot::Sender<Result<(), ErrorCode>> },
     /// An agent worker is there; its token is verified.
     WorkerConnect { worker: WorkerId, api_key: String, outbox: mpsc::Sender<ToWorker> },
     /// It sent a message, or is gone.
@@ -58,6 +60,8 @@ pub(crate) enum ToLoop {
     Closed { conn: ConnId },
     /// An operator empties this server, or changed its mind.
     Drain(DrainRequest),
+    /// Answered when everything that was said before is done.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// A client that just connected.
@@ -299,11 +303,12 @@ impl SignalingLoop {
                 // who asked may be gone by now
                 let _ = reply.send(self.signaling.check_join(&grants, &request));
             }
-            ToLoop::Admin { request, reply } => {
+            ToLoop::Verify { grants, reply } => drop(reply.send(self.signaling.check_token(&grants))),
+            ToLoop::Admin { grants, request, reply } => {
                 self.asked += 1;
                 let id = AdminId(self.asked);
                 self.questions.insert(id, reply);
-                self.input(Input::Admin { id, request });
+                self.input(Input::Admin { id, grants, request });
             }
             ToLoop::WorkerConnect { worker, api_key, outbox } => {
                 self.workers.insert(worker, Workplace { api_key, outbox });
@@ -316,6 +321,7 @@ impl SignalingLoop {
                 self.input(Input::Worker { worker, input });
             }
             ToLoop::Drain(request) => self.go_on_draining(Some(request)),
+            ToLoop::Barrier(reply) => drop(reply.send(())),
             ToLoop::Connect(newcomer) => {
                 let Newcomer { conn, grants, request, remote_ip, outbox, asked_at } = *newcomer;
                 let awaits = Some(if request.reconnect { Attempt::Resume } else { Attempt::Join });

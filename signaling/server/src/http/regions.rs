@@ -12,15 +12,13 @@ use axum::response::{IntoResponse, Response};
 use livekit_protocol::{RegionInfo, RegionSettings};
 use signaling_api::ErrorCode;
 
-use super::App;
 use super::problem::Refused;
-use crate::auth;
+use super::{App, access};
 use crate::net::TcpPeer;
-use crate::unix_now;
 
 /// `GET /settings/regions`.
 pub(crate) async fn list(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, headers: HeaderMap) -> Response {
-    match regions(&app, peer, &headers) {
+    match regions(&app, peer, &headers).await {
         Ok(regions) => {
             // clients ask again after this time
             let headers = [
@@ -38,10 +36,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(peer): Extension
     }
 }
 
-fn regions(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<Vec<RegionInfo>, Refused> {
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let token = auth::find_token(authorization, None)?;
-    auth::verify(&app.config.keys, token, unix_now())?;
+async fn regions(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<Vec<RegionInfo>, Refused> {
+    access::good(app, headers).await?;
     let signaling = &app.config.signaling;
     if !signaling.regions.is_empty() {
         return Ok(signaling.region_infos());

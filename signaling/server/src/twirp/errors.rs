@@ -10,7 +10,9 @@ use serde::Serialize;
 use signaling_api::ErrorCode;
 use signaling_core::AdminError;
 
+use super::MAX_BODY_BYTES;
 use crate::auth::AuthError;
+use crate::http::body::BodyError;
 
 /// An answer that is no result.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,6 +111,16 @@ impl From<AuthError> for TwirpError {
     }
 }
 
+impl From<BodyError> for TwirpError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::too_large(MAX_BODY_BYTES),
+            BodyError::TooLate => Self::new(Code::Canceled, "the request body did not come in time"),
+            BodyError::Malformed(_) => Self::malformed("failed to read request body"),
+        }
+    }
+}
+
 impl From<AdminError> for TwirpError {
     fn from(error: AdminError) -> Self {
         let code = match error.code {
@@ -116,17 +128,21 @@ impl From<AdminError> for TwirpError {
             ErrorCode::RoomNotFound | ErrorCode::ParticipantNotFound | ErrorCode::TrackNotFound | ErrorCode::DispatchNotFound => {
                 Code::NotFound
             }
-            ErrorCode::RoomFull | ErrorCode::RoomLimit | ErrorCode::ParticipantLimit | ErrorCode::RateLimited => Code::ResourceExhausted,
+            ErrorCode::NotFound | ErrorCode::MethodNotAllowed | ErrorCode::UpgradeRequired => Code::BadRoute,
+            ErrorCode::RoomFull | ErrorCode::RoomLimit | ErrorCode::ParticipantLimit | ErrorCode::RateLimited | ErrorCode::TooLarge => {
+                Code::ResourceExhausted
+            }
             ErrorCode::PreconditionFailed => Code::FailedPrecondition,
             ErrorCode::Unimplemented => Code::Unimplemented,
             ErrorCode::Unavailable => Code::Unavailable,
             // LiveKit's word for a call that takes too long
-            ErrorCode::Timeout => Code::Canceled,
+            ErrorCode::Timeout | ErrorCode::RequestTimeout => Code::Canceled,
             ErrorCode::TokenMissing
             | ErrorCode::TokenInvalid
             | ErrorCode::TokenExpired
             | ErrorCode::TokenGrant
-            | ErrorCode::TokenRevoked => Code::Unauthenticated,
+            | ErrorCode::TokenRevoked
+            | ErrorCode::Forbidden => Code::Unauthenticated,
             _ => Code::Internal,
         };
         Self::new(code, error.message)

@@ -5,6 +5,7 @@
 //! client's own socket fills; a write never lasts longer than `write_timeout`; the loop learns of the end exactly once.
 
 use std::error::Error as _;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -239,7 +240,7 @@ impl Session<'_> {
         tokio::select! {
             written = timeout(self.limits.write_timeout, write(self.socket)) => match written {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) => Err(SocketEnd::Lost),
+                Ok(Err(error)) => Err(self.end_of(&error)),
                 Err(_) => Err(SocketEnd::Slow),
             },
             () = self.is_dropped.notified() => Err(SocketEnd::Slow),
@@ -254,6 +255,8 @@ impl Session<'_> {
                 SocketEnd::Oversized
             }
             Some(Error::Utf8(_)) => SocketEnd::Malformed,
+            // said by the stream; the system's own timeout has a number, and means that the line is dead
+            Some(Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() => SocketEnd::Slow,
             Some(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => SocketEnd::Lost,
             Some(Error::Protocol(_)) => SocketEnd::Protocol,
             _ => SocketEnd::Lost,

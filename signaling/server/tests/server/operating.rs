@@ -262,6 +262,45 @@ async fn a_drain_refuses_new_rooms_and_can_be_undone() {
     assert_eq!(alice.close_code().await.1, "server-shutdown");
 }
 
+#[tokio::test]
+async fn a_drain_and_its_end_asked_for_at_once_are_both_answered() {
+    let server = TestServer::start().await;
+    let grants = VideoGrant { room_create: true, room_list: true, ..VideoGrant::default() };
+    let operator = minted(&TokenOptions { grants, ttl: HOUR, ..TokenOptions::default() });
+    let ask = async |path: &str| server.http("POST", path, &[bearer(&operator).as_ref()], "").await.status;
+    for _ in 0..20 {
+        let answers = soon(async { tokio::join!(ask("/v1/nodes/self:drain"), ask("/v1/nodes/self:undrain")) }).await;
+        assert_eq!(answers, (200, 200));
+    }
+}
+
+#[tokio::test]
+async fn the_token_of_a_moderator_who_was_removed_opens_nothing_any_more() {
+    let server = TestServer::start().await;
+    let grants = VideoGrant { room_join: true, room_admin: true, ..VideoGrant::default() };
+    let mallory = minted(&TokenOptions { grants, ..TokenOptions::join("mallory", "lobby") });
+    let (_mallory, _) = server.enter(&mallory).await;
+    let (_alice, _) = server.join("alice", "lobby").await;
+    let remove = async |token: &str, who: &str| {
+        let headers = [bearer(token), Bearer("application/json".to_owned())];
+        let headers = [headers[0].as_ref(), ("Content-Type", headers[1].0.as_str())];
+        let body = format!(r#"{{"room":"lobby","identity":"{who}"}}"#);
+        server.http("POST", "/twirp/livekit.RoomService/RemoveParticipant", &headers, &body).await
+    };
+    let quality = "/v1/rooms/lobby/participants/alice/quality";
+    assert_eq!(server.http("GET", quality, &[bearer(&mallory).as_ref()], "").await.status, 200);
+    assert_eq!(remove(&admin("lobby"), "mallory").await.status, 200);
+
+    let refused = remove(&mallory, "alice").await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (401, Some("unauthenticated")), "{}", refused.body);
+    let stats = "/v1/rooms/lobby/participants/mallory/stats";
+    for (method, path) in [("GET", quality), ("POST", stats), ("GET", "/settings/regions")] {
+        let refused = server.http(method, path, &[bearer(&mallory).as_ref()], "").await;
+        assert!(refused.status == 401 && refused.body.contains("token-revoked"), "{path}: {}", refused.body);
+    }
+    assert_eq!(server.http("GET", quality, &[bearer(&admin("lobby")).as_ref()], "").await.status, 200);
+}
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn admin(room: &str) -> String {
