@@ -59,7 +59,16 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/", "benches/load/"]),
     ("jsonwebtoken", &["signaling/server/"]),
     ("axum", &["signaling/server/"]),
-    ("rustls", &["turn-server/server/", "signaling/server/src/shared.rs", "signaling/server/tests/server/tls.rs", "src/doctor/http.rs", "src/certificates.rs"]),
+    (
+        "rustls",
+        &[
+            "turn-server/server/",
+            "signaling/server/src/shared.rs",
+            "signaling/server/tests/server/tls.rs",
+            "src/doctor/http.rs",
+            "src/certificates.rs",
+        ],
+    ),
 ];
 
 /// Its tests read our feedback back with the library's parser.

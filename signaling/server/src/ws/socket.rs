@@ -226,17 +226,14 @@ impl Session<'_> {
 
     /// Into the buffer; when that is full, to the client.
     async fn feed(&mut self, frame: Message) -> Result<(), SocketEnd> {
-        self.in_time(|socket| socket.feed(frame)).await
+        self.in_time(async |socket| socket.feed(frame).await).await
     }
 
     async fn flush(&mut self) -> Result<(), SocketEnd> {
-        self.in_time(SinkExt::flush).await
+        self.in_time(async |socket| socket.flush().await).await
     }
 
-    async fn in_time<'s, F>(&'s mut self, write: impl FnOnce(&'s mut WebSocket) -> F) -> Result<(), SocketEnd>
-    where
-        F: Future<Output = Result<(), axum::Error>>,
-    {
+    async fn in_time(&mut self, write: impl AsyncFnOnce(&mut WebSocket) -> Result<(), axum::Error>) -> Result<(), SocketEnd> {
         tokio::select! {
             written = timeout(self.limits.write_timeout, write(self.socket)) => match written {
                 Ok(Ok(())) => Ok(()),
