@@ -1,5 +1,5 @@
 #!/bin/bash
-# CPU per relayed packet: sluice-turn and coturn side by side, into benches/results/turn.json and turn.md. About six minutes.
+# CPU per relayed packet: sluice-turn and coturn side by side, into benches/results/turn.json and turn.md. About five minutes.
 #
 #   benches/turn/run.sh [OPTION...]      options of bench-turn (--help), for example --ways train --allocations 1
 #

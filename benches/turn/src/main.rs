@@ -81,7 +81,7 @@ struct Args {
     ways: Vec<Way>,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Direction::Up, Direction::Down])]
     directions: Vec<Direction>,
-    /// Packets a second, of all allocations together.
+    /// Packets a second, of all allocations together; a quarter of it where they are spaced.
     #[arg(long, default_value_t = 40_000)]
     rate: u64,
     /// Packets in a row or a train.
@@ -97,7 +97,7 @@ struct Args {
     #[arg(long, default_value_t = 0.25)]
     seconds: f64,
     /// Measurements of each server at each point.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Receivers take trains whole (UDP_GRO), as Sluice's media ports do. Without it the server pays for their being cut.
     #[arg(long)]
@@ -154,7 +154,9 @@ fn measure(
         .iter()
         .map(|server| Load::open(server.address(), allocations, args.coalesce).with_context(|| server.kind().label()))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let run = Run { way, direction, burst, bursts, rate: args.rate, bytes: args.bytes, time: Duration::from_secs_f64(args.seconds) };
+    // a wake-up for each packet leaves the load little time to sleep
+    let rate = if way == Way::Spaced { args.rate / 4 } else { args.rate };
+    let run = Run { way, direction, burst, bursts, rate, bytes: args.bytes, time: Duration::from_secs_f64(args.seconds) };
     let mut point = Point::new(&run, allocations, args.coalesce);
     for round in 0..args.rounds {
         for (server, load) in servers.iter().zip(&mut loads) {

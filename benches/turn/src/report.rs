@@ -117,7 +117,7 @@ impl Report {
 const EXPLANATION: &str = "\
 User and system time of the server's process by packets that arrived, one relaying thread, both measured in turns in one run. Load and
 server share a core, the load first, so what is sent at once waits when the server looks (`benches/turn/src/machine.rs`). Shown is the least of
-the rounds, since whatever disturbs only adds; \"median\" is the median of the rounds' ratios. Packets of 1,160 bytes on channels over UDP, 40,000 a second of all allocations together, over loopback.
+the rounds, since whatever disturbs only adds; \"median\" is the median of the rounds' ratios. Packets of 1,160 bytes on channels over UDP, 40,000 a second of all allocations together (10,000 where they are spaced), over loopback.
 
 - Unbatched: mixed is 64 packets that wait when the server looks, as on a busy one, each of another allocation than the one before; with one allocation all are of it.
   spaced is each packet by itself, evenly spaced: the server wakes up for each, which costs more than relaying, for both alike.

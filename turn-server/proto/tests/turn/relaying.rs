@@ -161,6 +161,32 @@ fn what_is_above_the_rate_is_dropped() {
 }
 
 #[test]
+fn all_allocations_together_have_a_rate_too() {
+    let limits = Limits { total_rate: Some(1_000_000), ..Limits::default() };
+    let mut world = World::with(turn_proto::Config { limits, ..config() });
+    let clients: Vec<_> = (1..=2)
+        .map(|number| {
+            let (client, mut user) = (client(number), anna());
+            world.allocate(client, &mut user);
+            world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer(PEER)]);
+            client
+        })
+        .collect();
+    for _ in 0..500 {
+        for client in &clients {
+            world.send(*client, &send_indication(PEER, &[0; 1000]));
+        }
+    }
+    assert_eq!(world.to_peers.len(), 500, "a burst of half a second, of both");
+    assert_eq!(world.server.counters().dropped[turn_proto::counters::Dropped::OverRate as usize], 500);
+    world.pass(std::time::Duration::from_millis(100));
+    for _ in 0..200 {
+        world.send(clients[0], &send_indication(PEER, &[0; 1000]));
+    }
+    assert_eq!(world.to_peers.len(), 600, "100 kB in a tenth of a second");
+}
+
+#[test]
 fn rfc8489_3_a_binding_request_tells_where_it_came_from() {
     let mut world = World::new();
     let request = anna().request(method::BINDING, |_| {});
