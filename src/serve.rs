@@ -79,6 +79,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         .build()
         .context("the runtime can't be started")?;
     let commands = node.clone();
+    let relay = turn.as_ref().map(|turn| turn.server.clone());
     let served = runtime.block_on(async {
         let (stopping, mut is_stopping) = watch::channel(false);
         let signals = Signals::new()?;
@@ -108,6 +109,9 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
         announce(server.local_addr(), &node)?;
         tokio::spawn(signals.watch(stopping.clone(), server.drain(), drain_timeout));
+        if let Some(relay) = relay {
+            tokio::spawn(turn::drain_along(server.drain(), relay));
+        }
         server.stopped().await;
         if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
     });

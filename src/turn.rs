@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use signaling_api::Secret;
-use signaling_server::Relays;
-use turn_server::{Certificates, Limits, OwnPeer, Policy, RelayAddress, SharedSecret, TurnConfig, TurnError, TurnHandle};
+use signaling_server::{DrainControl, PARTICIPANT_PREFIX, Relays};
+use turn_server::{Admission, Certificates, Limits, OwnPeer, Policy, RelayAddress, SharedSecret, TurnConfig, TurnError, TurnHandle};
 
 use crate::config::advertise::Advertise;
 use crate::config::keys::ApiKey;
@@ -197,6 +197,18 @@ fn explain(error: TurnError) -> anyhow::Error {
             if protocol == "udp" { "udp" } else { "tcp_port` or `turn.tls" },
         ),
         other => anyhow::Error::from(other).context("TURN (`turn.enabled`)"),
+    }
+}
+
+/// Lets the relay drain with the server, and take everybody again with it. Rooms that are open go on until the deadline and may be
+/// joined, so their participants get relays until they leave; whoever got credentials in another way does not.
+pub(crate) async fn drain_along(mut drain: DrainControl, server: TurnHandle) {
+    let mut was_draining = false;
+    while let Some(status) = drain.changed().await {
+        if status.is_draining() != was_draining {
+            was_draining = status.is_draining();
+            server.admit(if was_draining { Admission::Only(PARTICIPANT_PREFIX.to_owned()) } else { Admission::Everybody });
+        }
     }
 }
 

@@ -54,7 +54,15 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("rtc_shared", &["sfu/core/src/transport/", "sfu/core/src/negotiate/", "sfu/core/src/rtp/", TWCC_TESTS, "sfu/core/tests/", "sfu/sim/"]),
     (
         "aws_lc_rs",
-        &["src/doctor/http.rs", "benches/micro/", "sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/", "turn-server/server/"],
+        &[
+            "src/doctor/http.rs",
+            "benches/micro/",
+            "sfu/core/src/transport/",
+            "sfu/node/tests/",
+            "sfu/sim/",
+            "signaling/server/tests/server/tls.rs",
+            "turn-server/server/",
+        ],
     ),
     ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/", "benches/load/"]),
     ("jsonwebtoken", &["signaling/server/"]),

@@ -68,7 +68,10 @@ pub use admin::{AdminError, AdminId, AdminRequest, AdminResponse, AdminResult};
 pub use agents::{WorkerId, WorkerInput};
 pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
-pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use ids::{
+    ConnId, PARTICIPANT_PREFIX, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid,
+    track_sid,
+};
 pub use journal::{CODEC_WORDS, Happening, Note, TrackLabel};
 pub use relays::Relays;
 

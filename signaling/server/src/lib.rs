@@ -45,7 +45,7 @@ pub use drain::{DrainControl, DrainRequest, DrainStatus};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
 pub use shared::{IceTcp, SharedPort, Turn};
-pub use signaling_core::{Region, Relays, SignalingConfig, participant_sid};
+pub use signaling_core::{PARTICIPANT_PREFIX, Region, Relays, SignalingConfig, participant_sid};
 pub use traces::export::Collector;
 
 use gate::Gate;

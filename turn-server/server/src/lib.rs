@@ -11,6 +11,7 @@ mod stats;
 mod stream;
 mod tcp;
 mod tls;
+mod train;
 mod udp;
 
 use std::io;
@@ -30,6 +31,7 @@ pub use config::{RelayAddress, TurnConfig};
 pub use stats::{LoopCounters, Snapshot};
 pub use tcp::StreamCounters;
 pub use tls::{CertificateError, Certificates};
+pub use turn_proto::Admission;
 pub use turn_proto::credentials::SharedSecret;
 pub use turn_proto::limits::Limits;
 pub use turn_proto::policy::{OwnPeer, PeerPolicy as Policy, Prefix, Rule};
@@ -165,9 +167,11 @@ fn core(config: TurnConfig, listening: Vec<SocketAddr>, ports: BoundPorts, disco
     let of_family = |is_v4: bool| config.relays.iter().map(|relay| relay.public.to_canonical()).find(|ip| ip.is_ipv4() == is_v4);
     let mut policy = config.policy;
     policy.listening.extend(listening);
-    // as the world knows this server
-    let known_ports = [ports.udp, ports.tcp, ports.tls].into_iter().flatten();
-    policy.listening.extend(known_ports.flat_map(|port| config.relays.iter().map(move |relay| SocketAddr::new(relay.public, port))));
+    // as the world knows this server, and as whoever is in its networks does
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let known: Vec<IpAddr> = config.relays.iter().map(|relay| relay.public).chain(interfaces.iter().map(if_addrs::Interface::ip)).collect();
+    let ports = [ports.udp, ports.tcp, ports.tls].into_iter().flatten();
+    policy.listening.extend(ports.flat_map(|port| known.iter().map(move |ip| SocketAddr::new(*ip, port))));
     let core = Config {
         relay_v4: of_family(true),
         relay_v6: of_family(false),
@@ -183,7 +187,11 @@ fn core(config: TurnConfig, listening: Vec<SocketAddr>, ports: BoundPorts, disco
 
 fn bind_udp(ip: IpAddr, port: u16) -> Result<UdpSocket, TurnError> {
     let address = SocketAddr::new(ip, port);
-    UdpSocket::bind(address, CLIENT_BUFFER_BYTES).map_err(|source| TurnError::Listen { protocol: "udp", address, source })
+    UdpSocket::bind(address, CLIENT_BUFFER_BYTES, ip.is_unspecified()).map_err(|source| TurnError::Listen {
+        protocol: "udp",
+        address,
+        source,
+    })
 }
 
 /// The three places beside the first one.
@@ -252,6 +260,11 @@ impl TurnHandle {
     /// Refuses credentials issued to this name, which expire by themselves at `forget_at` (since 1970), and ends what they have.
     pub fn revoke(&self, name: &str, forget_at: Duration) {
         self.order(Order::Revoke(name.to_owned(), forget_at));
+    }
+
+    /// Says who gets new allocations from here on. What there is stays; anything but everybody shows as draining.
+    pub fn admit(&self, admission: Admission) {
+        self.order(Order::Admit(admission));
     }
 
     /// Makes no new allocations and stops when the last one is gone, or at the deadline.

@@ -187,6 +187,19 @@ impl Streams {
         self.by_client.len()
     }
 
+    /// True while the stream's TLS handshake goes on.
+    pub(crate) fn is_handshaking(&self, token: Token) -> bool {
+        self.streams.get(&token).is_some_and(|stream| stream.bytes.is_handshaking())
+    }
+
+    /// A stream is ready, and its turn comes later.
+    pub(crate) fn put_off(&mut self, token: Token, readable: bool) {
+        if let Some(stream) = self.streams.get_mut(&token) {
+            stream.is_readable |= readable;
+            self.again.push(token);
+        }
+    }
+
     /// A stream is ready. Whole messages of a client go to `handle`.
     pub(crate) fn ready(
         &mut self,

@@ -45,7 +45,7 @@ impl TurnServer {
             Ok(request) => request,
             Err(code) => return self.refuse_allocation(&answer, code, Allocated::Refused),
         };
-        if self.is_draining {
+        if !self.admission.covers(account(&who.user)) {
             return self.refuse_allocation(&answer, 508, Allocated::Draining);
         }
         if let Err(exceeded) = self.quota.take(&self.config.limits, account(&who.user), answer.client.remote.ip()) {

@@ -112,6 +112,28 @@ pub struct Config {
     pub discovery: Option<Discovery>,
 }
 
+/// Who gets new allocations.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Admission {
+    /// Whoever has credentials.
+    #[default]
+    Everybody,
+    /// Those whose NAME begins so: who has a seat in a call that goes on may need a new relay, and gets it.
+    Only(String),
+    /// Nobody.
+    Nobody,
+}
+
+impl Admission {
+    pub(crate) fn covers(&self, account: &[u8]) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Only(beginning) => account.starts_with(beginning.as_bytes()),
+            Self::Nobody => false,
+        }
+    }
+}
+
 /// Something to be done outside. In order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
@@ -222,7 +244,7 @@ pub struct TurnServer {
     outputs: VecDeque<Output>,
     counters: Counters,
     next_sweep: Instant,
-    is_draining: bool,
+    admission: Admission,
     rng: StdRng,
     /// The client of the last packet: most come in rows.
     last: Option<(Client, AllocationKey)>,
@@ -252,7 +274,7 @@ impl TurnServer {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             next_sweep: now + SWEEP,
-            is_draining: false,
+            admission: Admission::Everybody,
             rng,
             last: None,
             config,
@@ -358,9 +380,9 @@ impl TurnServer {
         }
     }
 
-    /// While draining nobody gets a new allocation; those there are can be refreshed.
-    pub const fn set_draining(&mut self, is_draining: bool) {
-        self.is_draining = is_draining;
+    /// Says who gets new allocations from here on; those there are can be refreshed whatever it says.
+    pub fn admit(&mut self, admission: Admission) {
+        self.admission = admission;
     }
 
     /// True if the client has something here.
@@ -384,7 +406,8 @@ impl TurnServer {
     /// What there is. Walks all allocations.
     #[must_use]
     pub fn census(&self) -> Census {
-        let mut census = Census { total: self.allocations.len(), streams: self.streams.len(), ..Census::default() };
+        let (total, most) = (self.allocations.len(), self.config.limits.allocations);
+        let mut census = Census { total, most, streams: self.streams.len(), ..Census::default() };
         for allocation in self.allocations.values() {
             for relay in &allocation.relays {
                 census.allocations[allocation.client.transport as usize][relay.family as usize] += 1;

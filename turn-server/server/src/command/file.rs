@@ -141,6 +141,8 @@ impl File {
             policy: Policy {
                 allow: parsed(&self.allow).map_err(|error| anyhow::anyhow!("`allow`: {error}"))?,
                 deny: deny.map_err(|error| anyhow::anyhow!("`deny`: {error}"))?,
+                // a TCP relay would reach what is for the operator
+                listening: self.metrics.into_iter().collect(),
                 ..Policy::default()
             },
             limits: Limits {

@@ -1,10 +1,12 @@
-//! `GET /metrics` and `GET /healthz` for Prometheus and probes: one request a connection, one connection at a time.
+//! `GET /metrics`, `GET /healthz` and `GET /readyz` for Prometheus, probes and balancers: one request a connection, one connection
+//! at a time.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use prometheus::{Registry, TextEncoder};
+use turn_server::TurnHandle;
 
 /// Longest request head.
 const MAX_HEAD_BYTES: u64 = 8 * 1024;
@@ -12,12 +14,12 @@ const MAX_HEAD_BYTES: u64 = 8 * 1024;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves in a thread of its own. Returns the address with the port that the system chose.
-pub(super) fn serve(address: SocketAddr, registry: Registry) -> io::Result<SocketAddr> {
+pub(super) fn serve(address: SocketAddr, registry: Registry, server: TurnHandle) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address)?;
     let bound = listener.local_addr()?;
     std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            if let Err(error) = answer(&stream, &registry) {
+            if let Err(error) = answer(&stream, &registry, &server) {
                 tracing::debug!(%error, "a scrape failed");
             }
         }
@@ -25,7 +27,7 @@ pub(super) fn serve(address: SocketAddr, registry: Registry) -> io::Result<Socke
     Ok(bound)
 }
 
-fn answer(mut stream: &TcpStream, registry: &Registry) -> io::Result<()> {
+fn answer(mut stream: &TcpStream, registry: &Registry, server: &TurnHandle) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut head = BufReader::new(stream.take(MAX_HEAD_BYTES));
@@ -40,7 +42,10 @@ fn answer(mut stream: &TcpStream, registry: &Registry) -> io::Result<()> {
     let (status, body) = match path {
         "/metrics" => ("200 OK", TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default()),
         "/healthz" => ("200 OK", "ok\n".to_owned()),
-        _ => ("404 Not Found", "only /metrics and /healthz are here\n".to_owned()),
+        // alive, but not for anybody new
+        "/readyz" if server.snapshot().is_draining => ("503 Service Unavailable", "draining\n".to_owned()),
+        "/readyz" => ("200 OK", "ok\n".to_owned()),
+        _ => ("404 Not Found", "only /metrics, /healthz and /readyz are here\n".to_owned()),
     };
     let length = body.len();
     write!(
