@@ -44,8 +44,8 @@ async def participant(lab: Lab) -> AsyncIterator[Callable[..., RemotePeer]]:
     room = f"net-{os.getpid()}-{next(_rooms)}"
     started: list[RemotePeer] = []
 
-    async def start(namespace: Namespace, identity: str, kind: str = "native") -> RemotePeer:
-        started.append(await RemotePeer(namespace, room, identity, kind).start())
+    async def start(namespace: Namespace, identity: str, kind: str = "native", urgent: bool = False) -> RemotePeer:
+        started.append(await RemotePeer(namespace, room, identity, kind, urgent).start())
         return started[-1]
 
     yield start

@@ -12,6 +12,8 @@ import pytest
 from calls import PICTURES, TONES_HZ, url
 from link import Direction
 from namespaces import Namespace
+from node import HTTP_PORT
+from server import Server
 from topology import IPV4, Network
 from waiting import until
 from watch import FASTER, Prometheus
@@ -54,6 +56,9 @@ async def test_a_bad_link_fires_its_alerts_and_no_other_and_they_end_with_it(lab
     await asyncio.gather(alice.hears(identity="bob", frequency_hz=TONES_HZ["bob"]), bob.hears(identity="alice", frequency_hz=TONES_HZ["alice"]))
 
     began = time.monotonic()
+    # what Prometheus reads on the server is not for everybody, whatever a stranger says of itself
+    for pretence in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}, {"X-Real-IP": "::1"}):
+        assert near.call(lambda headers=pretence: Server(f"http://{network.address()}:{HTTP_PORT}").get("/metrics", headers))[0] == 403
     await passed(began, WINDOW_S)
     assert prometheus.value('sum by (direction) (rate(sfu_rtp_packets_total{direction="in"}[5s]))') > 50, "there is too little traffic for an alert"
     await prometheus.fires(set(), within_s=SETTLING_S)

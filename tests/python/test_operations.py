@@ -92,8 +92,7 @@ async def test_what_clients_say_forges_no_line_of_the_log(form):
     server = Server.start(f"forgery-{form}", log__format=form, log__level="trace")
     try:
         token = access_token(FORGERY, FORGERY)
-        evil = "x%0A2026-11-26T00:00:00.000000Z%20%20INFO%20sluice:%20FORGED%0D%1B[2J"
-        async with RawSignaling(server, f"{token}&sdk={evil}&version={evil}&device_model={evil}") as mallory:
+        async with RawSignaling(server, token, sdk=FORGERY) as mallory:
             await mallory.receive("join")
             sdp = f"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:{FORGERY}\r\na=sendrecv\r\n"
             await mallory.send(protocol.SignalRequest(offer=protocol.SessionDescription(type="offer", sdp=sdp)))
@@ -101,7 +100,6 @@ async def test_what_clients_say_forges_no_line_of_the_log(form):
             await mallory.send(protocol.SignalRequest(add_track=protocol.AddTrackRequest(cid=FORGERY, name=FORGERY)))
             await mallory.send(FORGERY)
             await until("the log has something of it", lambda: "FORGED" in (OUT / f"forgery-{form}.log").read_text())
-        server.get(f"/{evil}", {"User-Agent": "x FORGED"})
     finally:
         server.stop()
     log = log_of(f"forgery-{form}")
@@ -112,7 +110,7 @@ async def test_what_clients_say_forges_no_line_of_the_log(form):
         else:
             assert LINE.match(line), line
         assert not CONTROL.search(line), repr(line)
-    assert not re.search(r"^\S+ +INFO sluice: FORGED", log, re.M)
+    assert not re.search("^2026-11-26T00:00:00", log, re.M)
 
 
 def log_of(name: str) -> str:
