@@ -80,7 +80,8 @@ pub const UPDATE_BURST: u32 = 200;
 pub const UPDATES_PER_SECOND: u32 = 10;
 /// See [`UPDATE_BURST`].
 pub const UPDATE_COST_BYTES: usize = 4096;
-/// Changes of its profile and its tracks that a participant may ask for at once. More: answered `LIMIT_EXCEEDED`.
+/// Changes of its profile and its tracks that a participant may ask for at once, simulated speech among them. More: answered
+/// `LIMIT_EXCEEDED`.
 pub const CHANGE_REQUEST_BURST: u32 = 50;
 /// The same per second, for long.
 pub const CHANGE_REQUESTS_PER_SECOND: u32 = 10;
