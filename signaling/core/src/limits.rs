@@ -39,7 +39,7 @@ pub const PERMISSION_ENTRIES: usize = 1024;
 pub const DEPARTURES: usize = 4096;
 /// Reliable messages are kept this long for clients that resume: clients know which ones they have for 30 s.
 pub const RELIABLE_LOG_AGE: Duration = Duration::from_secs(25);
-/// Bytes of one sender among these. More: its oldest are forgotten.
+/// Bytes of one sender among these, addressees included. More: its oldest are forgotten.
 pub const RELIABLE_LOG_BYTES_PER_SENDER: usize = 1024 * 1024;
 /// Messages of one sender among these. More: its oldest are forgotten.
 pub const RELIABLE_LOG_MESSAGES_PER_SENDER: usize = 4096;
