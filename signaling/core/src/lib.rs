@@ -406,16 +406,17 @@ impl Signaling {
         if self.is_draining {
             return Err(ErrorCode::Unavailable);
         }
-        if room.is_none() && self.takes_no_rooms {
-            return Err(ErrorCode::Unavailable);
-        }
         if room.is_none() && !grants.room_preset.is_empty() && !self.config.presets.contains_key(&grants.room_preset) {
             return Err(ErrorCode::BadRequest);
         }
+        if room.is_none() {
+            if !self.config.auto_create_rooms && !grants.room_create && !self.takes_no_rooms {
+                return Err(ErrorCode::RoomNotFound);
+            }
+            self.may_open_room()?;
+        }
         match room {
             Some(room) if room.is_full() && earlier.is_none() && !permissions::is_dependent(grants) => Err(ErrorCode::RoomFull),
-            None if !self.config.auto_create_rooms && !grants.room_create => Err(ErrorCode::RoomNotFound),
-            None if self.rooms.len() >= self.config.max_rooms => Err(ErrorCode::RoomLimit),
             _ if earlier.is_none() && self.directory.participants() >= self.config.max_total_participants => {
                 Err(ErrorCode::ParticipantLimit)
             }
@@ -528,7 +529,15 @@ impl Signaling {
         self.out.close(conn, CloseReason::Refused(ErrorCode::ParticipantNotFound));
     }
 
-    /// There must be none of that name.
+    /// Whether one more room may be opened, whoever asks for it.
+    pub(crate) fn may_open_room(&self) -> Result<(), ErrorCode> {
+        if self.is_draining || self.takes_no_rooms {
+            return Err(ErrorCode::Unavailable);
+        }
+        if self.rooms.len() >= self.config.max_rooms { Err(ErrorCode::RoomLimit) } else { Ok(()) }
+    }
+
+    /// There must be none of that name, and it must be one that [may be opened](Self::may_open_room).
     fn open_room(&mut self, name: &str, asked: &RoomConfig, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> RoomId {
         let id = self.rooms.unused_id(rng);
         let settings = room::RoomSettings::new(&self.config, asked);

@@ -39,7 +39,7 @@ pub const PERMISSION_ENTRIES: usize = 1024;
 pub const DEPARTURES: usize = 4096;
 /// Reliable messages are kept this long for clients that resume: clients know which ones they have for 30 s.
 pub const RELIABLE_LOG_AGE: Duration = Duration::from_secs(25);
-/// Bytes of one sender among these. More: its oldest are forgotten.
+/// Bytes of one sender among these, addressees included. More: its oldest are forgotten.
 pub const RELIABLE_LOG_BYTES_PER_SENDER: usize = 1024 * 1024;
 /// Messages of one sender among these. More: its oldest are forgotten.
 pub const RELIABLE_LOG_MESSAGES_PER_SENDER: usize = 4096;
@@ -90,7 +90,8 @@ pub const UPDATE_BURST: u32 = 200;
 pub const UPDATES_PER_SECOND: u32 = 10;
 /// See [`UPDATE_BURST`].
 pub const UPDATE_COST_BYTES: usize = 4096;
-/// Changes of its profile and its tracks that a participant may ask for at once. More: answered `LIMIT_EXCEEDED`.
+/// Changes of its profile and its tracks that a participant may ask for at once, simulated speech among them. More: answered
+/// `LIMIT_EXCEEDED`.
 pub const CHANGE_REQUEST_BURST: u32 = 50;
 /// The same per second, for long.
 pub const CHANGE_REQUESTS_PER_SECOND: u32 = 10;

@@ -104,6 +104,11 @@ impl AdminError {
         Self { code, message: message.into() }
     }
 
+    /// There is no more to say than what the code says.
+    pub(crate) fn plain(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
+    }
+
     fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
     }
@@ -165,8 +170,7 @@ impl Signaling {
         rng: &mut impl Rng,
     ) {
         if let Err(code) = self.check_token(grants) {
-            let refused = Err(AdminError::new(code, code.message()));
-            return self.out.push(Output::Admin { id, result: Box::new(refused) });
+            return self.out.push(Output::Admin { id, result: Box::new(Err(AdminError::plain(code))) });
         }
         let answer = match request {
             AdminRequest::CreateRoom(request) => Some(self.create_room(*request, now, unix_now, rng)),

@@ -75,12 +75,13 @@ impl Signaling {
         unix_now: Duration,
         rng: &mut impl Rng,
     ) -> Result<sfu_api::RoomId, AdminError> {
-        let refuse = |code: ErrorCode| AdminError::new(code, code.message());
         match self.rooms.by_name(name) {
-            Some(room) if room.is_full() && room.members.id_of(identity).is_none() => Err(refuse(ErrorCode::RoomFull)),
+            Some(room) if room.is_full() && room.members.id_of(identity).is_none() => Err(AdminError::plain(ErrorCode::RoomFull)),
             Some(room) => Ok(room.id),
-            None if self.rooms.len() >= self.config.max_rooms => Err(refuse(ErrorCode::RoomLimit)),
-            None => Ok(self.open_room(name, &RoomConfig::default(), now, unix_now, rng)),
+            None => {
+                self.may_open_room().map_err(AdminError::plain)?;
+                Ok(self.open_room(name, &RoomConfig::default(), now, unix_now, rng))
+            }
         }
     }
 }
