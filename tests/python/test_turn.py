@@ -56,7 +56,7 @@ class Relay(Server):
 
     ports: dict[str, int]
     echo_port: int
-    options: dict[str, str]
+    environment: dict[str, str]
 
     @classmethod
     def start_with_tls(cls, folder: Path) -> Relay:
@@ -79,19 +79,20 @@ class Relay(Server):
         }
         server = cls.start("turn", **options)
         assert isinstance(server, Relay)
-        server.ports, server.echo_port, server.options = ports, echo_port, options
+        server.ports, server.echo_port = ports, echo_port
+        server.environment = {f"SLUICE_{name.upper()}": value for name, value in options.items()}
         return server
 
     def credentials(self, user: str) -> tuple[str, str]:
         """As an operator gets them."""
-        printed = subprocess.run([binary(), "turn-credentials", "--user", user, "--json"], env={**os.environ, **self.options}, check=True, capture_output=True).stdout
+        printed = subprocess.run([binary(), "turn-credentials", "--user", user, "--json"], env={**os.environ, **self.environment}, check=True, capture_output=True).stdout
         told = json.loads(printed)
         return told["username"], told["password"]
 
     @asynccontextmanager
     async def allocation(self, transport: str = "udp", user: str = "app") -> AsyncIterator[tuple[turn.TurnTransport, Receiver]]:
         """A relayed address; raises `stun.TransactionFailed` when it is refused."""
-        context = ssl.create_default_context(cafile=self.options["tls__certificate"]) if transport == "tls" else None
+        context = ssl.create_default_context(cafile=self.environment["SLUICE_TLS__CERTIFICATE"]) if transport == "tls" else None
         host = "localhost" if transport == "tls" else LOOPBACK
         name, password = self.credentials(user)
         made, receiver = await turn.create_turn_endpoint(Receiver, (host, self.ports[transport]), name, password, ssl=context, transport="udp" if transport == "udp" else "tcp")
