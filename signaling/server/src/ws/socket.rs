@@ -262,7 +262,7 @@ impl Session<'_> {
 }
 
 /// Bytes that one read takes. Requests are smaller, but for session descriptions; the library clears its whole buffer for each read.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+const READ_BUFFER_BYTES: usize = 1024;
 /// Messages that are written before the client is read again.
 const MESSAGES_AT_ONCE: usize = 64;
 /// Messages that wait are written together up to about so many bytes.
