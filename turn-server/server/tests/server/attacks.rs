@@ -107,7 +107,7 @@ fn who_hoards_ports_gets_no_more_than_a_user_may_have() {
     assert_eq!(outcomes.iter().filter(|(class, _)| *class == Class::Success).count(), 4);
     assert!(outcomes[4..].iter().all(|outcome| *outcome == (Class::Error, Some(486))), "{outcomes:?}");
     let mut others: Vec<Client<'_>> = (2..6).map(|number| Client::new(&server, &format!("PA_{number}"))).collect();
-    let got = others.iter_mut().filter_map(|client| (client.allocate().0 == Class::Success).then_some(())).count();
+    let got = others.iter_mut().map(|client| client.allocate().0).filter(|class| *class == Class::Success).count();
     assert_eq!(got, 2, "six from one address");
     server.await_metric("turn_quota_rejections_total{quota=\"user\"}", |rejections| rejections == 6.0);
     server.await_metric("turn_quota_rejections_total{quota=\"address\"}", |rejections| rejections == 2.0);
