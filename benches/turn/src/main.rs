@@ -195,6 +195,6 @@ fn describe(machine: &Machine, is_real_time: bool) -> serde_json::Value {
         "processor": cpu,
         "cores": machine.cores(),
         "real_time": is_real_time,
-        "kernel": text("/proc/sys/kernel/osrelease").trim(),
+        "kernel": text("/proc/sys/kernel/osrelease").trim().splitn(3, '.').take(2).collect::<Vec<_>>().join("."),
     })
 }

@@ -25,3 +25,4 @@ pub mod wire;
 pub use allocation::{Family, RelayProtocol};
 pub use server::{Admission, Client, Config, Denial, Forward, Moment, Output, RelayId, ToClient, Transport, TurnServer};
 pub use streams::ConnectionId;
+pub use throttle::one_customer;

@@ -83,7 +83,8 @@ pub struct PeerPolicy {
     pub allow: Vec<Rule>,
     /// Rules that deny, stronger than those that allow.
     pub deny: Vec<Prefix>,
-    /// The server's own listening addresses: a relay to itself would be a loop. Unspecified addresses stand for their port.
+    /// The server's own listening addresses: a relay to itself would be a loop. An unspecified one stands for loopback only; which
+    /// other addresses the machine has must be said.
     pub listening: Vec<SocketAddr>,
 }
 

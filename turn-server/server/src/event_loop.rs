@@ -58,13 +58,17 @@ const RELAY_BUFFER_BYTES: usize = 1024 * 1024;
 pub(crate) enum Order {
     /// A client's connection that was accepted elsewhere.
     Adopt(Box<Adopted>),
-    /// Credentials of this name are refused, and forgotten at this time since 1970.
-    Revoke(String, Duration),
     /// Who gets new allocations from here on.
     Admit(Admission),
     /// No new allocations; the loop ends with the last one, or at this time.
     Drain(Instant),
     Stop,
+}
+
+/// Credentials of this name are refused from here on, and forgotten at this time since 1970.
+pub(crate) struct Revocation {
+    pub(crate) name: String,
+    pub(crate) forget_at: Duration,
 }
 
 /// A connection that was accepted elsewhere.
@@ -97,6 +101,7 @@ pub(crate) struct EventLoop {
     relay_addresses: Vec<RelayAddress>,
     certificates: Option<Arc<Certificates>>,
     orders: Receiver<Order>,
+    revocations: Arc<Mutex<Vec<Revocation>>>,
     has_orders: bool,
     inbox: Inbox,
     train: Train,
@@ -122,6 +127,7 @@ pub(crate) struct Parts {
     pub(crate) relay_addresses: Vec<RelayAddress>,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) orders: Receiver<Order>,
+    pub(crate) revocations: Arc<Mutex<Vec<Revocation>>>,
     pub(crate) snapshot: Arc<Mutex<Snapshot>>,
     pub(crate) max_streams: usize,
     pub(crate) max_streams_per_address: usize,
@@ -146,6 +152,7 @@ impl EventLoop {
             relay_addresses: parts.relay_addresses,
             certificates: parts.certificates,
             orders: parts.orders,
+            revocations: parts.revocations,
             has_orders: false,
             inbox: Inbox::new(),
             train: Train::new(),
@@ -464,7 +471,12 @@ impl EventLoop {
                     socket.send(Some(client.local.ip()), client.remote, &bytes, &mut self.udp_counters);
                 }
             }
-            Output::Send { client, bytes } => self.streams.send(client, &bytes, self.poll.registry()),
+            Output::Send { client, bytes } => {
+                if self.core.has_allocation(client) {
+                    self.streams.trust(client);
+                }
+                self.streams.send(client, &bytes, self.poll.registry());
+            }
             Output::OpenRelay { relay, protocol, family, port, dont_fragment: _ } => {
                 let opened = self.open_relay(relay, protocol, family, port);
                 if let Err(error) = &opened {
@@ -534,13 +546,16 @@ impl EventLoop {
     /// False: the loop is to stop.
     fn take_orders(&mut self, at: Moment) -> bool {
         self.has_orders = false;
+        let revocations = std::mem::take(&mut *self.revocations.lock().unwrap_or_else(PoisonError::into_inner));
+        for Revocation { name, forget_at } in revocations {
+            self.core.revoke(at, &name, forget_at);
+        }
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Adopt(adopted)) => {
                     let Adopted { stream, tls, begun } = *adopted;
                     self.streams.admit(TcpStream::from_std(stream), tls, begun, at.now, self.poll.registry());
                 }
-                Ok(Order::Revoke(name, forget_at)) => self.core.revoke(at, &name, forget_at),
                 Ok(Order::Admit(admission)) => self.admit(admission),
                 Ok(Order::Drain(until)) => {
                     self.admit(Admission::Nobody);

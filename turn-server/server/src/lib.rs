@@ -37,7 +37,7 @@ pub use turn_proto::limits::Limits;
 pub use turn_proto::policy::{OwnPeer, PeerPolicy as Policy, Prefix, Rule};
 pub use udp::UdpCounters;
 
-use event_loop::{Adopted, Door, EventLoop, Order, Parts, WAKER};
+use event_loop::{Adopted, Door, EventLoop, Order, Parts, Revocation, WAKER};
 use udp::UdpSocket;
 
 /// What a client says with ALPN that wants TURN in TLS (RFC 7443).
@@ -45,7 +45,7 @@ pub const ALPN_TURN: &[u8] = b"stun.turn";
 /// What a client says with ALPN that wants STUN in TLS (RFC 7443).
 pub const ALPN_STUN: &[u8] = b"stun.nat-discovery";
 
-/// Orders that wait for the loop; further connections are dropped and a revocation waits.
+/// Orders that wait for the loop; further connections are dropped, whoever gives another order waits.
 const ORDERS: usize = 4_096;
 /// Asked of the kernel for the sockets that all clients send to.
 const CLIENT_BUFFER_BYTES: usize = 8 * 1024 * 1024;
@@ -95,6 +95,8 @@ pub struct TurnHandle(Arc<Inner>);
 
 struct Inner {
     orders: SyncSender<Order>,
+    /// Those that the loop has not taken yet. One a participant that leaves: who says so does not wait for the loop.
+    revocations: Arc<Mutex<Vec<Revocation>>>,
     waker: Waker,
     snapshot: Arc<Mutex<Snapshot>>,
     certificates: Option<Arc<Certificates>>,
@@ -139,6 +141,7 @@ pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let (orders, received) = sync_channel(ORDERS);
+    let revocations = Arc::new(Mutex::new(Vec::new()));
     let snapshot = Arc::new(Mutex::new(Snapshot::default()));
     let now = Instant::now();
     let listening = udp.iter().map(UdpSocket::local).collect();
@@ -150,6 +153,7 @@ pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
         udp,
         doors,
         orders: received,
+        revocations: Arc::clone(&revocations),
         snapshot: Arc::clone(&snapshot),
         max_streams: config.max_streams,
         max_streams_per_address: config.max_streams_per_address,
@@ -160,7 +164,7 @@ pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
     let thread = std::thread::Builder::new().name("turn".to_owned()).spawn(move || event_loop.run())?;
     tracing::info!(?ports, "TURN server is listening");
     let thread = Mutex::new(Some(thread));
-    Ok(TurnHandle(Arc::new(Inner { orders, waker, snapshot, certificates, ports, thread })))
+    Ok(TurnHandle(Arc::new(Inner { orders, revocations, waker, snapshot, certificates, ports, thread })))
 }
 
 fn core(config: TurnConfig, listening: Vec<SocketAddr>, ports: BoundPorts, discovery: Option<Discovery>, now: Instant) -> TurnServer {
@@ -257,9 +261,11 @@ impl TurnHandle {
         }
     }
 
-    /// Refuses credentials issued to this name, which expire by themselves at `forget_at` (since 1970), and ends what they have.
+    /// Never waits. Refuses credentials issued to this name, which expire by themselves at `forget_at` (since 1970), and ends what they have.
     pub fn revoke(&self, name: &str, forget_at: Duration) {
-        self.order(Order::Revoke(name.to_owned(), forget_at));
+        let revocation = Revocation { name: name.to_owned(), forget_at };
+        self.0.revocations.lock().unwrap_or_else(PoisonError::into_inner).push(revocation);
+        let _ = self.0.waker.wake();
     }
 
     /// Says who gets new allocations from here on. What there is stays; anything but everybody shows as draining.

@@ -222,3 +222,23 @@ const fn without_flow_label(address: SocketAddr) -> SocketAddr {
         SocketAddr::V6(v6) => SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_train_whose_datagrams_fit_no_path_takes_segmentation_from_nobody() {
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = peer.local_addr().unwrap();
+        let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), 1 << 20, false).unwrap();
+        let mut counters = UdpCounters::default();
+        // two datagrams above what UDP over IPv4 takes, and one that would fit behind them
+        socket.send_train(None, to, 65_520, &vec![0; 2 * 65_520 + 100], &mut counters);
+        assert_eq!((counters.sent, counters.dropped_unreachable), (1, 2));
+        socket.send_train(None, to, 1_000, &[0; 8_000], &mut counters);
+        assert_eq!((counters.sends, counters.sent), (2, 9), "eight datagrams in one call");
+    }
+}

@@ -134,6 +134,7 @@ impl TurnServer {
         allocation.to_client = rate.map(|rate| Bucket::new(rate, at.now));
         let key = self.allocations.insert(allocation);
         self.by_client.insert(client, key);
+        self.by_account.entry(account(&who.user).into()).or_default().push(key);
 
         if let Some(token) = request.token {
             match self.reservations.iter().position(|reservation| reservation.token == token).and_then(|at| self.reservations.remove(at)) {

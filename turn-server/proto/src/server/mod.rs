@@ -11,7 +11,7 @@ mod connect;
 mod manage;
 mod relay;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -235,6 +235,8 @@ pub struct TurnServer {
     ports: [[Ports; 2]; 2],
     allocations: slotmap::SlotMap<AllocationKey, Allocation>,
     by_client: FxHashMap<Client, AllocationKey>,
+    /// By what quotas count as one user.
+    by_account: HashMap<Box<[u8]>, Vec<AllocationKey>>,
     /// By [`RelayId`].
     relays: Vec<Option<AllocationKey>>,
     free_relays: Vec<RelayId>,
@@ -266,6 +268,7 @@ impl TurnServer {
             ports: [ports(), ports()],
             allocations: slotmap::SlotMap::with_key(),
             by_client: FxHashMap::default(),
+            by_account: HashMap::new(),
             relays: Vec::new(),
             free_relays: Vec::new(),
             reservations: VecDeque::new(),
@@ -369,9 +372,7 @@ impl TurnServer {
     /// will have expired, in time since 1970.
     pub fn revoke(&mut self, at: Moment, name: &str, forget_at: Duration) {
         self.config.credentials.revoke(name, forget_at, at.unix);
-        let of_user: Vec<AllocationKey> =
-            self.allocations.iter().filter(|(_, a)| account(&a.user) == name.as_bytes()).map(|(key, _)| key).collect();
-        for key in of_user {
+        for key in self.by_account.get(name.as_bytes()).cloned().unwrap_or_default() {
             let client = self.allocations[key].client;
             self.remove(key);
             if client.transport != Transport::Udp {
@@ -432,6 +433,12 @@ impl TurnServer {
     fn remove(&mut self, key: AllocationKey) {
         let Some(allocation) = self.allocations.remove(key) else { return };
         self.by_client.remove(&allocation.client);
+        if let Some(keys) = self.by_account.get_mut(account(&allocation.user)) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_account.remove(account(&allocation.user));
+            }
+        }
         self.last = None;
         self.quota.give_back(account(&allocation.user), allocation.client.remote.ip());
         for id in self.streams.of(key) {

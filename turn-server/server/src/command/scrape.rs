@@ -3,14 +3,14 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{Registry, TextEncoder};
 use turn_server::TurnHandle;
 
 /// Longest request head.
 const MAX_HEAD_BYTES: u64 = 8 * 1024;
-/// Time for one client to ask, and again to read.
+/// Time for one client to ask, and again to take the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves in a thread of its own. Returns the address with the port that the system chose.
@@ -27,10 +27,28 @@ pub(super) fn serve(address: SocketAddr, registry: Registry, server: TurnHandle)
     Ok(bound)
 }
 
+/// Reads until a time, however the bytes come: one at a time would otherwise hold up the next client for hours.
+struct Hasty<'a> {
+    stream: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl io::Read for Hasty<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let mut stream = self.stream;
+        stream.read(into)
+    }
+}
+
 fn answer(mut stream: &TcpStream, registry: &Registry, server: &TurnHandle) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let hasty = Hasty { stream, deadline: Instant::now() + PATIENCE };
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut head = BufReader::new(stream.take(MAX_HEAD_BYTES));
+    let mut head = BufReader::new(hasty.take(MAX_HEAD_BYTES));
     let mut request = String::new();
     head.read_line(&mut request)?;
     // the rest of the head is of no interest, but a connection that is closed with unread bytes is reset

@@ -1,6 +1,6 @@
 //! What somebody would try who wants more than relaying, or wants others to get less.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use turn_proto::wire::message::Class;
 use turn_proto::wire::write::Writer;
 use turn_proto::wire::{attribute, method};
 
-use crate::client::{Client, StreamClient, outcome};
+use crate::client::{Client, StreamClient, for_channel, for_datagrams, outcome, socket};
 use crate::process::{Server, WITH_CERTIFICATE, until};
 use crate::tls::{Unfinished, certificate_of};
 
@@ -26,6 +26,28 @@ fn connections_that_say_nothing_are_bounded_and_keep_nobody_out_for_good() {
     server.await_metric("turn_streams", |streams| streams == 0.0);
     let mut client = StreamClient::new(&server, "PA_2");
     assert_eq!(client.ask(method::BINDING, |_| {}, outcome).0, Class::Success);
+}
+
+#[test]
+fn a_stranger_may_not_begin_a_long_message_and_who_has_an_allocation_may() {
+    let server = Server::start("allow = [\"127.0.0.0/8\"]\n");
+    let mut stranger = StreamClient::new(&server, "PA_1");
+    let begin = |length: u16| [&[0, 1][..], &length.to_be_bytes(), &[0x21, 0x12, 0xA4, 0x42], &[0; 4_000]].concat();
+    stranger.stream.write_all(&begin(60_000)).unwrap();
+    assert!(matches!(stranger.stream.read(&mut [0; 8]), Ok(0) | Err(_)), "it is closed");
+    server.await_metric("turn_streams_total{result=\"expelled\"}", |expelled| expelled == 1.0);
+
+    let (mut client, peer) = (StreamClient::new(&server, "PA_1"), socket());
+    assert_eq!(client.ask(method::ALLOCATE, for_datagrams, outcome), (Class::Success, None));
+    let bound = client.ask(method::CHANNEL_BIND, for_channel(0x4001, peer.local_addr().unwrap()), outcome);
+    assert_eq!(bound, (Class::Success, None));
+    let message = [&[0x40, 1][..], &20_000_u16.to_be_bytes(), &[7; 20_000]].concat();
+    for part in message.chunks(5_000) {
+        client.stream.write_all(part).unwrap();
+        client.stream.flush().unwrap();
+    }
+    let mut received = vec![0; 65_536];
+    assert_eq!(peer.recv(&mut received).unwrap(), 20_000);
 }
 
 #[test]
@@ -85,7 +107,7 @@ fn who_hoards_ports_gets_no_more_than_a_user_may_have() {
     assert_eq!(outcomes.iter().filter(|(class, _)| *class == Class::Success).count(), 4);
     assert!(outcomes[4..].iter().all(|outcome| *outcome == (Class::Error, Some(486))), "{outcomes:?}");
     let mut others: Vec<Client<'_>> = (2..6).map(|number| Client::new(&server, &format!("PA_{number}"))).collect();
-    let got = others.iter_mut().filter_map(|client| (client.allocate().0 == Class::Success).then_some(())).count();
+    let got = others.iter_mut().map(|client| client.allocate().0).filter(|class| *class == Class::Success).count();
     assert_eq!(got, 2, "six from one address");
     server.await_metric("turn_quota_rejections_total{quota=\"user\"}", |rejections| rejections == 6.0);
     server.await_metric("turn_quota_rejections_total{quota=\"address\"}", |rejections| rejections == 2.0);

@@ -92,6 +92,19 @@ fn a_stream_that_is_not_turn_is_closed() {
 }
 
 #[test]
+fn who_asks_for_metrics_a_byte_at_a_time_does_not_keep_others_waiting() {
+    let server = Server::start("");
+    let mut slow = TcpStream::connect(("127.0.0.1", server.metrics)).unwrap();
+    // until it is hung up on, which is before the head is as long as it may be
+    let mut sent = 0;
+    until("the end of the slow one's time", || {
+        sent += 1;
+        slow.write_all(b"G").is_err()
+    });
+    assert!(server.get("/healthz").ends_with("ok\n"), "after {sent} bytes");
+}
+
+#[test]
 fn a_message_that_comes_a_byte_at_a_time_is_answered() {
     let server = Server::start("");
     let mut stream = TcpStream::connect(("127.0.0.1", server.tcp)).unwrap();
