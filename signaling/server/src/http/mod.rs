@@ -75,7 +75,7 @@ impl App {
     }
 
     pub(crate) fn client_ip(&self, peer: TcpPeer, headers: &HeaderMap) -> IpAddr {
-        client_ip(peer.0.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
+        client_ip(peer.address.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
     }
 }
 
