@@ -82,7 +82,8 @@ pub struct PeerPolicy {
     pub allow: Vec<Rule>,
     /// Rules that deny, stronger than those that allow.
     pub deny: Vec<Prefix>,
-    /// The server's own listening addresses: a relay to itself would be a loop. Unspecified addresses stand for their port.
+    /// The server's own listening addresses: a relay to itself would be a loop. An unspecified address stands for
+    /// loopback, which is this machine for certain.
     pub listening: Vec<SocketAddr>,
 }
 
