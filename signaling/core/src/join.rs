@@ -75,7 +75,6 @@ impl Room {
         turn.timers.set(Timer::Silence(id), turn.now + turn.config.silence_timeout());
         turn.timers.set(Timer::Join(id), turn.now + turn.config.join_timeout);
         turn.timers.set(Timer::Token(id), turn.now + turn.config.token_refresh_interval);
-        turn.counters.joins += 1;
         let identity = self.members.get(id).map(|participant| participant.identity().to_owned()).unwrap_or_default();
         turn.out.note(id, Happening::Joined { conn, room: self.name.clone(), identity });
         if !self.members.get(id).is_some_and(Participant::is_dependent) {

@@ -514,7 +514,6 @@ impl Signaling {
     }
 
     fn refuse(&mut self, conn: ConnId, code: ErrorCode, request: &JoinParams) {
-        self.counters.joins_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, join::refusal(code), Action::Disconnect) {
             self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
@@ -522,7 +521,6 @@ impl Signaling {
     }
 
     fn refuse_resume(&mut self, conn: ConnId, request: &JoinParams) {
-        self.counters.resumes_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, DisconnectReason::StateMismatch, Action::Reconnect) {
             self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }

@@ -105,7 +105,6 @@ impl Room {
         if becomes_active {
             participant.state = State::Active;
             turn.timers.clear(Timer::Join(id));
-            turn.counters.connected += 1;
             if participant.connected_at.is_none() {
                 participant.connected_at = Some(turn.now);
                 let after = turn.now.saturating_duration_since(participant.stays_since);

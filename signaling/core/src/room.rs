@@ -438,7 +438,6 @@ impl Room {
         turn.out.media(Command::Leave { participant: id });
         turn.timers.clear_participant(id);
         turn.directory.forget(id);
-        turn.counters.departures += 1;
 
         if reason != EndReason::DuplicateIdentity && gone.is_dependent() {
             turn.news.push(News::Left(self.id, gone.grants.identity.clone(), told));

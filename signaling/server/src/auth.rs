@@ -225,7 +225,8 @@ fn video_grant(grants: &Grants) -> VideoGrant {
         hidden: grants.hidden,
         recorder: grants.recorder,
         agent: grants.agent,
-        ..VideoGrant::default()
+        ingress_admin: grants.ingress_admin,
+        destination_room: grants.destination_room.clone(),
     }
 }
 
@@ -363,6 +364,8 @@ mod tests {
                 can_publish_sources: vec!["camera".into(), "screen_share".into()],
                 can_publish_data: Some(false),
                 hidden: true,
+                ingress_admin: true,
+                destination_room: "other".into(),
                 ..TokenOptions::join("a", "r").grants
             },
             ..TokenOptions::join("alice", "room")

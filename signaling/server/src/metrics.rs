@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     tracks: IntGaugeVec,
     dropped: IntCounterVec,
     data_packets: IntCounter,
+    data_replayed: IntCounter,
     requests: HistogramVec,
     api_requests: IntCounterVec,
     agent_workers: IntGauge,
@@ -133,6 +134,7 @@ impl Metrics {
             tracks,
             dropped: counters("signaling_dropped_total", "Messages and events that had no effect, by kind.", &["kind"])?,
             data_packets: counter("signaling_data_packets_total", "Data packets passed on to participants.")?,
+            data_replayed: counter("signaling_data_replayed_total", "Reliable data packets sent again to participants that resumed.")?,
             requests: histograms(
                 "signaling_request_seconds",
                 "Answers to HTTP requests, by route and status.",
@@ -240,6 +242,7 @@ impl Metrics {
     /// What the rooms counted between two snapshots.
     pub(crate) fn count_since(&self, before: &Counters, after: &Counters) {
         self.data_packets.inc_by(after.data_forwarded.saturating_sub(before.data_forwarded));
+        self.data_replayed.inc_by(after.data_replayed.saturating_sub(before.data_replayed));
         self.reconnects.with_label_values(&["anew"]).inc_by(after.full_reconnects.saturating_sub(before.full_reconnects));
         for (kind, before, after) in [
             ("unknown-message", before.unknown_messages, after.unknown_messages),

@@ -35,7 +35,11 @@ use crate::shared::{Recognised, SharedPort, recognise};
 
 /// Who is at the other end of the TCP connection; a proxy perhaps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TcpPeer(pub(crate) SocketAddr);
+pub(crate) struct TcpPeer {
+    pub(crate) address: SocketAddr,
+    /// TLS ends here.
+    pub(crate) is_tls: bool,
+}
 
 /// A listener's part of the server: what is served there, and for how many.
 pub(crate) struct Port {
@@ -84,11 +88,15 @@ impl Port {
     async fn serve_stream(&self, stream: TcpStream, place: Place, peer: SocketAddr, is_stopping: watch::Receiver<bool>) {
         let stream = ClientStream::new(stream, place, self.limits.write_timeout);
         if !self.shared.is_shared() {
-            return self.serve_connection(stream, peer, is_stopping).await;
+            return self.serve_connection(stream, TcpPeer { address: peer, is_tls: false }, is_stopping).await;
         }
         match recognise(stream, peer, &self.shared, self.limits.header_timeout).await {
-            Recognised::Http(stream) => self.serve_connection(stream, peer, is_stopping).await,
-            Recognised::Https(stream) => self.serve_connection(*stream, peer, is_stopping).await,
+            Recognised::Http(stream) => {
+                self.serve_connection(stream, TcpPeer { address: peer, is_tls: false }, is_stopping).await;
+            }
+            Recognised::Https(stream) => {
+                self.serve_connection(*stream, TcpPeer { address: peer, is_tls: true }, is_stopping).await;
+            }
             Recognised::Done => {}
         }
     }
@@ -96,11 +104,11 @@ impl Port {
     async fn serve_connection(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: SocketAddr,
+        peer: TcpPeer,
         mut is_stopping: watch::Receiver<bool>,
     ) {
         let service = TowerToHyperService::new(self.router.clone().map_request(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(TcpPeer(peer));
+            request.extensions_mut().insert(peer);
             collapse_leading_slashes(request.uri_mut());
             request.map(Body::new)
         }));
@@ -115,7 +123,7 @@ impl Port {
             }
         };
         if let Err(error) = ended {
-            debug!(%peer, %error, "an HTTP connection ended with an error");
+            debug!(peer = %peer.address, %error, "an HTTP connection ended with an error");
         }
     }
 }

@@ -257,7 +257,7 @@ impl SignalingLoop {
         }
     }
 
-    /// Runs until `is_stopping` turns true and every connection has ended, or the grace period is over.
+    /// Runs until `is_stopping` turns true, and then for the grace period.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<ToLoop>, mut is_stopping: watch::Receiver<bool>) {
         let mut stop_at = None;
         let mut has_media = true;

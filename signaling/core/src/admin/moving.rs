@@ -91,8 +91,9 @@ impl Room {
     fn let_go(&mut self, id: ParticipantId, destination: &str, turn: &mut Turn<'_>) -> Result<Option<Traveller>, AdminError> {
         let participant = self.members.get_mut(id).ok_or_else(AdminError::no_participant)?;
         participant.grants.room = destination.to_owned();
-        // It was given for the room that it leaves.
+        // These were given for the room that it leaves.
         participant.grants.room_admin = false;
+        participant.grants.destination_room.clear();
         if participant.session.protocol() <= PROTOCOL_BEFORE_MOVES {
             self.refresh_token(id, turn);
             self.start_anew(id, EndReason::Moved, turn);

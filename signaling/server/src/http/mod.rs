@@ -6,6 +6,7 @@ pub(crate) mod body;
 mod demo;
 mod health;
 mod node;
+mod params;
 pub(crate) mod problem;
 mod quality;
 mod regions;
@@ -74,7 +75,7 @@ impl App {
     }
 
     pub(crate) fn client_ip(&self, peer: TcpPeer, headers: &HeaderMap) -> IpAddr {
-        client_ip(peer.0.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
+        client_ip(peer.address.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
     }
 }
 
@@ -137,6 +138,7 @@ pub(crate) fn metrics_router(app: Arc<App>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/startupz", get(health::started))
         .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .with_state(app)
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use sfu_api::telemetry::{Direction, LayerState, VIDEO_MODEL};
 use signaling_api::{ErrorCode, Grants};
 use signaling_core::parse_track_sid;
 
+use super::params::Params;
 use super::problem::Refused;
 use super::{App, access, body};
 use crate::timelines::{ClientView, Person, REACH_S, Track, column};
@@ -33,7 +34,7 @@ const MAX_REPORTED: usize = 128;
 /// `GET …/quality`.
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    Path((room, who)): Path<(String, String)>,
+    Params((room, who)): Params<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
@@ -237,7 +238,7 @@ enum Direction2 {
 }
 
 /// `POST …/stats`.
-pub(crate) async fn report(State(app): State<Arc<App>>, Path((room, who)): Path<(String, String)>, request: Request) -> Response {
+pub(crate) async fn report(State(app): State<Arc<App>>, Params((room, who)): Params<(String, String)>, request: Request) -> Response {
     let taken = async {
         let grants = access::good(&app, request.headers()).await?;
         if !(grants.room_join && grants.room == room) {

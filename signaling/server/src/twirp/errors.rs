@@ -13,6 +13,7 @@ use signaling_core::AdminError;
 use super::MAX_BODY_BYTES;
 use crate::auth::AuthError;
 use crate::http::body::BodyError;
+use crate::http::problem::challenge;
 
 /// An answer that is no result.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct TwirpError {
     message: String,
     meta: BTreeMap<&'static str, String>,
     status: StatusCode,
+    challenge: Option<&'static str>,
 }
 
 /// Twirp's words, as far as they are used here.
@@ -73,7 +75,7 @@ impl Code {
 
 impl TwirpError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), meta: BTreeMap::new(), status: code.status() }
+        Self { code, message: message.into(), meta: BTreeMap::new(), status: code.status(), challenge: None }
     }
 
     /// Twirp's word for it, for metrics.
@@ -101,13 +103,14 @@ impl TwirpError {
 
     /// The token is genuine and allows something else. LiveKit's server has the same word for it as for a bad token.
     pub(crate) fn denied() -> Self {
-        Self::new(Code::Unauthenticated, "permissions denied")
+        let challenge = Some(r#"Bearer error="insufficient_scope""#);
+        Self { challenge, ..Self::new(Code::Unauthenticated, "permissions denied") }
     }
 }
 
 impl From<AuthError> for TwirpError {
     fn from(error: AuthError) -> Self {
-        Self::new(Code::Unauthenticated, error.to_string())
+        Self { challenge: challenge(error.code()), ..Self::new(Code::Unauthenticated, error.to_string()) }
     }
 }
 
@@ -145,7 +148,7 @@ impl From<AdminError> for TwirpError {
             | ErrorCode::Forbidden => Code::Unauthenticated,
             _ => Code::Internal,
         };
-        Self::new(code, error.message)
+        Self { challenge: challenge(error.code), ..Self::new(code, error.message) }
     }
 }
 
@@ -166,7 +169,11 @@ impl IntoResponse for TwirpError {
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
-        (self.status, headers, body).into_response()
+        let mut response = (self.status, headers, body).into_response();
+        if let Some(challenge) = self.challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
     }
 }
 

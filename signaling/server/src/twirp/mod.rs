@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
@@ -64,7 +65,9 @@ impl Call<'_> {
 }
 
 /// `/twirp/...`, whatever the method.
-pub(crate) async fn serve(State(app): State<Arc<App>>, Path(path): Path<String>, request: Request) -> Response {
+pub(crate) async fn serve(State(app): State<Arc<App>>, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    // what is no text is no method either
+    let path = path.map(|Path(path)| path).unwrap_or_default();
     let answered = answer(&app, &path, request).await;
     let asked = path.split('/').next().unwrap_or_default();
     let service = [RoomService::NAME, AgentDispatchService::NAME].into_iter().find(|name| *name == asked);

@@ -28,6 +28,13 @@ async fn a_web_socket_in_tls_has_a_place_among_all_connections() {
     soon(served).await;
 }
 
+#[tokio::test]
+async fn a_server_that_is_found_by_tls_names_itself_so() {
+    let (server, connector) = start(10).await;
+    let answer = get(&server, &connector, "/settings/regions").await.unwrap();
+    assert!(answer.contains("wss://localhost"), "{answer}");
+}
+
 /// A server that serves only TLS, with places for so many connections.
 async fn start(max_connections: usize) -> (TestServer, TlsConnector) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
