@@ -23,10 +23,13 @@ const MAX_BPS: f64 = 200_000_000.0;
 const HIGH: Duration = Duration::from_millis(45);
 /// ... of this one, if it grows ...
 const GROWING: Duration = Duration::from_millis(20);
-/// ... of this one, reason not to send more ...
+/// ... of this one, reason to grow slowly only ...
 const RISING: Duration = Duration::from_millis(22);
 /// ... and of this one, as good as empty.
 const LOW: Duration = Duration::from_millis(12);
+/// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
+const OF_OVERFLOWING: f64 = 0.7;
+const RISE_PER_S: f64 = 0.001;
 /// A queue is to be empty after this.
 const DRAIN: Duration = Duration::from_millis(600);
 /// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
@@ -36,9 +39,10 @@ const DEEPEST_CUT: f64 = 0.5;
 const RETURN: f64 = 0.92;
 /// Growth per second while the capacity is unknown or far.
 const FAST_GROWTH: f64 = 0.16;
-/// From this share of the capacity on the rate grows by a packet per response time.
+/// From this share of the capacity on the rate grows by as much for everybody (a packet in 200 ms), whatever it is and whatever
+/// the round trip time: so flows that share a link converge. Small flows grow by [`FAST_GROWTH`] at most.
 const NEAR: f64 = 0.85;
-const PACKET_BITS: f64 = 9_600.0;
+const SLOW_GROWTH_BPS: f64 = 48_000.0;
 /// A capacity that was not met for so long is forgotten.
 const CAPACITY_AGE: Duration = Duration::from_secs(20);
 /// Between two probes that may show nothing: this, twice as long after each that did not, up to the last.
@@ -69,6 +73,8 @@ pub struct Signals {
     pub usage: Usage,
     /// What arrives, over a quarter of a second.
     pub acked_bps: Option<f64>,
+    /// The same over a tenth: what passes a queue that has just begun.
+    pub acked_now_bps: Option<f64>,
     /// What is sent, over a second.
     pub sent_bps: Option<f64>,
     /// About loss.
@@ -99,6 +105,9 @@ pub struct Control {
     limit: Limit,
     /// What arrived while a queue was there, and when that was last so.
     capacity: Option<(f64, Instant)>,
+    /// A longer queue is too long: [`HIGH`], or less.
+    high: Duration,
+    last_probe: Option<Instant>,
     last_report: Option<Instant>,
     last_cut: Option<Instant>,
     last_queue: Duration,
@@ -117,6 +126,8 @@ impl Default for Control {
             phase: Phase::Grow,
             limit: Limit::Start,
             capacity: None,
+            high: HIGH,
+            last_probe: None,
             last_report: None,
             last_cut: None,
             last_queue: Duration::ZERO,
@@ -173,16 +184,20 @@ impl Control {
             self.capacity = None;
         }
         let queue = signals.queue.unwrap_or_default();
-        let acked_bps = signals.acked_bps.unwrap_or(self.target_bps);
+        // What the link loses whatever is sent has passed the queue.
+        let passed = |acked: Option<f64>| acked.unwrap_or(self.target_bps) / (1.0 - signals.inherent_loss.min(0.5));
+        let (acked_bps, acked_now_bps) = (passed(signals.acked_bps), passed(signals.acked_now_bps));
+        self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow => {
-                if queue >= HIGH || (signals.usage == Usage::Over && queue >= GROWING) {
-                    self.cut(now, queue, acked_bps);
+                if queue >= self.high || (signals.usage == Usage::Over && queue >= GROWING) {
+                    self.cut(now, queue, acked_now_bps);
                 }
             }
             Phase::Drain { since, from, before_bps } => {
                 let lasts = now.saturating_duration_since(since);
-                let is_hopeless = lasts > DRAIN * 2 + signals.round_trip * 2 && queue > from.mul_f64(0.6) && queue > HIGH;
+                let is_over = lasts > DRAIN * 2 + signals.round_trip * 2;
+                let is_hopeless = is_over && queue > from.mul_f64(0.6) && queue > HIGH;
                 let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
                 if queue < LOW {
                     followup.is_drained = true;
@@ -193,8 +208,11 @@ impl Control {
                     self.phase = Phase::Compete { quiet_since: None };
                     let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * COMPETING_CUT);
                     self.target_bps = self.target_bps.max(returned.min(before_bps));
-                } else if may_cut && queue > self.last_queue && acked_bps * CUT < self.target_bps {
-                    self.lower(now, queue, acked_bps);
+                } else if is_over && queue < self.high {
+                    // Jitter, or others who wait for it to become shorter as well.
+                    self.phase = Phase::Grow;
+                } else if may_cut && queue > self.last_queue && acked_now_bps * CUT < self.target_bps {
+                    self.lower(now, queue, acked_now_bps);
                 }
             }
             Phase::Compete { quiet_since } => {
@@ -209,6 +227,9 @@ impl Control {
             && self.since_cut(now) > signals.round_trip + Duration::from_millis(200)
         {
             followup.cut_for_loss = Some(loss);
+            if queue > LOW {
+                self.high = self.high.min(queue.mul_f64(OF_OVERFLOWING)).max(LOW);
+            }
             let left = match self.phase {
                 Phase::Compete { .. } => self.target_bps * COMPETING_CUT,
                 Phase::Grow | Phase::Drain { .. } => {
@@ -246,14 +267,17 @@ impl Control {
         let factor = if self.has_probed { PROBE_FACTOR } else { FIRST_PROBE_FACTOR };
         let mut rate = (wanted_bps * PROBE_MARGIN).min(self.target_bps * factor);
         if let Some(train_bps) = train_bps.filter(|_| !self.is_app_limited) {
-            // Trains of media say that there is no more: it is not worth a queue to hear that again.
-            if train_bps < self.target_bps * 1.25 {
+            // Trains of media say that there is no more: it is not worth a queue to hear that again. But jitter makes them
+            // say so as well.
+            let is_due = self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > self.probe_interval * 2);
+            if train_bps < self.target_bps * 1.25 && !is_due {
                 self.next_probe = Some(now + Duration::from_millis(300));
                 return None;
             }
-            rate = rate.min(train_bps * 1.1);
+            rate = rate.min((train_bps * 1.1).max(self.target_bps * 1.3));
         }
         self.has_probed = true;
+        self.last_probe = Some(now);
         // Until its result is known.
         self.next_probe = Some(now + self.probe_interval);
         Some(rate.min(MAX_BPS))
@@ -307,16 +331,13 @@ impl Control {
     }
 
     fn grow(&mut self, now: Instant, signals: &Signals, queue: Duration, elapsed_s: f64, wanted_bps: f64) {
-        // What is lost anyway does not say that less was sent.
         let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss.min(0.5));
         let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * PROBE_MARGIN);
         let growth = match self.phase {
-            Phase::Grow if queue < RISING && signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
-                let near = self.capacity.filter(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
-                match near {
-                    Some(_) => PACKET_BITS / (signals.round_trip.as_secs_f64() + 0.1) * elapsed_s,
-                    None => self.target_bps * FAST_GROWTH * elapsed_s,
-                }
+            Phase::Grow if signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
+                let is_near = self.capacity.is_some_and(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
+                let fast = self.target_bps * FAST_GROWTH;
+                elapsed_s * if is_near || queue > RISING { fast.min(SLOW_GROWTH_BPS) } else { fast }
             }
             Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
             _ => return,

@@ -130,8 +130,11 @@ impl SendHistory {
     pub fn find(&self, ssrc: u32, rtp_sequence: u16) -> Option<u16> {
         let [.., high, low] = ssrc.to_be_bytes();
         let ssrc_low = u16::from_be_bytes([high, low]);
-        let is_it = |entry: &&Entry| entry.ssrc_low == ssrc_low && entry.rtp_sequence == rtp_sequence && entry.state != State::Unused;
-        self.entries.iter().filter(is_it).map(|entry| entry.sequence).min_by_key(|&sequence| self.next.wrapping_sub(sequence))
+        // The newest first: what is reported was sent a moment ago.
+        (1..=u16::try_from(self.entries.len()).unwrap_or(0)).map(|back| self.next.wrapping_sub(back)).find(|&sequence| {
+            let entry = self.entries[usize::from(sequence) % ENTRIES];
+            entry.state != State::Unused && (entry.sequence, entry.ssrc_low, entry.rtp_sequence) == (sequence, ssrc_low, rtp_sequence)
+        })
     }
 
     fn entry(&mut self, sequence: u16) -> Option<&mut Entry> {
