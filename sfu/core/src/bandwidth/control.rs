@@ -358,3 +358,98 @@ impl Control {
         self.target_bps = bps.clamp(MIN_BPS, MAX_BPS);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: Duration = Duration::from_millis(100);
+    const MBIT: f64 = 1e6;
+
+    /// Reports each 100 ms over a link of this rate with an endless queue; returns the control and the longest queue.
+    struct Link {
+        control: Control,
+        now: Instant,
+        queue_bits: f64,
+    }
+
+    impl Link {
+        fn new() -> Self {
+            Self { control: Control::default(), now: Instant::now(), queue_bits: 0.0 }
+        }
+
+        /// Sends 95 % of the target for so long.
+        fn run(&mut self, rate_bps: f64, foreign: Duration, reports: u32) -> Duration {
+            let mut longest = Duration::ZERO;
+            for _ in 0..reports {
+                self.now += REPORT;
+                let sent_bps = self.control.target_bps() * 0.95;
+                let passed = (self.queue_bits / REPORT.as_secs_f64() + sent_bps).min(rate_bps);
+                self.queue_bits = (self.queue_bits + (sent_bps - rate_bps) * REPORT.as_secs_f64()).max(0.0);
+                let queue = foreign + Duration::from_secs_f64(self.queue_bits / rate_bps);
+                longest = longest.max(queue);
+                let signals = Signals {
+                    queue: Some(queue),
+                    acked_bps: Some(passed),
+                    acked_now_bps: Some(passed),
+                    sent_bps: Some(sent_bps),
+                    round_trip: Duration::from_millis(100),
+                    ..Signals::default()
+                };
+                self.control.on_report(self.now, &signals, 10.0 * MBIT);
+            }
+            longest
+        }
+    }
+
+    #[test]
+    fn the_rate_settles_below_the_links_without_a_long_queue() {
+        let mut link = Link::new();
+        link.run(MBIT, Duration::ZERO, 300);
+        let longest = link.run(MBIT, Duration::ZERO, 300);
+        assert!(longest < Duration::from_millis(120), "{longest:?}");
+        let target = link.control.target_bps();
+        assert!((0.8 * MBIT..1.15 * MBIT).contains(&target), "{target}");
+    }
+
+    #[test]
+    fn a_queue_that_does_not_go_away_is_somebody_elses() {
+        let mut link = Link::new();
+        link.run(2.0 * MBIT, Duration::ZERO, 300);
+        link.run(2.0 * MBIT, Duration::from_millis(200), 100);
+        assert!(link.control.target_bps() > MBIT, "{}", link.control.target_bps());
+    }
+
+    #[test]
+    fn nothing_grows_beyond_what_is_wanted_or_arrives() {
+        let mut control = Control::default();
+        let mut now = Instant::now();
+        for _ in 0..1_000 {
+            now += REPORT;
+            let signals = Signals {
+                queue: Some(Duration::ZERO),
+                acked_bps: Some(400_000.0),
+                acked_now_bps: Some(400_000.0),
+                sent_bps: Some(1e9),
+                ..Signals::default()
+            };
+            control.on_report(now, &signals, 10.0 * MBIT);
+        }
+        assert!(control.target_bps() <= 610_001.0, "{}", control.target_bps());
+    }
+
+    #[test]
+    fn a_probe_that_fails_is_repeated_ever_more_rarely() {
+        let mut control = Control::default();
+        let (mut now, mut probes) = (Instant::now(), 0);
+        for _ in 0..1_200 {
+            now += REPORT;
+            let tried = control.probe(now, 10.0 * MBIT, None);
+            probes += u32::from(tried.is_some());
+            let probe = tried.map(|tried_bps| Outcome { tried_bps, passed_bps: None });
+            let signals = Signals { queue: Some(Duration::ZERO), acked_bps: Some(0.0), probe, ..Signals::default() };
+            control.on_report(now, &signals, 10.0 * MBIT);
+        }
+        assert!((5..12).contains(&probes), "{probes} in two minutes");
+    }
+}
