@@ -248,6 +248,11 @@ impl Control {
         followup
     }
 
+    /// What was learned of the way is void; the rate stays until more is known.
+    pub fn start_over(&mut self) {
+        *self = Self { target_bps: self.target_bps, limit: self.limit, ..Self::default() };
+    }
+
     /// Time passes without reports although something is sent.
     pub fn on_silence(&mut self, now: Instant) {
         if self.last_report.is_some_and(|at| now.saturating_duration_since(at) > SILENCE) {

@@ -113,10 +113,10 @@ impl SendHistory {
 
     /// Bytes of the packets from `from` up to `to` that nothing was reported on: their report was lost.
     pub fn take_unreported(&mut self, from: u16, to: u16) -> u64 {
-        let count = usize::from(to.wrapping_sub(from)).min(ENTRIES);
+        // Half of the space is backwards: reports that begin with what was reported before.
+        let count = Some(to.wrapping_sub(from)).filter(|count| usize::from(*count) <= ENTRIES).unwrap_or(0);
         let mut bytes = 0;
         for back in 1..=count {
-            let Ok(back) = u16::try_from(back) else { break };
             if let Some(entry) = self.entry(to.wrapping_sub(back)).filter(|entry| entry.state == State::InFlight) {
                 entry.state = State::Arrived;
                 bytes += u64::from(entry.bytes);

@@ -128,6 +128,7 @@ struct Measured {
     prober: Prober,
     clock: ArrivalClock,
     round_trip: Option<Duration>,
+    heard_at: Option<Instant>,
     next_feedback: Option<u8>,
     next_sequence: Option<u16>,
     sent_clock: Option<(SentAt, i64)>,
@@ -269,6 +270,7 @@ impl Bandwidth {
     pub fn on_transport_cc(&mut self, feedback: &TransportCc<'_>, at: SentAt, now: Instant) {
         let Self { sent, measured, .. } = self;
         let measured = measured.get_or_insert_default();
+        measured.hear(now);
         let mut report = Report::default();
         let head = feedback.head;
         if measured.next_feedback.is_some_and(|expected| expected != head.feedback_count)
@@ -297,6 +299,7 @@ impl Bandwidth {
     pub fn on_congestion_feedback(&mut self, feedback: &CongestionFeedback<'_>, at: SentAt, now: Instant) {
         let Self { sent, measured, .. } = self;
         let measured = measured.get_or_insert_default();
+        measured.hear(now);
         let mut report = Report::default();
         for status in feedback.statuses().take(MAX_LOOK_UPS) {
             let Some(sequence) = sent.find(status.ssrc, status.sequence) else { continue };
@@ -320,6 +323,13 @@ impl Bandwidth {
         self.publish(now);
     }
 
+    /// The client is reached by another path now, of which nothing is known.
+    pub fn path_changed(&mut self) {
+        if let Some(measured) = &mut self.measured {
+            measured.start_over();
+        }
+    }
+
     /// A packet may be resent now; if not, the client asks again. What a full queue dropped must not be poured into it at once.
     pub fn may_resend(&mut self, now: Instant) -> bool {
         let Some(measured) = &self.measured else { return true };
@@ -337,7 +347,7 @@ impl Bandwidth {
     /// Once a second: something is sent and nothing is heard of it.
     pub fn on_second(&mut self, at: SentAt, now: Instant) {
         let Some(measured) = &mut self.measured else { return };
-        if at.us_since(self.sent.newest) < 1_000_000 {
+        if (0..1_000_000).contains(&at.us_since(self.sent.newest)) {
             measured.control.on_silence(now);
             self.publish(now);
         }
@@ -385,6 +395,21 @@ impl Bandwidth {
 }
 
 impl Measured {
+    /// After a long pause nothing of what was measured holds, and clocks may have wrapped.
+    fn hear(&mut self, now: Instant) {
+        if self.heard_at.replace(now).is_some_and(|at| now.saturating_duration_since(at) > LONG_PAUSE) {
+            self.start_over();
+        }
+    }
+
+    /// Forgets everything but the rate.
+    fn start_over(&mut self) {
+        let (control, heard_at, sent_seen_bytes) = (std::mem::take(&mut self.control), self.heard_at, self.sent_seen_bytes);
+        let overhead_seen_bytes = self.overhead_seen_bytes;
+        *self = Self { control, heard_at, sent_seen_bytes, overhead_seen_bytes, ..Self::default() };
+        self.control.start_over();
+    }
+
     fn on_arrival(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16, arrival_us: i64) {
         let Some(packet) = sent.take_arrived(sequence) else { return };
         let bytes = u64::from(packet.bytes);
@@ -449,6 +474,8 @@ impl Measured {
     }
 }
 
+/// See [`Measured::hear`].
+const LONG_PAUSE: Duration = Duration::from_secs(20);
 /// A queue of this length counts as one.
 const QUEUE_SEEN: Duration = Duration::from_millis(15);
 
