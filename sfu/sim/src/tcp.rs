@@ -160,6 +160,7 @@ fn whole(window: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::clock::Clock;
     use crate::link::LinkConfig;

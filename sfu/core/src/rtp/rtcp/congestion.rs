@@ -72,6 +72,7 @@ fn read_block<'a>(reader: &mut Reader<'a>) -> Result<(u32, u16, &'a [[u8; 2]]), 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn feedback() -> Vec<u8> {
