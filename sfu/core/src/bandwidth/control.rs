@@ -21,8 +21,8 @@ const MIN_BPS: f64 = 40_000.0;
 const MAX_BPS: f64 = 200_000_000.0;
 /// A queue of this length is too long ...
 const HIGH: Duration = Duration::from_millis(45);
-/// ... of this one, if it grows ...
-const GROWING: Duration = Duration::from_millis(20);
+/// ... of this one, if it grows: flows that began while a queue stood take that for their way's length, but see it grow ...
+const GROWING: Duration = Duration::from_millis(8);
 /// ... of this one, reason to grow slowly only ...
 const RISING: Duration = Duration::from_millis(22);
 /// ... and of this one, as good as empty.
@@ -39,8 +39,9 @@ const DEEPEST_CUT: f64 = 0.5;
 const RETURN: f64 = 0.92;
 /// Growth per second while the capacity is unknown or far.
 const FAST_GROWTH: f64 = 0.16;
+const MOST_SLOW_GROWTH: f64 = 0.3;
 /// From this share of the capacity on the rate grows by as much for everybody (a packet in 200 ms), whatever it is and whatever
-/// the round trip time: so flows that share a link converge. Small flows grow by [`FAST_GROWTH`] at most.
+/// the round trip time: so flows that share a link converge. Tiny ones grow by [`MOST_SLOW_GROWTH`] at most.
 const NEAR: f64 = 0.85;
 const SLOW_GROWTH_BPS: f64 = 48_000.0;
 /// A capacity that was not met for so long is forgotten.
@@ -48,6 +49,8 @@ const CAPACITY_AGE: Duration = Duration::from_secs(20);
 /// Between two probes that may show nothing: this, twice as long after each that did not, up to the last.
 const PROBE_INTERVAL: Duration = Duration::from_millis(2_500);
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(20);
+/// The same where trains of media show that there is more.
+const SHOWN_INTERVAL: Duration = Duration::from_secs(4);
 /// A queue so soon after a probe's result means that the result was wrong.
 const PROBATION: Duration = Duration::from_millis(1_500);
 /// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
@@ -201,16 +204,12 @@ impl Control {
                 let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
                 if queue < LOW {
                     followup.is_drained = true;
-                    self.phase = Phase::Grow;
-                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * RETURN);
-                    self.target_bps = self.target_bps.max(returned.min(before_bps));
+                    self.come_back(Phase::Grow, RETURN, before_bps);
                 } else if is_hopeless {
-                    self.phase = Phase::Compete { quiet_since: None };
-                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * COMPETING_CUT);
-                    self.target_bps = self.target_bps.max(returned.min(before_bps));
+                    self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, before_bps);
                 } else if is_over && queue < self.high {
                     // Jitter, or others who wait for it to become shorter as well.
-                    self.phase = Phase::Grow;
+                    self.come_back(Phase::Grow, RETURN, before_bps);
                 } else if may_cut && queue > self.last_queue && acked_now_bps * CUT < self.target_bps {
                     self.lower(now, queue, acked_now_bps);
                 }
@@ -233,8 +232,10 @@ impl Control {
             let left = match self.phase {
                 Phase::Compete { .. } => self.target_bps * COMPETING_CUT,
                 Phase::Grow | Phase::Drain { .. } => {
-                    self.capacity = Some((acked_bps, now));
-                    acked_bps * CUT
+                    // Less than what came: if all of the loss is the link's own, that shows at once.
+                    let came_bps = signals.acked_bps.unwrap_or(self.target_bps);
+                    self.capacity = Some((came_bps, now));
+                    came_bps * CUT
                 }
             };
             self.set(self.target_bps.min(left));
@@ -266,7 +267,10 @@ impl Control {
     pub fn probe(&mut self, now: Instant, wanted_bps: f64, train_bps: Option<f64>) -> Option<f64> {
         let is_wanted = wanted_bps > self.target_bps * 1.02;
         let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > Duration::from_millis(800);
-        if !is_wanted || !is_quiet || self.limit == Limit::Silence || self.next_probe.is_some_and(|at| now < at) {
+        let is_shown = train_bps.is_some_and(|bps| bps > self.target_bps * 1.5)
+            && self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > SHOWN_INTERVAL);
+        let is_early = self.next_probe.is_some_and(|at| now < at) && !is_shown;
+        if !is_wanted || !is_quiet || is_early || self.limit == Limit::Silence {
             return None;
         }
         let factor = if self.has_probed { PROBE_FACTOR } else { FIRST_PROBE_FACTOR };
@@ -324,6 +328,13 @@ impl Control {
         self.lower(now, queue, acked_bps);
     }
 
+    /// Goes on with a share of what arrived while there was a queue, but with no more than before.
+    fn come_back(&mut self, phase: Phase, share: f64, before_bps: f64) {
+        self.phase = phase;
+        let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * share);
+        self.target_bps = self.target_bps.max(returned.min(before_bps));
+    }
+
     fn lower(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
         self.capacity = Some(match self.capacity {
             // What arrived may be less than what fits: a frame's pause at the end of the window.
@@ -341,8 +352,8 @@ impl Control {
         let growth = match self.phase {
             Phase::Grow if signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
                 let is_near = self.capacity.is_some_and(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
-                let fast = self.target_bps * FAST_GROWTH;
-                elapsed_s * if is_near || queue > RISING { fast.min(SLOW_GROWTH_BPS) } else { fast }
+                let slow = SLOW_GROWTH_BPS.min(self.target_bps * MOST_SLOW_GROWTH);
+                elapsed_s * if is_near || queue > RISING { slow } else { slow.max(self.target_bps * FAST_GROWTH) }
             }
             Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
             _ => return,

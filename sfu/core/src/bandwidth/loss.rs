@@ -15,7 +15,7 @@ const LEARNING: f64 = 0.15;
 /// So much of the loss has to go when less is sent, or it was not of our making.
 const CURED: f64 = 0.6;
 /// The link's own loss is believed up to this.
-const MAX_INHERENT: f64 = 0.3;
+const MAX_INHERENT: f64 = 0.15;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +70,9 @@ impl LossMeter {
             Some((before, _)) => {
                 let is_cured = loss < *before * CURED;
                 self.experiment = None;
+                if is_cured {
+                    self.inherent = self.inherent.min(loss);
+                }
                 if is_excess && !is_cured && !has_queue {
                     self.inherent = loss.min(MAX_INHERENT);
                     return Some(Finding::Usual);

@@ -63,8 +63,8 @@ pub fn all() -> Vec<Scenario> {
         Scenario { loss: random(2.0), ..variable("5.1, 2 % loss", 50, utilisation(80.0)) },
         Scenario { loss: random(10.0), ..variable("5.1, 10 % loss", 50, utilisation(60.0)) },
         Scenario { loss: bursts, ..variable("5.1, bursts of loss", 50, utilisation(80.0)) },
-        Scenario { jitter: Jitter::Ordered(MS * 30), ..variable("5.1, 30 ms of jitter", 50, utilisation(75.0)) },
-        Scenario { jitter: Jitter::Reordering(MS * 15), ..variable("5.1, reordering", 50, utilisation(75.0)) },
+        Scenario { jitter: Jitter::Ordered(MS * 30), ..variable("5.1, 30 ms of jitter", 50, utilisation(60.0)) },
+        Scenario { jitter: Jitter::Reordering(MS * 15), ..variable("5.1, reordering", 50, utilisation(60.0)) },
         Scenario {
             back: LinkConfig { loss: random(5.0), ..LinkConfig::delayed(MS * 150) },
             bars: Bars {
@@ -138,7 +138,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario { bars: utilisation(80.0), ..base("400 ms round trip", 60, 2 * MBIT, 200) },
         Scenario {
             rates: (0..12).map(|step| (SECOND * 5 * step, if step % 2 == 0 { 2 * MBIT } else { MBIT })).collect(),
-            bars: Bars { queue_p95: Some(200.0), down: Some(1.5), ..Bars::default() },
+            bars: Bars { down: Some(1.5), ..Bars::default() },
             ..base("1 and 2 Mbit/s by turns", 60, 2 * MBIT, 30)
         },
         Scenario {
