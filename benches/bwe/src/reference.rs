@@ -68,6 +68,7 @@ impl Pair for Str0m {
         }
         ends[0].direct_api().declare_stream_tx(ssrc, Some(rtx), mid, None);
         ends[1].direct_api().expect_stream_rx(ssrc, Some(rtx), mid, None);
+        ends[1].direct_api().enable_twcc_feedback();
         let pt = ends[0].codec_config().find(|params| params.spec().codec == Codec::Vp8).expect("VP8").pt();
         let out = [Vec::new(), Vec::new()];
         Self { ends, pt, ssrc, start, next_sequence: 1_000, estimate_bps: START, wanted_bps: 0, out }
