@@ -62,7 +62,7 @@ pub fn all() -> Vec<Scenario> {
         variable("5.1, 100 ms", 100, variable_bars),
         Scenario { loss: random(2.0), ..variable("5.1, 2 % loss", 50, utilisation(80.0)) },
         Scenario { loss: random(10.0), ..variable("5.1, 10 % loss", 50, utilisation(60.0)) },
-        Scenario { loss: bursts, ..variable("5.1, bursts of loss", 50, utilisation(80.0)) },
+        Scenario { loss: bursts, ..variable("5.1, bursts of loss", 50, utilisation(70.0)) },
         Scenario { jitter: Jitter::Ordered(MS * 30), ..variable("5.1, 30 ms of jitter", 50, utilisation(60.0)) },
         Scenario { jitter: Jitter::Reordering(MS * 15), ..variable("5.1, reordering", 50, utilisation(60.0)) },
         Scenario {
