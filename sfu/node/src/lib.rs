@@ -6,12 +6,15 @@
 //! Not here: what a packet means (`sfu-core`), who may do what (`signaling`).
 
 mod addresses;
+#[doc(hidden)]
+pub mod bench;
 mod clock;
 mod config;
 mod control;
 mod events;
 #[doc(hidden)]
 pub mod fuzzing;
+mod lanes;
 pub mod metrics;
 mod net;
 mod node;
@@ -20,7 +23,7 @@ mod stats;
 mod worker;
 
 pub use addresses::{Advertised, AdvertisedAddress};
-pub use config::NodeConfig;
+pub use config::{NodeConfig, Sharing};
 pub use control::CommandError;
 pub use node::{Node, NodeError, NodeHandle};
 pub use stats::{AcceptCounters, Histogram, LoopCounters, ShardReport, SocketBuffers, TcpCounters, UdpCounters};

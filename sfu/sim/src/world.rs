@@ -1,10 +1,10 @@
-//! One shard, its participants and the network between them, in virtual time; plays signaling too.
+//! One shard or several, their participants and the network between them, in virtual time; plays signaling and the node too.
 //!
 //! A scenario calls [`World::join`], [`World::publish`] and so on, lets time pass with [`World::run_for`] or
 //! [`World::run_until`] and asserts what participants report. Everything random follows from one seed. Time moves from event to
 //! event, rounded up to a millisecond, so that what happens at about the same time is one batch, as on a real server.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use sfu_core::egress::Progress;
 use sfu_core::error::Discard;
 use sfu_core::media::Codec;
 use sfu_core::net::{Flow, Protocol};
+use sfu_core::relay::LinkId;
 use sfu_core::rtp::ntp::{NtpTime, WallClock};
 use sfu_core::shard::{Shard, ShardConfig};
 use sfu_core::snapshot::Snapshot;
@@ -46,13 +47,23 @@ pub const ROOM: RoomId = RoomId(1);
 const SIGNALING_DELAY: Duration = Duration::from_millis(5);
 /// M-lines per kind that livekit-client has from the start, with one peer connection.
 const LINES_TO_RECEIVE: usize = 3;
+/// Port of the first shard.
+const FIRST_PORT: u16 = 7882;
+/// Time for handshakes in one turn.
+const HANDSHAKE_SLICE: Duration = Duration::from_millis(1);
 /// Grid of time.
 const STEP: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub struct World {
-    /// The engine.
+    /// The engine; the first shard, if there are several.
     pub shard: Shard,
+    /// Further shards.
+    pub others: Vec<Shard>,
+    /// Bytes that fit on the way from one shard to another.
+    pub ring_bytes: usize,
+    /// Time that a datagram of a handshake costs. A turn spends about [`HANDSHAKE_SLICE`] on handshakes.
+    pub handshake_takes: Duration,
     /// Everything that the engine told signaling.
     pub log: Vec<Event>,
     /// Datagrams that the engine sent to addresses of nobody here.
@@ -60,6 +71,7 @@ pub struct World {
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
     clock: Clock,
+    place: Place,
     seed: Seed,
     rng: StdRng,
     participants: Vec<Participant>,
@@ -70,6 +82,8 @@ pub struct World {
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
     nat: Nat,
+    placing: Placing,
+    rings: Rings,
     by_id: HashMap<ParticipantId, usize>,
     owners: HashMap<TrackId, usize>,
     /// Subscriptions to tracks that are not ready yet.
@@ -79,6 +93,71 @@ pub struct World {
     tapped: Vec<Datagram>,
     tap_left: usize,
     next_track: u64,
+}
+
+/// What is on its way between shards: from, to, bytes.
+type Rings = BTreeMap<(usize, usize), Vec<u8>>;
+
+/// Who is on which shard.
+#[derive(Default)]
+struct Placing {
+    shards: HashMap<ParticipantId, usize>,
+    /// Shards of each room with the number of participants there, the home first.
+    rooms: HashMap<RoomId, Vec<(usize, usize)>>,
+}
+
+impl Placing {
+    fn shard_of(&self, participant: ParticipantId) -> usize {
+        self.shards.get(&participant).copied().unwrap_or(0)
+    }
+
+    /// Somebody is in a room from here on; what its shard has to know if it had nobody there.
+    fn enter(&mut self, room: RoomId, shard: usize) -> Option<(LinkId, Vec<LinkId>)> {
+        let places = self.rooms.entry(room).or_default();
+        if let Some((_, count)) = places.iter_mut().find(|(other, _)| *other == shard) {
+            *count += 1;
+            return None;
+        }
+        places.push((shard, 1));
+        let others: Vec<LinkId> = places.iter().filter(|(other, _)| *other != shard).map(|&(other, _)| link(other)).collect();
+        others.first().copied().map(|home| (home, others))
+    }
+
+    fn quit(&mut self, room: RoomId, shard: usize) {
+        let Some(places) = self.rooms.get_mut(&room) else { return };
+        for (_, count) in places.iter_mut().filter(|(other, _)| *other == shard) {
+            *count -= 1;
+        }
+        places.retain(|(_, count)| *count > 0);
+    }
+}
+
+fn link(shard: usize) -> LinkId {
+    LinkId(u16::try_from(shard).unwrap_or(u16::MAX))
+}
+
+/// When a world begins and at which addresses it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its clock, at zero.
+    pub clock: Clock,
+    /// The engine's address.
+    pub server: SocketAddr,
+    /// How the addresses of clients begin.
+    pub clients: [u8; 2],
+}
+
+impl Place {
+    /// Nowhere and at no time that matters.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
+    }
+
+    /// Which shard is at an address: the first at the engine's, the others behind a port each.
+    fn shard_at(&self, address: SocketAddr) -> usize {
+        if address == self.server { 0 } else { usize::from(address.port().saturating_sub(FIRST_PORT)) }
+    }
 }
 
 /// What clients call their address and the engine sees as another.
@@ -128,20 +207,56 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let (seed, clock) = (Seed::new(seed), Clock::new());
-        let shard = Shard::new(ShardConfig {
-            candidates: vec![Candidate { protocol: Protocol::Udp, address: server_address() }],
-            certificate: Certificate::generate().expect("the cryptography library makes certificates"),
-            ufrag_prefix: "s0".into(),
-            seed: seed.rng("shard").random(),
+        Self::with_shards(seed, 1)
+    }
+
+    /// An empty world at a place, for an engine that is to go on with real sockets.
+    ///
+    /// # Panics
+    /// If there is no certificate to be had.
+    #[must_use]
+    pub fn at(seed: u64, place: Place) -> Self {
+        Self::build(seed, place, 1)
+    }
+
+    /// An empty world with several shards; rooms are shared by those on which somebody was put ([`Self::join_on`]).
+    ///
+    /// # Panics
+    /// If there is no certificate to be had.
+    #[must_use]
+    pub fn with_shards(seed: u64, count: usize) -> Self {
+        Self::build(seed, Place::anywhere(), count)
+    }
+
+    fn build(seed: u64, place: Place, count: usize) -> Self {
+        let (seed, clock) = (Seed::new(seed), place.clock);
+        let certificate = Certificate::generate().expect("the cryptography library makes certificates");
+        let mut shards = (0..count).map(|index| {
+            let address = if index == 0 { place.server } else { shard_address(index) };
+            let mut shard = Shard::new(ShardConfig {
+                candidates: vec![Candidate { protocol: Protocol::Udp, address }],
+                certificate: certificate.clone(),
+                ufrag_prefix: format!("s{index}"),
+                seed: seed.rng(&if index == 0 { "shard".to_owned() } else { format!("shard{index}") }).random(),
+            });
+            shard.set_link_id(link(index));
+            shard
         });
+        let shard = shards.next().expect("there is a shard");
+        let others = shards.collect();
         Self {
             shard,
+            others,
+            ring_bytes: 1 << 20,
+            handshake_takes: Duration::ZERO,
+            placing: Placing::default(),
+            rings: Rings::new(),
             log: Vec::new(),
             to_strangers: 0,
             turn_takes: Duration::ZERO,
             rng: seed.rng("world"),
             clock,
+            place,
             seed,
             participants: Vec::new(),
             roads: Vec::new(),
@@ -167,8 +282,18 @@ impl World {
     #[must_use]
     pub fn fan_out(seed: u64, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (Self, TrackId, Vec<Who>) {
         let mut world = Self::new(seed);
+        let (track, subscribers) = world.fan_out_to(spec, subscribers);
+        (world, track, subscribers)
+    }
+
+    /// Like [`Self::fan_out`], in a world that is there.
+    ///
+    /// # Panics
+    /// If media does not flow to each.
+    pub fn fan_out_to(&mut self, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (TrackId, Vec<Who>) {
+        let world = self;
         let publisher = world.join(ROOM);
-        let spec = spec(&mut world);
+        let spec = spec(world);
         let track = world.publish(publisher, spec);
         let subscribers: Vec<Who> = (0..subscribers).map(|_| world.join(ROOM)).collect();
         for &who in &subscribers {
@@ -178,7 +303,7 @@ impl World {
         world.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
             all.iter().all(|&who| world.participant(who).receiving(track).is_some_and(|track| track.packets > 0))
         });
-        (world, track, subscribers)
+        (track, subscribers)
     }
 
     /// Current virtual time.
@@ -216,8 +341,13 @@ impl World {
 
     /// Somebody joins over links with 10 ms of delay.
     pub fn join(&mut self, room: RoomId) -> Who {
+        self.join_on(room, 0)
+    }
+
+    /// Somebody joins on one of several shards, over links with 10 ms of delay.
+    pub fn join_on(&mut self, room: RoomId, shard: usize) -> Who {
         let link = LinkConfig::delayed(Duration::from_millis(10));
-        self.join_over(room, link, link)
+        self.enter(room, link, link, PeerMode::Dual, shard)
     }
 
     /// Somebody joins with one peer connection and offers it at once, with three m-lines per kind to receive on.
@@ -230,18 +360,18 @@ impl World {
     /// Like [`Self::join_single`], but offers only after [`Self::open_publisher`].
     pub fn enter_single(&mut self, room: RoomId) -> Who {
         let link = LinkConfig::delayed(Duration::from_millis(10));
-        self.enter(room, link, link, PeerMode::Single)
+        self.enter(room, link, link, PeerMode::Single, 0)
     }
 
     /// Somebody joins.
     pub fn join_over(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig) -> Who {
-        self.enter(room, up, down, PeerMode::Dual)
+        self.enter(room, up, down, PeerMode::Dual, 0)
     }
 
-    fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode) -> Who {
+    fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode, shard: usize) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
-        let addresses = [address(index, 0), address(index, 1)];
+        let addresses = [0, 1].map(|side| self.address(index, side));
         let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
         let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
         let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
@@ -253,8 +383,15 @@ impl World {
         self.participants.push(participant);
         self.by_address.extend(addresses.map(|address| (address, index)));
         self.by_id.insert(id, index);
+        self.placing.shards.insert(id, shard);
         self.command(Command::Join { room, participant: id, can_subscribe: true, mode });
         Who(index)
+    }
+
+    fn address(&self, index: usize, side: u16) -> SocketAddr {
+        let [.., high, low] = index.to_be_bytes();
+        let [a, b] = self.place.clients;
+        ([a, b, high, low], 5000 + side).into()
     }
 
     /// Somebody leaves; the client is gone at once, the engine learns it from signaling.
@@ -467,7 +604,8 @@ impl World {
     /// A datagram from anywhere reaches the engine now. Flows are the server's view.
     pub fn inject(&mut self, flow: Flow, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        self.shard.handle_datagram(self.clock.now(), flow, &mut bytes);
+        let (now, shard) = (self.clock.now(), self.place.shard_at(flow.local));
+        self.engine(shard).handle_datagram(now, flow, &mut bytes);
     }
 
     /// Seals an RTP packet as a participant's publisher side would, for [`Self::inject`].
@@ -564,6 +702,24 @@ impl World {
         Who(self.owners[&track])
     }
 
+    /// One of the shards.
+    ///
+    /// # Panics
+    /// If there is none with this number.
+    pub fn engine(&mut self, shard: usize) -> &mut Shard {
+        if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] }
+    }
+
+    fn engines(&self) -> impl Iterator<Item = &Shard> {
+        std::iter::once(&self.shard).chain(&self.others)
+    }
+
+    /// Shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        1 + self.others.len()
+    }
+
     /// The engine's counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -573,7 +729,7 @@ impl World {
     /// Datagrams that the engine dropped for a reason.
     #[must_use]
     pub fn discarded(&self, reason: Discard) -> u64 {
-        self.shard.snapshot().discards.get(reason)
+        self.engines().map(|shard| shard.snapshot().discards.get(reason)).sum()
     }
 
     /// Lets time pass.
@@ -625,8 +781,13 @@ impl World {
     fn next_event(&self) -> Instant {
         let mut next = self.clock.now() + Duration::from_secs(3600);
         next = self.signaling.front().map_or(next, |&(at, _)| at.min(next));
-        next = self.shard.next_timeout().map_or(next, |at| at.min(next));
         next = self.roads.iter().filter_map(Road::next_event).fold(next, Instant::min);
+        for shard in self.engines() {
+            next = shard.next_timeout().map_or(next, |at| at.min(next));
+        }
+        if self.rings.values().any(|ring| !ring.is_empty()) {
+            next = next.min(self.clock.now());
+        }
         for (participant, &wake) in self.participants.iter().zip(&self.wakes).filter(|(participant, _)| !participant.is_gone) {
             next = next.min(wake);
             for arrival in [participant.up.next_arrival(), participant.down.next_arrival()].into_iter().flatten() {
@@ -644,7 +805,9 @@ impl World {
                 self.participants[index].down.send(now, bytes, datagram);
             }
         }
-        for (index, participant) in self.participants.iter_mut().enumerate() {
+        self.cross(now);
+        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, .. } = self;
+        for (index, participant) in participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
             }
@@ -652,43 +815,163 @@ impl World {
             if has_arrival {
                 participant.receive(now);
             }
-            if has_arrival || self.wakes[index] <= now {
+            if has_arrival || wakes[index] <= now {
                 participant.poll(now);
-                self.wakes[index] = participant.next_timeout();
+                wakes[index] = participant.next_timeout();
             }
             while let Some(Datagram { mut flow, mut bytes }) = participant.up.receive(now) {
-                flow.local = self.nat.outside_of(flow.local);
-                if self.tap_left > 0 {
-                    self.tap_left -= 1;
-                    self.tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
+                flow.local = nat.outside_of(flow.local);
+                if *tap_left > 0 {
+                    *tap_left -= 1;
+                    tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
                 }
-                self.shard.handle_datagram(now, reversed(flow), &mut bytes);
+                let engine = match place.shard_at(flow.remote) {
+                    0 => &mut *shard,
+                    number => &mut others[number - 1],
+                };
+                engine.handle_datagram(now, reversed(flow), &mut bytes);
             }
         }
         while self.signaling.front().is_some_and(|&(at, _)| at <= now) {
             let Some((_, signal)) = self.signaling.pop_front() else { break };
             self.carry(now, signal);
         }
-        if self.shard.next_timeout().is_some_and(|at| at <= now) {
-            self.shard.handle_timeout(now);
+        for shard in std::iter::once(&mut self.shard).chain(&mut self.others) {
+            if shard.next_timeout().is_some_and(|at| at <= now) {
+                shard.handle_timeout(now);
+            }
         }
+        self.load_rings(now);
         self.clock.advance_to(now + self.turn_takes);
         let now = self.clock.now();
+        for shard in 0..self.shards() {
+            self.flush(shard, now);
+            self.shake_hands(shard);
+        }
+        self.load_rings(self.clock.now());
+        for shard in 0..self.shards() {
+            while let Some(event) = self.engine(shard).poll_event() {
+                self.signal(event);
+            }
+        }
+    }
+
+    fn flush(&mut self, shard: usize, now: Instant) {
         loop {
-            let progress = self.shard.flush(now);
-            self.send(now);
+            let progress = self.engine(shard).flush(now);
+            self.send(shard, now);
             if progress == Progress::Done {
                 break;
             }
         }
-        while let Some(event) = self.shard.poll_event() {
-            self.signal(event);
+    }
+
+    /// Goes on with handshakes for a slice of time, behind everything else.
+    fn shake_hands(&mut self, shard: usize) {
+        let until = self.clock.now() + HANDSHAKE_SLICE;
+        let mut has_stepped = false;
+        while self.engine(shard).has_handshakes() {
+            self.clock.advance_to(self.clock.now() + self.handshake_takes);
+            let now = self.clock.now();
+            has_stepped |= self.engine(shard).step_handshake(now);
+            if now >= until {
+                break;
+            }
+        }
+        if has_stepped {
+            self.flush(shard, self.clock.now());
+        }
+    }
+
+    /// Brings the shards what is on its way to them.
+    fn cross(&mut self, now: Instant) {
+        for ((from, to), bytes) in std::mem::take(&mut self.rings) {
+            self.engine(to).handle_relay(now, link(from), &bytes);
+        }
+    }
+
+    /// Takes from the shards what is for others, as far as there is room.
+    fn load_rings(&mut self, now: Instant) {
+        for from in 0..self.shards() {
+            let links: Vec<LinkId> = self.engine(from).relay_links().collect();
+            for link in links {
+                let room = self.ring_bytes - self.rings.get(&(from, link.0.into())).map_or(0, Vec::len);
+                let outbox = self.engine(from).relay_outbox(link);
+                let bytes = outbox.prepare(room).to_vec();
+                outbox.sent(bytes.len());
+                self.rings.entry((from, link.0.into())).or_default().extend(bytes);
+            }
+            self.engine(from).mend_torn(now);
+        }
+    }
+
+    /// Does what a node does: gives a command to the shards that it is for.
+    fn place(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::SendData { to, delivery, payload } => {
+                for shard in 0..self.shards() {
+                    let to: Vec<ParticipantId> = to.iter().copied().filter(|&who| self.placing.shard_of(who) == shard).collect();
+                    if !to.is_empty() {
+                        self.engine(shard).handle_command(now, Command::SendData { to, delivery, payload: payload.clone() });
+                    }
+                }
+            }
+            Command::SetPlayoutDelay { .. } => {
+                for shard in 0..self.shards() {
+                    self.engine(shard).handle_command(now, command.clone());
+                }
+            }
+            command => {
+                let shard = self.shard_of(&command);
+                if let Command::Join { room, .. } | Command::Move { room, .. } = command
+                    && let Some((home, others)) = self.placing.enter(room, shard)
+                {
+                    self.engine(shard).share_room(room, home, &others);
+                }
+                if let Command::Leave { participant } | Command::Move { participant, .. } = command
+                    && let Some(&index) = self.by_id.get(&participant)
+                {
+                    self.placing.quit(self.participants[index].room, shard);
+                }
+                if let Command::Move { participant, room } = command
+                    && let Some(&index) = self.by_id.get(&participant)
+                {
+                    self.participants[index].room = room;
+                }
+                self.engine(shard).handle_command(now, command);
+            }
+        }
+    }
+
+    fn shard_of(&self, command: &Command) -> usize {
+        match command {
+            Command::Unpublish { track } | Command::SetMuted { track, .. } => {
+                self.owners.get(track).map_or(0, |&owner| self.placing.shard_of(self.participants[owner].id))
+            }
+            Command::Join { participant, .. }
+            | Command::Leave { participant }
+            | Command::Publish { participant, .. }
+            | Command::Offer { participant, .. }
+            | Command::Answer { participant, .. }
+            | Command::RestartIce { participant }
+            | Command::Subscribe { participant, .. }
+            | Command::Unsubscribe { participant, .. }
+            | Command::SetWish { participant, .. }
+            | Command::PreferTcp { participant, .. }
+            | Command::PublishData { participant, .. }
+            | Command::UnpublishData { participant, .. }
+            | Command::SubscribeData { participant, .. }
+            | Command::UnsubscribeData { participant, .. }
+            | Command::PublishCodec { participant, .. }
+            | Command::Move { participant, .. } => self.placing.shard_of(*participant),
+            Command::SendData { .. } | Command::SetPlayoutDelay { .. } => 0,
         }
     }
 
     /// Puts what the engine sends on the downlinks.
-    fn send(&mut self, now: Instant) {
-        let outbox = self.shard.outbox();
+    fn send(&mut self, shard: usize, now: Instant) {
+        let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+        let outbox = engine.outbox();
         for (flow, bytes) in outbox.datagrams() {
             let inside = self.nat.inside_of(flow.remote);
             match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
@@ -709,7 +992,7 @@ impl World {
 
     fn carry(&mut self, now: Instant, signal: Signal) {
         match signal {
-            Signal::ToEngine(command) => self.shard.handle_command(now, command),
+            Signal::ToEngine(command) => self.place(now, command),
             Signal::ToClient(index, _) if self.participants[index].is_gone => {}
             Signal::ToClient(index, ToClient::Answer(sdp)) => {
                 self.participants[index].take_answer(now, &sdp);
@@ -785,12 +1068,12 @@ impl World {
 /// Where the engine is.
 #[must_use]
 pub fn server_address() -> SocketAddr {
-    ([192, 0, 2, 1], 7882).into()
+    shard_address(0)
 }
 
-fn address(index: usize, side: u16) -> SocketAddr {
-    let [.., high, low] = index.to_be_bytes();
-    ([10, 0, high, low], 5000 + side).into()
+/// Where a shard is: a port for each.
+fn shard_address(shard: usize) -> SocketAddr {
+    ([192, 0, 2, 1], FIRST_PORT + link(shard).0).into()
 }
 
 fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {

@@ -2,13 +2,15 @@
 //!
 //! In: levels as they arrive, and a tick. Out: everybody who speaks, the dominant speaker first, when that changes. The
 //! dominant speaker is identified as by Volfin and Cohen (2012): a challenger has to beat the incumbent on three time
-//! scales, so that neither a cough nor an interjection takes over. Not here: what a microphone's scores are
-//! (`activity`), whom to forward.
+//! scales, so that neither a cough nor an interjection takes over. And whom a listener could not tell from the crowd: in a room
+//! with more than [`MAX_HEARD_TRACKS`] microphones only the loudest are forwarded, so that what everybody receives does not grow
+//! with the room. Not here: what a microphone's scores are (`activity`), forwarding.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::activity::{Activity, Scores};
+use crate::limits::MAX_HEARD_TRACKS;
 use crate::rtp::extension::AudioLevel;
 
 /// Shortest time between two reports.
@@ -16,8 +18,12 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(300);
 /// A challenger has to be ahead for this long, which is one tick more than the paper asks for. Otherwise two who speak at once
 /// take turns in being dominant every three seconds, whenever a tick hits a pause between syllables.
 const TAKEOVER: Duration = Duration::from_millis(100);
+/// Longer than anything that is remembered of a microphone.
+const IDLE: Duration = Duration::from_secs(2);
 /// A level that changed by less is not worth a report.
 const LEVEL_STEP: f32 = 0.05;
+/// Who was among the loudest is heard for this long, through pauses and while others are louder for a word.
+const HELD: Duration = Duration::from_secs(2);
 
 /// See the module. People are known by any number that the caller likes.
 #[derive(Clone, Debug, Default)]
@@ -27,18 +33,37 @@ pub struct Speakers {
     /// Beats the dominant speaker, since when.
     challenger: Option<(u64, Instant)>,
     reported: Vec<(u64, f32)>,
+    /// What was reported came from somebody else.
+    is_unknown: bool,
+    heard_at: Option<Instant>,
     last_report: Option<Instant>,
+    /// When those who are heard were last among the loudest; empty in a room in which all are heard.
+    loudest: BTreeMap<u64, Instant>,
 }
 
 impl Speakers {
     /// The level of one audio packet of somebody.
     pub fn level(&mut self, who: u64, level: AudioLevel, now: Instant) {
         self.microphones.entry(who).or_insert_with(|| Activity::new(now)).hear(level, now);
+        self.heard_at = Some(now);
+    }
+
+    /// Reports were made elsewhere until now.
+    pub fn take_over(&mut self) {
+        self.is_unknown = true;
+    }
+
+    /// There will be nothing to report until somebody is heard again.
+    #[must_use]
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let is_silent = self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= IDLE);
+        is_silent && self.reported.is_empty() && !self.is_unknown
     }
 
     /// Somebody left or sends no audio any more.
     pub fn remove(&mut self, who: u64) {
         self.microphones.remove(&who);
+        self.loudest.remove(&who);
         self.dominant.take_if(|dominant| *dominant == who);
     }
 
@@ -47,12 +72,13 @@ impl Speakers {
     pub fn tick(&mut self, now: Instant) -> Option<Vec<(u64, f32)>> {
         self.microphones.values_mut().for_each(|microphone| microphone.settle(now));
         self.choose_dominant(now);
+        self.choose_loudest(now);
         if self.last_report.is_some_and(|at| now.saturating_duration_since(at) < REPORT_INTERVAL) {
             return None;
         }
         let mut speaking: Vec<(u64, f32)> = self.speaking().map(|(who, microphone)| (who, microphone.level())).collect();
         speaking.sort_by(|a, b| self.is_dominant(b.0).cmp(&self.is_dominant(a.0)).then(b.1.total_cmp(&a.1)));
-        if !differs(&speaking, &self.reported) {
+        if !std::mem::take(&mut self.is_unknown) && !differs(&speaking, &self.reported) {
             return None;
         }
         self.reported.clone_from(&speaking);
@@ -64,6 +90,23 @@ impl Speakers {
     #[must_use]
     pub fn dominant(&self) -> Option<u64> {
         self.dominant
+    }
+
+    /// Somebody's packets are to be forwarded: there are few microphones, or this is one of the loudest.
+    #[must_use]
+    pub fn hears(&self, who: u64) -> bool {
+        self.loudest.is_empty() || self.loudest.contains_key(&who)
+    }
+
+    fn choose_loudest(&mut self, now: Instant) {
+        if self.microphones.len() <= MAX_HEARD_TRACKS {
+            self.loudest.clear();
+            return;
+        }
+        let mut ranked: Vec<(u64, f32)> = self.microphones.iter().map(|(&who, microphone)| (who, microphone.level_at(now))).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        self.loudest.extend(ranked.into_iter().take(MAX_HEARD_TRACKS).map(|(who, _)| (who, now)));
+        self.loudest.retain(|_, at| now.saturating_duration_since(*at) <= HELD);
     }
 
     fn choose_dominant(&mut self, now: Instant) {

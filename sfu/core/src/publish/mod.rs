@@ -21,6 +21,7 @@ use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
 use crate::limits::{MAX_BACKUP_CODECS, MAX_ENCODINGS};
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
 use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia, configuration};
+use crate::relay::Crossing;
 use crate::rtp::extension::playout_delay_value;
 use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
 use crate::rtp::payload::red::RedPayload;
@@ -51,6 +52,8 @@ pub struct UpTrack {
     pub encodings: ArrayVec<Encoding, MAX_ENCODINGS>,
     /// Muted tracks are received but not forwarded.
     pub is_muted: bool,
+    /// A microphone whose packets are not forwarded, because many others are louder.
+    is_drowned: bool,
     /// Every subscription, flowing or not.
     pub downs: Vec<DownKey>,
     /// Subscriptions that wait for a keyframe of the encoding that they want.
@@ -75,6 +78,12 @@ pub struct UpTrack {
     pub stall: StallDetector,
     /// Value of the playout delay extension that subscribers get, whatever the publisher says.
     pub playout_delay: Option<[u8; 3]>,
+    /// What it has to do with other shards.
+    pub crossing: Crossing,
+    /// The media tick looks at it.
+    pub is_awake: bool,
+    /// Seconds in which nothing came of it and nobody waited for it.
+    pub quiet_seconds: u8,
 }
 
 /// What of an encoding can be had, as far as a change of it matters to subscribers.
@@ -112,6 +121,7 @@ impl UpTrack {
             codec,
             encodings,
             is_muted: request.muted,
+            is_drowned: false,
             downs: Vec::new(),
             waiting: Vec::new(),
             shape_before: ArrayVec::new(),
@@ -124,6 +134,9 @@ impl UpTrack {
             made_since: None,
             stall: StallDetector::default(),
             playout_delay: None,
+            crossing: Crossing::default(),
+            is_awake: false,
+            quiet_seconds: 0,
         };
         track.announce_sizes(request);
         Some(track)
@@ -230,14 +243,23 @@ impl UpTrack {
         payload.ok_or(Discard::RedMalformed).map(Some)
     }
 
+    /// Takes note of whether a packet is loud enough to be forwarded, and returns that. After some that were not, the numbers
+    /// that subscribers see go on without a gap.
+    pub fn is_heard(&mut self, is_heard: bool) -> bool {
+        if is_heard && self.is_drowned {
+            self.encodings.iter_mut().for_each(|encoding| encoding.resumes = true);
+        }
+        self.is_drowned = !is_heard;
+        is_heard
+    }
+
     /// Makes the other form of an audio packet that was stored, if somebody listens to it. True if that has its first fresh
     /// packet.
-    pub fn make_form(&mut self, source: &forms::Source<'_>, now: Instant) -> bool {
+    pub fn make_form(&mut self, source: &forms::Source<'_>, is_forwarded: bool, now: Instant) -> bool {
         if !self.has_forms() {
             return false;
         }
         let is_red = self.form(0) == Form::Red;
-        let is_forwarded = !self.is_muted;
         let Some((sent, [made, ..])) = self.encodings.split_first_mut() else { return false };
         if made.live.is_empty() && self.waiting.is_empty() {
             self.made_since = None;

@@ -21,8 +21,6 @@ use crate::shard::Shard;
 
 /// Between two looks at a participant.
 const LOOK: Duration = Duration::from_secs(2);
-/// The same in media ticks.
-const LOOK_TICKS: u64 = 100;
 /// Nothing was heard of a client for so long: more than the longest interval of consent checks (RFC 7675 section 5.1: 6 s),
 /// for a client with audio only sends reports as rarely.
 const SILENCE: Duration = Duration::from_secs(7);
@@ -155,12 +153,7 @@ const fn is_video(part: usize) -> bool {
 impl Shard {
     /// With every media tick: looks at those participants whose turn it is.
     pub(crate) fn judge_connections(&mut self, tick: u64, now: Instant) {
-        let turns: Vec<ParticipantKey> = (0_u64..)
-            .zip(self.participants.keys())
-            .filter(|(place, _)| place % LOOK_TICKS == tick % LOOK_TICKS)
-            .map(|(_, key)| key)
-            .collect();
-        for key in turns {
+        for key in self.awake.looks.take(tick, |key| self.participants.contains_key(key)) {
             let Some(look) = self.look_at(key, now) else { continue };
             let Some(participant) = self.participants.get_mut(key) else { continue };
             if let Some((quality, score)) = participant.quality.judge(&look) {
@@ -242,10 +235,11 @@ impl Shard {
     /// Somebody would get this encoding if it flowed.
     fn is_wanted(&self, up: &UpTrack, index: usize) -> bool {
         let smaller = index.checked_sub(1).and_then(|smaller| up.encodings.get(smaller)).map_or(0, |smaller| smaller.width_px);
-        up.downs.iter().filter_map(|&key| self.downs.get(key)).any(|down| {
-            let wish = &down.wish;
-            wish.enabled && usize::from(wish.max_spatial) >= index && (wish.width_px == 0 || smaller == 0 || wish.width_px > smaller)
-        })
+        !up.encodings[index].relayed.is_empty()
+            || up.downs.iter().filter_map(|&key| self.downs.get(key)).any(|down| {
+                let wish = &down.wish;
+                wish.enabled && usize::from(wish.max_spatial) >= index && (wish.width_px == 0 || smaller == 0 || wish.width_px > smaller)
+            })
     }
 }
 

@@ -84,22 +84,25 @@ pub enum RemoteError {
     FingerprintChanged,
 }
 
-/// One side of a peer connection.
+/// One side of a peer connection. What every sent packet needs comes first, in the order in which it lies in memory.
+#[repr(C)]
 pub struct Transport {
     state: State,
+    srtp: Option<SrtpSession>,
     ice: IceAgent,
     probes: Probes,
     dtls: Box<dyn Dtls>,
     /// Waits for the client's description.
     peer: Option<DtlsPeer>,
     remote: Option<RemoteParams>,
-    srtp: Option<SrtpSession>,
     data: DataChannels,
     early_data: ArrayVec<Vec<u8>, MAX_EARLY_DATA>,
     /// SCTP has something to send that no datagram or timer will flush.
     flush_at: Option<Instant>,
     /// Where the handshake goes while no path is nominated.
     dtls_flow: Option<Flow>,
+    /// The client has proved that it holds its keys.
+    is_handshake_done: bool,
     /// When connecting takes too long.
     deadline: Option<Instant>,
     events: VecDeque<TransportEvent>,
@@ -130,6 +133,7 @@ impl Transport {
             early_data: ArrayVec::new(),
             flush_at: None,
             dtls_flow: None,
+            is_handshake_done: false,
             deadline: None,
             events: VecDeque::new(),
         }
@@ -196,17 +200,29 @@ impl Transport {
         Ok(outcome)
     }
 
+    /// DTLS datagrams may cost public-key cryptography, until the handshake is done.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.state != State::Ended && !self.is_handshake_done
+    }
+
+    /// Whether a DTLS datagram would be taken.
+    ///
+    /// # Errors
+    /// Why it would be dropped.
+    pub fn check_dtls(&self, flow: Flow, datagram: &[u8]) -> Result<(), Discard> {
+        if !self.accepts_from(flow) {
+            return Err(Discard::UnknownSource);
+        }
+        if dtls::is_well_formed(datagram) { Ok(()) } else { Err(Discard::DtlsMalformed) }
+    }
+
     /// Takes a DTLS datagram.
     ///
     /// # Errors
     /// Why it was dropped. Its sender is not told.
     pub fn handle_dtls(&mut self, now: Instant, flow: Flow, datagram: &[u8], out: &mut Outbox) -> Result<(), Discard> {
-        if !self.accepts_from(flow) {
-            return Err(Discard::UnknownSource);
-        }
-        if !dtls::is_well_formed(datagram) {
-            return Err(Discard::DtlsMalformed);
-        }
+        self.check_dtls(flow, datagram)?;
         self.dtls_flow = Some(flow);
         let result = self.dtls.handle(now, datagram);
         self.drain_dtls(now, out);
@@ -349,6 +365,7 @@ impl Transport {
                     }
                 }
                 DtlsOutput::Connected(peer) => {
+                    self.is_handshake_done = true;
                     self.peer = Some(peer);
                     self.verify_peer(now);
                 }

@@ -16,7 +16,9 @@ mod paths;
 mod publishing;
 mod quality;
 mod reports;
+mod sharing;
 mod single;
+mod storms;
 mod subscribing;
 mod switching;
 
