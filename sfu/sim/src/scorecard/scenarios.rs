@@ -130,7 +130,11 @@ pub fn all() -> Vec<Scenario> {
             bars: Bars { down: Some(1.5), up: Some(8.0), ..utilisation(85.0) },
             ..base("4, 1, 4 Mbit/s", 90, 4 * MBIT, 25)
         },
-        Scenario { queue: MS * 50, bars: Bars { dropped: Some(GUARD_DROPPED), ..utilisation(80.0) }, ..base("queue of 50 ms", 60, 2 * MBIT, 50) },
+        Scenario {
+            queue: MS * 50,
+            bars: Bars { dropped: Some(GUARD_DROPPED), ..utilisation(80.0) },
+            ..base("queue of 50 ms", 60, 2 * MBIT, 50)
+        },
         Scenario { queue: MS * 25, bars: utilisation(60.0), ..base("queue of 25 ms", 60, 5 * MBIT, 25) },
         Scenario { queue: SECOND, bars: utilisation(85.0), ..base("queue of 1 s", 60, MBIT, 50) },
         Scenario { bars: utilisation(75.0), ..base("300 kbit/s", 60, 300 * KBIT, 50) },
