@@ -110,8 +110,10 @@ struct Credit {
 /// Share of the target, or of what arrives if that is more, that retransmissions may have, and for how long they may save it up.
 const RESEND_SHARE: f64 = 0.4;
 const RESEND_SAVING: Duration = Duration::from_millis(100);
-/// A packet, about.
+/// A packet, about; a few may always be resent at once, and some ten in a second.
 const RESEND_BYTES: f64 = 1_200.0;
+const RESEND_AT_ONCE: f64 = 8.0 * RESEND_BYTES;
+const RESEND_LEAST: f64 = 12_500.0;
 
 /// What feedback has told.
 #[derive(Default)]
@@ -334,9 +336,9 @@ impl Bandwidth {
     pub fn may_resend(&mut self, now: Instant) -> bool {
         let Some(measured) = &self.measured else { return true };
         let bps = measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0));
-        let bytes_per_s = bps / 8.0 * RESEND_SHARE;
+        let bytes_per_s = (bps / 8.0 * RESEND_SHARE).max(RESEND_LEAST);
         let elapsed = self.resends.since.map_or(RESEND_SAVING, |since| now.saturating_duration_since(since));
-        let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + 2.0 * RESEND_BYTES;
+        let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + RESEND_AT_ONCE;
         self.resends = Credit { bytes: (self.resends.bytes + bytes_per_s * elapsed.as_secs_f64()).min(most), since: Some(now) };
         let may = self.resends.bytes > 0.0;
         if may {
@@ -481,7 +483,7 @@ impl Measured {
 /// See [`Measured::hear`].
 const LONG_PAUSE: Duration = Duration::from_secs(20);
 /// A queue of this length counts as one.
-const QUEUE_SEEN: Duration = Duration::from_millis(8);
+const QUEUE_SEEN: Duration = Duration::from_millis(15);
 
 /// What would be sent at most.
 fn wanted_bps(demand: Demand) -> f64 {
