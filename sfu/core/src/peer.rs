@@ -10,6 +10,7 @@ use crate::ids::{DownKey, ParticipantKey, UpKey};
 use crate::limits::MAX_SSRCS_PER_TRANSPORT;
 use crate::media::{ExtensionMap, Mid};
 use crate::publish::twcc::TwccReceiver;
+use crate::telemetry::phases::Milestones;
 use crate::transport::Transport;
 use crate::transport::srtp::{InboundStream, SrtpProfile};
 
@@ -18,6 +19,8 @@ use crate::transport::srtp::{InboundStream, SrtpProfile};
 pub struct Peer {
     /// ICE, DTLS, SRTP, SCTP.
     pub transport: Transport,
+    /// What was sent there, and what the way carries.
+    pub bandwidth: Bandwidth,
     /// Whose.
     pub participant: ParticipantKey,
     /// Publisher or subscriber side.
@@ -28,8 +31,6 @@ pub struct Peer {
     pub downs: Vec<DownKey>,
     /// The same by SSRC: reports and requests name it.
     pub down_by_ssrc: FxHashMap<u32, DownKey>,
-    /// What was sent there, and what the way carries.
-    pub bandwidth: Bandwidth,
     /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
     next_ssrc: u32,
     /// SSRC under which we send feedback.
@@ -42,6 +43,8 @@ pub struct Peer {
     pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
     pub scheduled: Option<Instant>,
+    /// How its beginning went.
+    pub milestones: Milestones,
 }
 
 /// The streams that a client sends on one transport.
@@ -100,9 +103,9 @@ impl Inbound {
 }
 
 impl Peer {
-    /// A peer without tracks. `seed` is random.
+    /// A peer without tracks. `seed` is random, `now` when it is opened.
     #[must_use]
-    pub fn new(participant: ParticipantKey, role: TransportRole, transport: Transport, seed: u32) -> Self {
+    pub fn new(participant: ParticipantKey, role: TransportRole, transport: Transport, seed: u32, now: Instant) -> Self {
         Self {
             participant,
             role,
@@ -117,6 +120,7 @@ impl Peer {
             rtt: None,
             heard_at: None,
             scheduled: None,
+            milestones: Milestones::new(now),
         }
     }
 

@@ -9,7 +9,7 @@ pub mod selector;
 pub mod stream_state;
 pub mod window;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_api::{TrackId, VideoWish};
 
@@ -23,6 +23,7 @@ use crate::quality::traffic::DownlinkMeter;
 use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
+use crate::telemetry::sampler::DownlinkSampler;
 use filter::LayerFilter;
 use history::History;
 use retransmit::ResendBudget;
@@ -94,6 +95,16 @@ pub struct DownTrack {
     pub meter: DownlinkMeter,
     /// Whether it flows, as the subscriber is told.
     pub stream_state: StreamState,
+    /// For metrics and timelines.
+    pub sampler: DownlinkSampler,
+    /// Shares of packets that were lost at first, and for good, by the newest report.
+    pub lost_share: f64,
+    /// See `lost_share`.
+    pub residual_share: f64,
+    /// Since when a first frame is awaited that could come; None: it has come, or nobody waits for it.
+    pub asked_at: Option<Instant>,
+    /// What that took, until it is looked at.
+    pub first_frame_after: Option<Duration>,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -197,6 +208,11 @@ impl DownTrack {
             reported: Reported::default(),
             meter: DownlinkMeter::default(),
             stream_state: StreamState::default(),
+            sampler: DownlinkSampler::default(),
+            lost_share: 0.0,
+            residual_share: 0.0,
+            asked_at: None,
+            first_frame_after: None,
         }
     }
 

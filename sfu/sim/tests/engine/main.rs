@@ -21,6 +21,7 @@ mod single;
 mod storms;
 mod subscribing;
 mod switching;
+mod telemetry;
 
 use std::time::Duration;
 
