@@ -75,6 +75,8 @@ discards! {
     RelayUnknown => "relay-unknown",
     /// More handshakes wait than there is room for.
     HandshakeQueue => "handshake-queue",
+    /// Congestion feedback on packets that were not sent, or on the same ones over and over.
+    FeedbackUnfounded => "feedback-unfounded",
 }
 
 /// Counts drops by reason.
