@@ -77,6 +77,8 @@ discards! {
     HandshakeQueue => "handshake-queue",
     /// Media that has waited too long for a shard that gets more than it can send.
     Late => "late",
+    /// Congestion feedback on packets that were not sent, or on the same ones over and over.
+    FeedbackUnfounded => "feedback-unfounded",
 }
 
 /// Counts drops by reason.

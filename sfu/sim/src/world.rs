@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::freeze::Report;
 use crate::link::{Link, LinkConfig};
 use crate::participant::{Datagram, Participant, SendingTrack, TrackSpec, cid, reversed, split};
+use crate::road::{FlowMeter, Road, RoadConfig};
 use crate::scalability::Mode;
 use crate::seed::Seed;
 use crate::video::VideoConfig;
@@ -76,6 +77,9 @@ pub struct World {
     seed: Seed,
     rng: StdRng,
     participants: Vec<Participant>,
+    /// Bottlenecks in front of downlinks, and who is behind which.
+    roads: Vec<Road<(usize, Datagram)>>,
+    by_road: HashMap<usize, (usize, usize)>,
     /// When each participant has something to do.
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
@@ -281,6 +285,8 @@ impl World {
             place,
             seed,
             participants: Vec::new(),
+            roads: Vec::new(),
+            by_road: HashMap::new(),
             wakes: Vec::new(),
             by_address: HashMap::new(),
             nat: Nat::default(),
@@ -551,6 +557,33 @@ impl World {
         }
     }
 
+    /// Puts a bottleneck in front of the downlinks of these participants, which they share from now on.
+    pub fn share_road(&mut self, config: RoadConfig, participants: &[Who]) {
+        let road = Road::new(config, participants.len(), self.now(), split(&mut self.rng));
+        let index = self.roads.len();
+        self.by_road.extend(participants.iter().enumerate().map(|(flow, who)| (who.0, (index, flow))));
+        self.roads.push(road);
+    }
+
+    /// What happened to somebody's downlink packets at the bottleneck.
+    ///
+    /// # Panics
+    /// If there is none in front of that participant.
+    #[must_use]
+    pub fn road_meter(&self, who: Who) -> &FlowMeter {
+        let (road, flow) = self.by_road[&who.0];
+        self.roads[road].meter(flow)
+    }
+
+    /// Bytes that TCP got through the bottleneck in front of somebody.
+    ///
+    /// # Panics
+    /// If there is none in front of that participant.
+    #[must_use]
+    pub fn competing_bytes(&self, who: Who) -> u64 {
+        self.roads[self.by_road[&who.0].0].tcp_bytes()
+    }
+
     /// The client's network changes: both sides go on from other addresses.
     pub fn change_network(&mut self, who: Who) {
         let now = self.now();
@@ -774,6 +807,7 @@ impl World {
     fn next_event(&self) -> Instant {
         let mut next = self.clock.now() + Duration::from_secs(3600);
         next = self.signaling.front().map_or(next, |&(at, _)| at.min(next));
+        next = self.roads.iter().filter_map(Road::next_event).fold(next, Instant::min);
         for shard in self.engines() {
             next = shard.next_timeout().map_or(next, |at| at.min(next));
         }
@@ -792,6 +826,11 @@ impl World {
     /// Everything that is due now.
     fn settle(&mut self) {
         let now = self.clock.now();
+        for road in &mut self.roads {
+            for (_, bytes, (index, datagram)) in road.poll(now) {
+                self.participants[index].down.send(now, bytes, datagram);
+            }
+        }
         self.cross(now);
         let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, meter, .. } = self;
         for (index, participant) in participants.iter_mut().enumerate() {
@@ -971,7 +1010,12 @@ impl World {
             match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
                 Some((inside, index)) => {
                     let datagram = Datagram { flow: Flow { local: inside, ..reversed(flow) }, bytes: bytes.to_vec() };
-                    self.participants[index].down.send(now, bytes.len() + 28, datagram);
+                    // IPv4 and UDP.
+                    let len = bytes.len() + 28;
+                    match self.by_road.get(&index) {
+                        Some(&(road, flow)) => self.roads[road].send(now, flow, len, (index, datagram)),
+                        None => self.participants[index].down.send(now, len, datagram),
+                    }
                 }
                 None => self.to_strangers += 1,
             }

@@ -3,7 +3,8 @@
 //! Base: draft-ietf-rmcat-gcc-02 section 5.5 (AIMD with an estimate of the link's capacity). What differs, because that keeps
 //! a standing queue: the queue's delay itself counts, not only its growth; a cut goes so far below what arrives that the
 //! queue is empty after [`DRAIN`]; and once it is empty, the rate returns to what was seen to arrive while it was not.
-//! A queue that does not empty although less is sent is somebody else's (TCP): then loss decides, as it does for them.
+//! A queue that does not empty although less is sent is somebody else's (TCP): then loss decides, as it does for them. If it
+//! does not change at all meanwhile, it is none: the way has become longer ([`Followup::is_other_way`]).
 //! Invariants: the rate never grows by more than half beyond what arrives, but for a probe's result; nor beyond what is wanted.
 
 use std::time::{Duration, Instant};
@@ -19,36 +20,67 @@ pub const START_BPS: f64 = 300_000.0;
 const MIN_BPS: f64 = 40_000.0;
 /// Far beyond what one subscriber gets.
 const MAX_BPS: f64 = 200_000_000.0;
-/// A queue of this length is too long ...
+/// At the rate [`USUAL_BPS`] a queue of this length is too long ...
 const HIGH: Duration = Duration::from_millis(45);
-/// ... of this one, if it grows ...
-const GROWING: Duration = Duration::from_millis(20);
-/// ... of this one, reason not to send more ...
+/// ... of this one, if it grows: flows that began while a queue stood take that for their way's length, but see it grow ...
+const GROWING: Duration = Duration::from_millis(8);
+/// ... of this one, reason to grow slowly only ...
 const RISING: Duration = Duration::from_millis(22);
-/// ... and of this one, as good as empty.
+/// ... and of this one, as good as empty. So is one of up to [`OTHERS`] that has not become shorter for [`STOPPED`]: others'
+/// frames, behind which one's own happen to come, are no queue that would go away.
 const LOW: Duration = Duration::from_millis(12);
+const OTHERS: Duration = Duration::from_millis(40);
+const STOPPED: Duration = Duration::from_millis(100);
+/// Who sends more has to be content with a shorter queue, by the root of the rates: of flows that share a link the larger one
+/// gives way first, so that they converge (as the rate of RFC 8698 is inversely proportional to the delay).
+const USUAL_BPS: f64 = 600_000.0;
+const LEAST_PATIENCE: f64 = 0.5;
+const MOST_PATIENCE: f64 = 1.2;
+/// A queue that is being emptied grows again if it does by so much.
+const REGROWN: Duration = Duration::from_millis(10);
+const SHRUNK: Duration = Duration::from_millis(3);
+/// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
+const OF_OVERFLOWING: f64 = 0.5;
+const RISE_PER_S: f64 = 0.000_3;
 /// A queue is to be empty after this.
 const DRAIN: Duration = Duration::from_millis(600);
 /// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
 const CUT: f64 = 0.95;
 const DEEPEST_CUT: f64 = 0.5;
+/// A queue is emptied more slowly where a small picture and a voice would have to stop for it, but with this share at most.
+const LEAST_CALL_BPS: f64 = 230_000.0;
+const SLOWEST_DRAIN: f64 = 0.8;
+/// A queue that does not become shorter for so long is given only this share of what arrives: what arrived before the cut may
+/// have been taken for too much, and a full queue carries just what is sent. What then stays within so much for so long is none.
+const STUCK: Duration = Duration::from_millis(300);
+const EXPERIMENT: f64 = 0.7;
+const STEADY: Duration = Duration::from_millis(6);
+const STEADY_FOR: Duration = Duration::from_millis(500);
 /// Share of what arrived that is sent once the queue is empty.
 const RETURN: f64 = 0.92;
 /// Growth per second while the capacity is unknown or far.
 const FAST_GROWTH: f64 = 0.16;
-/// From this share of the capacity on the rate grows by a packet per response time.
+const MOST_SLOW_GROWTH: f64 = 0.3;
+/// From this share of the capacity on the rate grows by as much for everybody (a packet in 200 ms), whatever it is and whatever
+/// the round trip time: so flows that share a link converge. Tiny ones grow by [`MOST_SLOW_GROWTH`] at most.
 const NEAR: f64 = 0.85;
-const PACKET_BITS: f64 = 9_600.0;
+const SLOW_GROWTH_BPS: f64 = 48_000.0;
 /// A capacity that was not met for so long is forgotten.
 const CAPACITY_AGE: Duration = Duration::from_secs(20);
 /// Between two probes that may show nothing: this, twice as long after each that did not, up to the last.
 const PROBE_INTERVAL: Duration = Duration::from_millis(2_500);
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(20);
+/// The same where trains of media show that there is more; twice as long after each result that was wrong, for others use the
+/// link as well then.
+const SHOWN_INTERVAL: Duration = Duration::from_secs(4);
+const MAX_SHOWN_INTERVAL: Duration = Duration::from_secs(60);
 /// A queue so soon after a probe's result means that the result was wrong.
 const PROBATION: Duration = Duration::from_millis(1_500);
 /// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
 const PROBE_FACTOR: f64 = 2.0;
 const FIRST_PROBE_FACTOR: f64 = 4.0;
+/// What arrives beyond the rate raises it: for a second, or for a quarter of one if there is no queue at all.
+const SHOWN: f64 = 1.05;
 /// Beyond what is wanted, so that the estimate reaches it.
 const PROBE_MARGIN: f64 = 1.2;
 /// Against competitors: growth per second, and what a loss leaves.
@@ -69,12 +101,18 @@ pub struct Signals {
     pub usage: Usage,
     /// What arrives, over a quarter of a second.
     pub acked_bps: Option<f64>,
+    /// The same over a tenth, or over some ten packets: what passes a queue that has just begun.
+    pub acked_now_bps: Option<f64>,
+    /// The same over a second.
+    pub acked_long_bps: Option<f64>,
     /// What is sent, over a second.
     pub sent_bps: Option<f64>,
     /// About loss.
     pub loss: Option<Finding>,
     /// Share of packets that the link loses whatever is sent.
     pub inherent_loss: f64,
+    /// Nothing is missing.
+    pub is_complete: bool,
     /// From sending to hearing of it.
     pub round_trip: Duration,
     /// What came of a probe.
@@ -86,9 +124,43 @@ enum Phase {
     /// No queue, or nearly none.
     Grow,
     /// A queue is being emptied.
-    Drain { since: Instant, from: Duration, before_bps: f64 },
+    Drain(Drain),
     /// The queue is somebody else's.
     Compete { quiet_since: Option<Instant> },
+}
+
+/// A queue that is being emptied.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Drain {
+    since: Instant,
+    from: Duration,
+    /// Rate before.
+    before_bps: f64,
+    /// Shortest since, and when it last became shorter.
+    shortest: Duration,
+    shrunk: Instant,
+    steady: Steady,
+    /// It did not become shorter, and still less is sent to see whether it does.
+    is_experiment: bool,
+}
+
+/// How long a queue has been as long as it is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Steady {
+    since: Instant,
+    shortest: Duration,
+    longest: Duration,
+}
+
+impl Steady {
+    fn new(queue: Duration, now: Instant) -> Self {
+        Self { since: now, shortest: queue, longest: queue }
+    }
+
+    fn add(self, queue: Duration, now: Instant) -> Self {
+        let (shortest, longest) = (self.shortest.min(queue), self.longest.max(queue));
+        if longest - shortest > STEADY { Self::new(queue, now) } else { Self { shortest, longest, ..self } }
+    }
 }
 
 /// See the module.
@@ -99,10 +171,14 @@ pub struct Control {
     limit: Limit,
     /// What arrived while a queue was there, and when that was last so.
     capacity: Option<(f64, Instant)>,
+    /// A longer queue is too long: [`HIGH`], or less.
+    high: Duration,
+    last_probe: Option<Instant>,
     last_report: Option<Instant>,
     last_cut: Option<Instant>,
     last_queue: Duration,
     probe_interval: Duration,
+    shown_interval: Duration,
     next_probe: Option<Instant>,
     /// When a probe last raised the rate.
     raised_by_probe: Option<Instant>,
@@ -117,10 +193,13 @@ impl Default for Control {
             phase: Phase::Grow,
             limit: Limit::Start,
             capacity: None,
+            high: HIGH,
+            last_probe: None,
             last_report: None,
             last_cut: None,
             last_queue: Duration::ZERO,
             probe_interval: PROBE_INTERVAL,
+            shown_interval: SHOWN_INTERVAL,
             next_probe: None,
             raised_by_probe: None,
             has_probed: false,
@@ -136,6 +215,8 @@ pub struct Followup {
     pub cut_for_loss: Option<f64>,
     /// The queue is empty: what was learned of its growth is void.
     pub is_drained: bool,
+    /// What was taken for a queue is the length of another way.
+    pub is_other_way: bool,
 }
 
 impl Control {
@@ -173,30 +254,18 @@ impl Control {
             self.capacity = None;
         }
         let queue = signals.queue.unwrap_or_default();
-        let acked_bps = signals.acked_bps.unwrap_or(self.target_bps);
+        // What the link loses whatever is sent has passed the queue.
+        let acked_now_bps = signals.acked_now_bps.unwrap_or(self.target_bps) / (1.0 - signals.inherent_loss);
+        self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow => {
-                if queue >= HIGH || (signals.usage == Usage::Over && queue >= GROWING) {
-                    self.cut(now, queue, acked_bps);
+                let patience = (USUAL_BPS / self.target_bps).sqrt().clamp(LEAST_PATIENCE, MOST_PATIENCE);
+                let is_growing = signals.usage == Usage::Over && queue >= GROWING.mul_f64(patience);
+                if queue >= self.high.mul_f64(patience) || is_growing {
+                    self.cut(now, queue, acked_now_bps);
                 }
             }
-            Phase::Drain { since, from, before_bps } => {
-                let lasts = now.saturating_duration_since(since);
-                let is_hopeless = lasts > DRAIN * 2 + signals.round_trip * 2 && queue > from.mul_f64(0.6) && queue > HIGH;
-                let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
-                if queue < LOW {
-                    followup.is_drained = true;
-                    self.phase = Phase::Grow;
-                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * RETURN);
-                    self.target_bps = self.target_bps.max(returned.min(before_bps));
-                } else if is_hopeless {
-                    self.phase = Phase::Compete { quiet_since: None };
-                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * COMPETING_CUT);
-                    self.target_bps = self.target_bps.max(returned.min(before_bps));
-                } else if may_cut && queue > self.last_queue && acked_bps * CUT < self.target_bps {
-                    self.lower(now, queue, acked_bps);
-                }
-            }
+            Phase::Drain(drain) => self.drain(now, drain, signals, acked_now_bps, &mut followup),
             Phase::Compete { quiet_since } => {
                 let quiet_since = (queue < HIGH).then(|| quiet_since.unwrap_or(now));
                 self.phase = Phase::Compete { quiet_since };
@@ -209,11 +278,16 @@ impl Control {
             && self.since_cut(now) > signals.round_trip + Duration::from_millis(200)
         {
             followup.cut_for_loss = Some(loss);
+            if queue > LOW {
+                self.high = self.high.min(queue.mul_f64(OF_OVERFLOWING)).max(LOW);
+            }
             let left = match self.phase {
                 Phase::Compete { .. } => self.target_bps * COMPETING_CUT,
-                Phase::Grow | Phase::Drain { .. } => {
-                    self.capacity = Some((acked_bps, now));
-                    acked_bps * CUT
+                Phase::Grow | Phase::Drain(_) => {
+                    // Less than what came: if all of the loss is the link's own, that shows at once.
+                    let came_bps = signals.acked_bps.unwrap_or(self.target_bps);
+                    self.capacity = Some((came_bps, now));
+                    came_bps * CUT
                 }
             };
             self.set(self.target_bps.min(left));
@@ -225,6 +299,11 @@ impl Control {
         self.grow(now, signals, queue, since_report.as_secs_f64(), wanted_bps);
         self.last_queue = queue;
         followup
+    }
+
+    /// What was learned of the way is void; the rate stays until more is known.
+    pub fn start_over(&mut self) {
+        *self = Self { target_bps: self.target_bps, limit: self.limit, ..Self::default() };
     }
 
     /// Time passes without reports although something is sent.
@@ -240,20 +319,26 @@ impl Control {
     pub fn probe(&mut self, now: Instant, wanted_bps: f64, train_bps: Option<f64>) -> Option<f64> {
         let is_wanted = wanted_bps > self.target_bps * 1.02;
         let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > Duration::from_millis(800);
-        if !is_wanted || !is_quiet || self.limit == Limit::Silence || self.next_probe.is_some_and(|at| now < at) {
+        let is_shown = train_bps.is_some_and(|bps| bps > self.target_bps * 1.5)
+            && self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > self.shown_interval);
+        let is_early = self.next_probe.is_some_and(|at| now < at) && !is_shown;
+        if !is_wanted || !is_quiet || is_early || self.limit == Limit::Silence {
             return None;
         }
         let factor = if self.has_probed { PROBE_FACTOR } else { FIRST_PROBE_FACTOR };
         let mut rate = (wanted_bps * PROBE_MARGIN).min(self.target_bps * factor);
         if let Some(train_bps) = train_bps.filter(|_| !self.is_app_limited) {
-            // Trains of media say that there is no more: it is not worth a queue to hear that again.
-            if train_bps < self.target_bps * 1.25 {
+            // Trains of media say that there is no more: it is not worth a queue to hear that again. But jitter makes them
+            // say so as well.
+            let is_due = self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > self.probe_interval * 2);
+            if train_bps < self.target_bps * 1.25 && !is_due {
                 self.next_probe = Some(now + Duration::from_millis(300));
                 return None;
             }
-            rate = rate.min(train_bps * 1.1);
+            rate = rate.min((train_bps * 1.1).max(self.target_bps * 1.3));
         }
         self.has_probed = true;
+        self.last_probe = Some(now);
         // Until its result is known.
         self.next_probe = Some(now + self.probe_interval);
         Some(rate.min(MAX_BPS))
@@ -288,11 +373,66 @@ impl Control {
 
     /// Begins to empty a queue.
     fn cut(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
-        if self.raised_by_probe.take().is_some_and(|at| now.saturating_duration_since(at) < PROBATION) {
-            self.probe_failed(now);
+        if let Some(at) = self.raised_by_probe.take() {
+            if now.saturating_duration_since(at) < PROBATION {
+                self.shown_interval = (self.shown_interval * 2).min(MAX_SHOWN_INTERVAL);
+                self.probe_failed(now);
+            } else {
+                self.shown_interval = SHOWN_INTERVAL;
+            }
         }
-        self.phase = Phase::Drain { since: now, from: queue, before_bps: self.target_bps };
+        let (steady, before_bps) = (Steady::new(queue, now), self.target_bps);
+        let drain = Drain { since: now, from: queue, before_bps, shortest: queue, shrunk: now, steady, is_experiment: false };
+        self.phase = Phase::Drain(drain);
         self.lower(now, queue, acked_bps);
+    }
+
+    /// Waits until a queue is empty, or is found to be none of ours.
+    fn drain(&mut self, now: Instant, mut drain: Drain, signals: &Signals, acked_now_bps: f64, followup: &mut Followup) {
+        let queue = signals.queue.unwrap_or_default();
+        let lasts = |since: Instant| now.saturating_duration_since(since);
+        if queue + SHRUNK < drain.shortest {
+            (drain.shortest, drain.shrunk) = (queue, now);
+        }
+        // A full queue is as steady, but drops.
+        drain.steady = if signals.is_complete { drain.steady.add(queue, now) } else { Steady::new(queue, now) };
+        let is_over = lasts(drain.since) > DRAIN * 2 + signals.round_trip * 2;
+        let is_steady = lasts(drain.steady.since) > STEADY_FOR && queue > HIGH;
+        let is_stuck = lasts(drain.shrunk) > STUCK + signals.round_trip && queue > HIGH;
+        let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
+        let has_regrown = queue > self.last_queue && queue > drain.shortest + REGROWN;
+        self.phase = Phase::Drain(drain);
+        if queue < LOW || (queue < OTHERS && lasts(drain.shrunk) > STOPPED + signals.round_trip) {
+            followup.is_drained = true;
+            self.come_back(Phase::Grow, RETURN, drain.before_bps);
+        } else if is_steady && drain.is_experiment {
+            followup.is_other_way = true;
+            self.take_other_way(drain.before_bps);
+        } else if is_stuck && !drain.is_experiment {
+            self.phase = Phase::Drain(Drain { is_experiment: true, steady: Steady::new(queue, now), ..drain });
+            self.set(self.target_bps.min(acked_now_bps * EXPERIMENT));
+        } else if is_over && queue > drain.from.mul_f64(0.6) && queue > HIGH {
+            self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, drain.before_bps);
+        } else if is_over && queue < self.high {
+            // Jitter, or others who wait for it to become shorter as well.
+            self.come_back(Phase::Grow, RETURN, drain.before_bps);
+        } else if may_cut && has_regrown && acked_now_bps * CUT < self.target_bps {
+            self.phase = Phase::Drain(Drain { shortest: queue, shrunk: now, ..drain });
+            self.lower(now, queue, acked_now_bps);
+        }
+    }
+
+    /// Goes on with a share of what arrived while there was a queue, but with no more than before.
+    fn come_back(&mut self, phase: Phase, share: f64, before_bps: f64) {
+        self.phase = phase;
+        let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * share);
+        self.target_bps = self.target_bps.max(returned.min(before_bps));
+    }
+
+    /// Nothing has spoken against the rate that was sent before.
+    fn take_other_way(&mut self, before_bps: f64) {
+        *self = Self { target_bps: before_bps, has_probed: self.has_probed, last_report: self.last_report, ..Self::default() };
+        self.limit = Limit::None;
     }
 
     fn lower(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
@@ -302,21 +442,25 @@ impl Control {
             _ => (acked_bps, now),
         });
         let share = (CUT - queue.as_secs_f64() / DRAIN.as_secs_f64()).max(DEEPEST_CUT);
-        self.set(self.target_bps.min(acked_bps * share));
+        let least_bps = LEAST_CALL_BPS.min(acked_bps * SLOWEST_DRAIN);
+        self.set(self.target_bps.min((acked_bps * share).max(least_bps)));
         (self.last_cut, self.limit) = (Some(now), Limit::Delay);
     }
 
     fn grow(&mut self, now: Instant, signals: &Signals, queue: Duration, elapsed_s: f64, wanted_bps: f64) {
-        // What is lost anyway does not say that less was sent.
-        let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss.min(0.5));
+        let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss);
         let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * PROBE_MARGIN);
+        // More was sent than that, and all of it came: nobody has to wait for a probe of what flows.
+        let quickly_bps = signals.acked_bps.filter(|_| queue < LOW && self.capacity.is_none()).unwrap_or(0.0);
+        let shown_bps = quickly_bps.max(signals.acked_long_bps.unwrap_or(0.0));
+        if shown_bps > self.target_bps * SHOWN && queue < RISING && self.phase == Phase::Grow && self.since_cut(now) > signals.round_trip {
+            self.set(shown_bps);
+        }
         let growth = match self.phase {
-            Phase::Grow if queue < RISING && signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
-                let near = self.capacity.filter(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
-                match near {
-                    Some(_) => PACKET_BITS / (signals.round_trip.as_secs_f64() + 0.1) * elapsed_s,
-                    None => self.target_bps * FAST_GROWTH * elapsed_s,
-                }
+            Phase::Grow if signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
+                let is_near = self.capacity.is_some_and(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
+                let slow = SLOW_GROWTH_BPS.min(self.target_bps * MOST_SLOW_GROWTH);
+                elapsed_s * if is_near || queue > RISING { slow } else { slow.max(self.target_bps * FAST_GROWTH) }
             }
             Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
             _ => return,
@@ -335,5 +479,137 @@ impl Control {
 
     fn set(&mut self, bps: f64) {
         self.target_bps = bps.clamp(MIN_BPS, MAX_BPS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: Duration = Duration::from_millis(100);
+    const MBIT: f64 = 1e6;
+
+    /// Reports each 100 ms over a link of this rate with an endless queue; returns the control and the longest queue.
+    struct Link {
+        control: Control,
+        now: Instant,
+        queue_bits: f64,
+        /// What the control has called the way's own delay.
+        base: Duration,
+    }
+
+    impl Link {
+        fn new() -> Self {
+            Self { control: Control::default(), now: Instant::now(), queue_bits: 0.0, base: Duration::ZERO }
+        }
+
+        /// Sends 95 % of the target for so long.
+        fn run(&mut self, rate_bps: f64, foreign: Duration, reports: u32) -> Duration {
+            let mut longest = Duration::ZERO;
+            for _ in 0..reports {
+                self.now += REPORT;
+                let sent_bps = self.control.target_bps() * 0.95;
+                let passed = (self.queue_bits / REPORT.as_secs_f64() + sent_bps).min(rate_bps);
+                self.queue_bits = (self.queue_bits + (sent_bps - rate_bps) * REPORT.as_secs_f64()).max(0.0);
+                let delay = foreign + Duration::from_secs_f64(self.queue_bits / rate_bps);
+                let queue = delay.saturating_sub(self.base);
+                longest = longest.max(queue);
+                let signals = Signals {
+                    queue: Some(queue),
+                    acked_bps: Some(passed),
+                    acked_now_bps: Some(passed),
+                    sent_bps: Some(sent_bps),
+                    round_trip: Duration::from_millis(100),
+                    is_complete: true,
+                    ..Signals::default()
+                };
+                if self.control.on_report(self.now, &signals, 10.0 * MBIT).is_other_way {
+                    self.base = delay;
+                }
+            }
+            longest
+        }
+    }
+
+    #[test]
+    fn the_rate_settles_below_the_links_without_a_long_queue() {
+        let mut link = Link::new();
+        link.run(MBIT, Duration::ZERO, 300);
+        let longest = link.run(MBIT, Duration::ZERO, 300);
+        assert!(longest < Duration::from_millis(120), "{longest:?}");
+        let target = link.control.target_bps();
+        assert!((0.8 * MBIT..1.15 * MBIT).contains(&target), "{target}");
+    }
+
+    #[test]
+    fn a_queue_that_does_not_go_away_is_somebody_elses() {
+        let mut link = Link::new();
+        link.run(2.0 * MBIT, Duration::ZERO, 300);
+        link.run(2.0 * MBIT, Duration::from_millis(200), 100);
+        assert!(link.control.target_bps() > MBIT, "{}", link.control.target_bps());
+    }
+
+    #[test]
+    fn a_longer_way_is_no_queue() {
+        let mut link = Link::new();
+        link.run(10.0 * MBIT, Duration::ZERO, 100);
+        let before = link.control.target_bps();
+        link.run(10.0 * MBIT, Duration::from_millis(390), 18);
+        assert!(link.control.target_bps() >= before, "{before} {}", link.control.target_bps());
+        assert_eq!(link.control.limit(), Limit::None);
+    }
+
+    #[test]
+    fn what_flows_already_need_not_be_probed() {
+        let mut control = Control::default();
+        let arrives = Some(1.75 * MBIT);
+        let signals = Signals { queue: Some(Duration::ZERO), acked_bps: arrives, acked_now_bps: arrives, ..Signals::default() };
+        control.on_report(Instant::now(), &signals, 0.0);
+        assert!((1.75 * MBIT..1.76 * MBIT).contains(&control.target_bps()), "{}", control.target_bps());
+    }
+
+    #[test]
+    fn a_small_call_is_not_stopped_to_empty_a_queue() {
+        let mut link = Link::new();
+        link.run(0.3 * MBIT, Duration::ZERO, 20);
+        let mut least = f64::MAX;
+        for _ in 0..300 {
+            link.run(0.3 * MBIT, Duration::ZERO, 1);
+            least = least.min(link.control.target_bps());
+        }
+        assert!(least > 0.2 * MBIT, "{least}");
+    }
+
+    #[test]
+    fn nothing_grows_beyond_what_is_wanted_or_arrives() {
+        let mut control = Control::default();
+        let mut now = Instant::now();
+        for _ in 0..1_000 {
+            now += REPORT;
+            let signals = Signals {
+                queue: Some(Duration::ZERO),
+                acked_bps: Some(400_000.0),
+                acked_now_bps: Some(400_000.0),
+                sent_bps: Some(1e9),
+                ..Signals::default()
+            };
+            control.on_report(now, &signals, 10.0 * MBIT);
+        }
+        assert!(control.target_bps() <= 610_001.0, "{}", control.target_bps());
+    }
+
+    #[test]
+    fn a_probe_that_fails_is_repeated_ever_more_rarely() {
+        let mut control = Control::default();
+        let (mut now, mut probes) = (Instant::now(), 0);
+        for _ in 0..1_200 {
+            now += REPORT;
+            let tried = control.probe(now, 10.0 * MBIT, None);
+            probes += u32::from(tried.is_some());
+            let probe = tried.map(|tried_bps| Outcome { tried_bps, passed_bps: None });
+            let signals = Signals { queue: Some(Duration::ZERO), acked_bps: Some(0.0), probe, ..Signals::default() };
+            control.on_report(now, &signals, 10.0 * MBIT);
+        }
+        assert!((5..12).contains(&probes), "{probes} in two minutes");
     }
 }

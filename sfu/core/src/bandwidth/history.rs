@@ -118,10 +118,10 @@ impl SendHistory {
 
     /// Bytes of the packets from `from` up to `to` that nothing was reported on: their report was lost.
     pub fn take_unreported(&mut self, from: u16, to: u16) -> u64 {
-        let count = usize::from(to.wrapping_sub(from)).min(ENTRIES);
+        // Half of the space is backwards: reports that begin with what was reported before.
+        let count = Some(to.wrapping_sub(from)).filter(|count| usize::from(*count) <= ENTRIES).unwrap_or(0);
         let mut bytes = 0;
         for back in 1..=count {
-            let Ok(back) = u16::try_from(back) else { break };
             if let Some(entry) = self.entry(to.wrapping_sub(back)).filter(|entry| entry.state == State::InFlight) {
                 entry.state = State::Arrived;
                 bytes += u64::from(entry.bytes);
@@ -130,13 +130,40 @@ impl SendHistory {
         bytes
     }
 
-    /// Transport-wide sequence number of a stream's packet (RFC 8888).
+    /// Transport-wide sequence number of a stream's packet (RFC 8888), looked for from behind `after` on, then from the newest
+    /// back. Each entry that is looked at takes one of `steps`; without any left nothing is found.
     #[must_use]
-    pub fn find(&self, ssrc: u32, rtp_sequence: u16) -> Option<u16> {
+    pub fn find(&self, ssrc: u32, rtp_sequence: u16, after: Option<u16>, steps: &mut usize) -> Option<u16> {
         let [.., high, low] = ssrc.to_be_bytes();
         let ssrc_low = u16::from_be_bytes([high, low]);
-        let is_it = |entry: &&Entry| (entry.ssrc_low, entry.rtp_sequence) == (ssrc_low, rtp_sequence) && entry.state != State::Unused;
-        self.entries.iter().filter(is_it).map(|entry| entry.sequence).min_by_key(|&sequence| self.next.wrapping_sub(sequence))
+        let len = u16::try_from(self.entries.len()).unwrap_or(0);
+        let ahead = after.map_or(0, |after| self.next.wrapping_sub(after)).min(len);
+        let forward = (1..ahead).filter_map(|step| Some(after?.wrapping_add(step)));
+        let backward = (1..=len).map(|back| self.next.wrapping_sub(back));
+        let afforded = forward.chain(backward).take_while(|_| {
+            let is_afforded = *steps > 0;
+            *steps = steps.saturating_sub(1);
+            is_afforded
+        });
+        let mut afforded = afforded.map(|sequence| (sequence, self.entries[self.place(sequence)]));
+        let found = afforded.find(|&(sequence, entry)| {
+            entry.state != State::Unused && (entry.sequence, entry.ssrc_low, entry.rtp_sequence) == (sequence, ssrc_low, rtp_sequence)
+        });
+        found.map(|(sequence, _)| sequence)
+    }
+
+    /// All of these numbers were given out, and some of them not too long ago to be remembered.
+    #[must_use]
+    pub fn covers(&self, base: u16, count: usize) -> bool {
+        let ago = usize::from(self.next.wrapping_sub(base));
+        // The upper half of the space is ahead.
+        (count..=usize::from(u16::MAX / 2)).contains(&ago) && ago < ENTRIES + count
+    }
+
+    /// What the next packet will have.
+    #[must_use]
+    pub fn next_sequence(&self) -> u16 {
+        self.next
     }
 
     /// Where a packet is; the number of entries is a power of two, or none.
@@ -250,7 +277,25 @@ mod tests {
         packet[8..12].copy_from_slice(&0xdead_beef_u32.to_be_bytes());
         let number = history.record(SentAt(0), &packet);
         history.record(SentAt(0), &[0; 60]);
-        assert_eq!(history.find(0xdead_beef, 7), Some(number));
-        assert_eq!(history.find(0xdead_beef, 8), None);
+        let mut steps = 100;
+        assert_eq!(history.find(0xdead_beef, 7, None, &mut steps), Some(number));
+        assert_eq!(steps, 98);
+        assert_eq!(history.find(0xdead_beef, 7, Some(number.wrapping_sub(1)), &mut steps), Some(number));
+        assert_eq!(steps, 97);
+        assert_eq!(history.find(0xdead_beef, 8, Some(number), &mut steps), None);
+        assert_eq!(steps, 0, "that took all there were");
+        assert_eq!(history.find(0xdead_beef, 7, None, &mut steps), None);
+    }
+
+    #[test]
+    fn only_what_was_sent_lately_is_covered() {
+        for start in [0, 1, 32_767, 32_768, 65_534, 65_535] {
+            let mut history = SendHistory { next: start, ..SendHistory::default() };
+            (0..10).for_each(|_| _ = history.record(SentAt(0), &[0; 50]));
+            assert!(history.covers(start, 10) && history.covers(start.wrapping_add(9), 1), "from {start}");
+            assert!(!history.covers(start, 11) && !history.covers(start.wrapping_add(10), 1));
+            let long_ago = start.wrapping_add(10).wrapping_sub(3_000);
+            assert!(!history.covers(long_ago, 900) && history.covers(long_ago, 1_000));
+        }
     }
 }

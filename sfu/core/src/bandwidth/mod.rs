@@ -16,7 +16,9 @@ pub mod trendline;
 
 use std::time::{Duration, Instant};
 
-use crate::rtp::rtcp::{TransportCc, TransportCcTime};
+use crate::error::Discard;
+use crate::rtp::ntp::CompactNtp;
+use crate::rtp::rtcp::{CongestionFeedback, TransportCc, TransportCcTime};
 use control::{Control, Followup, Signals};
 use delay::QueueMeter;
 use history::{SendHistory, SentAt};
@@ -94,9 +96,46 @@ pub struct Bandwidth {
     estimate: Option<Estimate>,
     told: Option<Estimate>,
     demand: Demand,
+    resends: Credit,
+    looks: Looks,
     /// Exists from the first feedback on.
     measured: Option<Box<Measured>>,
 }
+
+/// What is looked at in reports. A few bytes of one can name thousands of packets, over and over; each packet that was sent
+/// pays for [`LOOKS`].
+#[derive(Default)]
+struct Looks {
+    left: usize,
+    /// The packets before it have paid.
+    paid: u16,
+}
+
+/// A packet is reported on once or twice; by RFC 8888 those of other streams are passed on the way to it.
+const LOOKS: usize = 16;
+
+impl Looks {
+    fn pay(&mut self, next: u16) {
+        let packets = usize::from(next.wrapping_sub(self.paid));
+        self.left = self.left.saturating_add(packets * LOOKS).min(history::ENTRIES * LOOKS);
+        self.paid = next;
+    }
+}
+
+/// Bytes that may be resent now.
+#[derive(Default)]
+struct Credit {
+    bytes: f64,
+    since: Option<Instant>,
+}
+
+/// Share of the target, or of what arrives if that is more, that retransmissions may have, and for how long they may save it up.
+const RESEND_SHARE: f64 = 0.4;
+const RESEND_SAVING: Duration = Duration::from_millis(100);
+/// A packet, about; a few may always be resent at once, and some ten in a second.
+const RESEND_BYTES: f64 = 1_200.0;
+const RESEND_AT_ONCE: f64 = 8.0 * RESEND_BYTES;
+const RESEND_LEAST: f64 = 12_500.0;
 
 /// What feedback has told.
 #[derive(Default)]
@@ -113,23 +152,43 @@ struct Measured {
     prober: Prober,
     clock: ArrivalClock,
     round_trip: Option<Duration>,
+    heard_at: Option<Instant>,
     next_feedback: Option<u8>,
     next_sequence: Option<u16>,
     sent_clock: Option<(SentAt, i64)>,
     sent_seen_bytes: u64,
+    /// Much of what was sent is lost at once: see [`Bandwidth::take_collapse`].
+    has_collapsed: bool,
+    collapsed_at: Option<Instant>,
+    /// Longest queue that lost nothing; shrinks with time.
+    passed_queue: Duration,
+    reported_at: Option<Instant>,
+    /// The first report.
+    began: Option<Instant>,
+    /// Enough is known for an estimate.
+    is_ready: bool,
 }
 
-/// The client's clock, unwrapped.
+/// The client's clock, unwrapped: it wraps in one unit for transport-wide feedback and in another for RFC 8888.
 #[derive(Default)]
 struct ArrivalClock {
-    last: Option<(TransportCcTime, i64)>,
+    last: Option<(u32, i64)>,
 }
 
 impl ArrivalClock {
-    fn us(&mut self, time: TransportCcTime) -> i64 {
-        let us = self.last.map_or(0, |(last, us)| us + time.us_since(last));
-        self.last = Some((time, us));
-        us
+    fn units(&mut self, units: u32) -> i64 {
+        let unwrapped = self.last.map_or(0, |(last, total)| total + i64::from(units.wrapping_sub(last).cast_signed()));
+        self.last = Some((units, unwrapped));
+        unwrapped
+    }
+
+    fn transport_cc_us(&mut self, time: TransportCcTime) -> i64 {
+        self.units(time.0) * i64::from(TransportCcTime::UNIT_US)
+    }
+
+    fn compact_ntp_us(&mut self, time: CompactNtp) -> i64 {
+        // 15625 / 1024 us are 1/65536 s.
+        self.units(time.0) * 15_625 / 1_024
     }
 }
 
@@ -166,9 +225,10 @@ impl Trains {
         *self = Self { sent_at: Some(sent_at), first_us, last_us, first_bytes: bytes, bytes, packets: 1, newest: self.newest };
     }
 
-    /// Smallest of the newest rates.
+    /// The middle one of the newest rates: loss makes one too small, jitter too large.
     fn bps(&self) -> Option<f64> {
-        self.newest.iter().flatten().copied().reduce(f64::min)
+        let [Some(a), Some(b), Some(c)] = self.newest else { return None };
+        Some(a.min(b).max(a.max(b).min(c)))
     }
 }
 
@@ -176,7 +236,11 @@ impl Trains {
 const TOLD_CHANGE_PERCENT: u64 = 2;
 /// Windows of rates.
 const ARRIVED_WINDOW_US: i64 = 250_000;
+const ARRIVED_NOW_WINDOW_US: i64 = 90_000;
 const SENT_WINDOW_US: i64 = 1_000_000;
+
+/// Packets of one RFC 8888 report that are looked up; of further ones nothing is learned.
+const MAX_LOOK_UPS: usize = 512;
 
 /// One report, being taken in.
 #[derive(Default)]
@@ -186,6 +250,8 @@ struct Report {
     recovered: u32,
     bytes: u64,
     newest: Option<(SentAt, i64)>,
+    /// Arrival and bytes of the first packet.
+    oldest: Option<(i64, u64)>,
 }
 
 impl Bandwidth {
@@ -237,9 +303,18 @@ impl Bandwidth {
     }
 
     /// A report of the client on what it received. `at` is `now` on the clock of the history.
-    pub fn on_transport_cc(&mut self, feedback: &TransportCc<'_>, at: SentAt, now: Instant) {
-        let Self { sent, measured, .. } = self;
+    ///
+    /// # Errors
+    /// [`Discard::FeedbackUnfounded`]: it is about what was not sent, or is said too often; nothing of it is looked at.
+    pub fn on_transport_cc(&mut self, feedback: &TransportCc<'_>, at: SentAt, now: Instant) -> Result<(), Discard> {
+        let Self { sent, measured, looks, .. } = self;
+        looks.pay(sent.next_sequence());
+        if feedback.len() > history::ENTRIES || !sent.covers(feedback.head.base_sequence, feedback.len()) {
+            return Err(Discard::FeedbackUnfounded);
+        }
+        looks.left = looks.left.checked_sub(feedback.len()).ok_or(Discard::FeedbackUnfounded)?;
         let measured = measured.get_or_insert_default();
+        measured.hear(now);
         let mut report = Report::default();
         let head = feedback.head;
         if measured.next_feedback.is_some_and(|expected| expected != head.feedback_count)
@@ -254,13 +329,35 @@ impl Bandwidth {
             last = status.sequence;
             match status.arrival {
                 Some(time) => {
-                    let arrival_us = measured.clock.us(time);
+                    let arrival_us = measured.clock.transport_cc_us(time);
                     measured.on_arrival(&mut report, sent, status.sequence, arrival_us);
                 }
                 None => report.missing += u32::from(sent.take_missing(status.sequence).is_some()),
             }
         }
         measured.next_sequence = Some(last.wrapping_add(1));
+        self.end_report(&report, at, now);
+        Ok(())
+    }
+
+    /// The same in another form; a client uses one of them.
+    pub fn on_congestion_feedback(&mut self, feedback: &CongestionFeedback<'_>, at: SentAt, now: Instant) {
+        let Self { sent, measured, looks, .. } = self;
+        looks.pay(sent.next_sequence());
+        let measured = measured.get_or_insert_default();
+        measured.hear(now);
+        let (mut report, mut after) = (Report::default(), None);
+        for status in feedback.statuses().take(MAX_LOOK_UPS) {
+            let Some(sequence) = sent.find(status.ssrc, status.sequence, after, &mut looks.left) else { continue };
+            after = Some(sequence);
+            match status.arrival {
+                Some(time) => {
+                    let arrival_us = measured.clock.compact_ntp_us(time);
+                    measured.on_arrival(&mut report, sent, sequence, arrival_us);
+                }
+                None => report.missing += u32::from(sent.take_missing(sequence).is_some()),
+            }
+        }
         self.end_report(&report, at, now);
     }
 
@@ -273,10 +370,37 @@ impl Bandwidth {
         self.publish(now);
     }
 
+    /// The client is reached by another path now, of which nothing is known.
+    pub fn path_changed(&mut self) {
+        if let Some(measured) = &mut self.measured {
+            measured.start_over();
+        }
+    }
+
+    /// A packet may be resent now; if not, the client asks again. What a full queue dropped must not be poured into it at once.
+    pub fn may_resend(&mut self, now: Instant) -> bool {
+        let Some(measured) = &self.measured else { return true };
+        let bps = measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0));
+        let bytes_per_s = (bps / 8.0 * RESEND_SHARE).max(RESEND_LEAST);
+        let elapsed = self.resends.since.map_or(RESEND_SAVING, |since| now.saturating_duration_since(since));
+        let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + RESEND_AT_ONCE;
+        self.resends = Credit { bytes: (self.resends.bytes + bytes_per_s * elapsed.as_secs_f64()).min(most), since: Some(now) };
+        let may = self.resends.bytes > 0.0;
+        if may {
+            self.resends.bytes -= RESEND_BYTES;
+        }
+        may
+    }
+
+    /// A queue has overflown, and so much was lost that to resend it would take longer than a keyframe does. True once.
+    pub fn take_collapse(&mut self) -> bool {
+        self.measured.as_mut().is_some_and(|measured| std::mem::take(&mut measured.has_collapsed))
+    }
+
     /// Once a second: something is sent and nothing is heard of it.
     pub fn on_second(&mut self, at: SentAt, now: Instant) {
         let Some(measured) = &mut self.measured else { return };
-        if at.us_since(self.sent.newest) < 1_000_000 {
+        if (0..1_000_000).contains(&at.us_since(self.sent.newest)) {
             measured.control.on_silence(now);
             self.publish(now);
         }
@@ -324,12 +448,30 @@ impl Bandwidth {
 }
 
 impl Measured {
+    /// After a long pause nothing of what was measured holds, and clocks may have wrapped.
+    fn hear(&mut self, now: Instant) {
+        if self.heard_at.replace(now).is_some_and(|at| now.saturating_duration_since(at) > LONG_PAUSE) {
+            self.start_over();
+        }
+    }
+
+    /// Forgets everything but the rate.
+    fn start_over(&mut self) {
+        let (control, heard_at, sent_seen_bytes) = (std::mem::take(&mut self.control), self.heard_at, self.sent_seen_bytes);
+        let (overhead_seen_bytes, began, is_ready) = (self.overhead_seen_bytes, self.began, self.is_ready);
+        *self = Self { control, heard_at, sent_seen_bytes, overhead_seen_bytes, began, is_ready, ..Self::default() };
+        self.control.start_over();
+    }
+
     fn on_arrival(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16, arrival_us: i64) {
         let Some(packet) = sent.take_arrived(sequence) else { return };
         let bytes = u64::from(packet.bytes);
         report.arrived += u32::from(!packet.was_missing);
         report.recovered += u32::from(packet.was_missing);
         report.bytes += bytes;
+        if report.oldest.is_none_or(|(oldest_us, _)| arrival_us < oldest_us) {
+            report.oldest = Some((arrival_us, bytes));
+        }
         if report.newest.is_none_or(|(_, newest_us)| arrival_us >= newest_us) {
             report.newest = Some((packet.sent_at, arrival_us));
         }
@@ -341,11 +483,18 @@ impl Measured {
         self.prober.on_packet(packet.probe, packet.sent_at, arrival_us, bytes);
     }
 
-    /// False if the report says nothing new.
+    /// False if there is nothing new to tell.
     fn end_report(&mut self, report: &Report, sent: &SendHistory, at: SentAt, overhead_bytes: u64, wanted_bps: f64, now: Instant) -> bool {
         self.loss.add(report.arrived, report.missing, report.recovered);
         let Some((newest_sent, newest_us)) = report.newest else { return false };
-        self.arrived.add(newest_us, report.bytes);
+        match report.oldest.filter(|_| self.arrived.is_empty()) {
+            // Rates count from the very first packet on.
+            Some((oldest_us, first_bytes)) => {
+                self.arrived.add(oldest_us, 0);
+                self.arrived.add(newest_us, report.bytes - first_bytes);
+            }
+            None => self.arrived.add(newest_us, report.bytes),
+        }
         let now_us = self.sent_us(at);
         self.sent.add(now_us, sent.sent_bytes - self.sent_seen_bytes);
         self.sent_seen_bytes = sent.sent_bytes;
@@ -356,25 +505,44 @@ impl Measured {
         let round_trip = self.round_trip.map_or(round_trip, |known| (known * 7 + round_trip) / 8);
         self.round_trip = Some(round_trip);
         let queue = self.queue.end_report().map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
-        let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN);
+        let elapsed = self.reported_at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.passed_queue = self.passed_queue.mul_f64((1.0 - PASSED_FADING_PER_S * elapsed.as_secs_f64()).max(0.0));
+        if report.missing == 0 {
+            self.passed_queue = self.passed_queue.max(queue.unwrap_or_default());
+        }
+        let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN.max(self.passed_queue / 2));
+        let is_mass = report.missing >= MASS && report.missing * MASS_OF >= report.missing + report.arrived;
+        let is_again = self.collapsed_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_COLLAPSES);
+        if is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE) && !is_again {
+            (self.has_collapsed, self.collapsed_at) = (true, Some(now));
+        }
+        // So many that one more or less does not matter.
+        let few_packets_us = i64::try_from(10_000_000_000_000 / whole(self.control.target_bps()).max(1) / 100).unwrap_or(0);
         let signals = Signals {
             queue,
             usage: self.trendline.usage(),
             acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
+            acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US.max(few_packets_us)),
+            acked_long_bps: self.arrived.bps(SENT_WINDOW_US),
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),
             inherent_loss: self.loss.inherent(),
+            is_complete: report.missing == 0,
             round_trip,
             probe: self.prober.end_report(now),
         };
-        let Followup { cut_for_loss, is_drained } = self.control.on_report(now, &signals, wanted_bps);
+        let Followup { cut_for_loss, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
         if let Some(loss) = cut_for_loss {
             self.loss.cut(loss);
         }
-        if is_drained {
+        if is_other_way {
+            self.queue.rebase();
+        }
+        if is_drained || is_other_way {
             self.trendline.restart();
         }
-        true
+        self.is_ready |= signals.acked_bps.is_some() || now.saturating_duration_since(*self.began.get_or_insert(now)) > FIRST_WORD;
+        self.is_ready
     }
 
     /// The history's clock, unwrapped.
@@ -387,8 +555,19 @@ impl Measured {
     }
 }
 
-/// A queue of this length counts as one.
+/// An estimate begins with what flows, but does not wait longer for two packets that tell it.
+const FIRST_WORD: Duration = Duration::from_millis(300);
+/// See [`Measured::hear`].
+const LONG_PAUSE: Duration = Duration::from_secs(20);
+/// So many packets that are missing in one report, and more than one in so many, are too many to be resent behind so long a
+/// queue. A shorter one has no room for a keyframe.
+const MASS: u32 = 10;
+const MASS_OF: u32 = 4;
+const MASS_QUEUE: Duration = Duration::from_millis(100);
+const BETWEEN_COLLAPSES: Duration = Duration::from_secs(1);
+/// A queue of this length counts as one that may overflow, if none twice as long has passed without a loss lately.
 const QUEUE_SEEN: Duration = Duration::from_millis(15);
+const PASSED_FADING_PER_S: f64 = 0.02;
 
 /// What would be sent at most.
 fn wanted_bps(demand: Demand) -> f64 {
@@ -398,4 +577,83 @@ fn wanted_bps(demand: Demand) -> f64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and far below 2^53")]
 fn whole(bps: f64) -> u64 {
     bps as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::publish::twcc::TwccReceiver;
+    use crate::rtp::rtcp::{RtcpPacket, packets};
+
+    /// Transport-wide feedback that says of `count` packets from `base` on that they did not arrive.
+    fn missing(base: u16, count: u16) -> Vec<u8> {
+        let mut bytes = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+        bytes.extend(base.to_be_bytes().into_iter().chain(count.to_be_bytes()));
+        bytes.extend([0; 4]);
+        let runs = (0..count).step_by(0x1fff).map(|before| (count - before).min(0x1fff));
+        bytes.extend(runs.flat_map(u16::to_be_bytes));
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes[3] = u8::try_from(bytes.len() / 4 - 1).unwrap();
+        bytes
+    }
+
+    fn report(bandwidth: &mut Bandwidth, bytes: &[u8]) -> Result<(), Discard> {
+        let RtcpPacket::TransportCc(feedback) = packets(bytes).next().unwrap().unwrap() else { panic!("no feedback") };
+        bandwidth.on_transport_cc(&feedback, SentAt(1_000), Instant::now())
+    }
+
+    #[test]
+    fn a_few_bytes_do_not_make_us_look_at_thousands_of_packets() {
+        let mut bandwidth = Bandwidth::default();
+        (0..100).for_each(|_| _ = bandwidth.sent.record(SentAt(0), &[0; 100]));
+        assert_eq!(report(&mut bandwidth, &missing(1, u16::MAX)), Err(Discard::FeedbackUnfounded));
+        assert_eq!(report(&mut bandwidth, &missing(60_000, 100)), Err(Discard::FeedbackUnfounded));
+        let taken = (0..1_000).filter(|_| report(&mut bandwidth, &missing(1, 100)).is_ok()).count();
+        assert_eq!(taken, LOOKS);
+        bandwidth.sent.record(SentAt(0), &[0; 100]);
+        assert!(report(&mut bandwidth, &missing(101, 1)).is_ok(), "what is sent later pays again");
+    }
+
+    #[test]
+    fn remb_counts_until_something_better_is_heard() {
+        let (mut bandwidth, now) = (Bandwidth::default(), Instant::now());
+        bandwidth.on_remb(700_000, now);
+        let told = bandwidth.take_change().unwrap();
+        assert_eq!((told.target_bps, told.limit, bandwidth.take_change()), (700_000, Limit::Client, None));
+        bandwidth.on_remb(300_000, now);
+        assert_eq!(bandwidth.estimate().map(|estimate| estimate.target_bps), Some(300_000));
+        (0..10).for_each(|_| _ = bandwidth.sent.record(SentAt(0), &[0; 100]));
+        report(&mut bandwidth, &missing(1, 10)).unwrap();
+        bandwidth.on_remb(5_000_000, now);
+        assert_eq!(bandwidth.estimate().map(|estimate| estimate.target_bps), Some(300_000), "transport-wide feedback says more");
+    }
+
+    /// Sends a packet every 2 ms for half a second, which take so long; from the middle on every second one is lost.
+    fn collapses(delay: Duration) -> bool {
+        let (mut bandwidth, mut receiver, start) = (Bandwidth::default(), TwccReceiver::default(), Instant::now());
+        let (short, mut has_collapsed) = (Duration::from_millis(10), false);
+        for number in 0..250_u32 {
+            let sent = Duration::from_millis(2) * number;
+            let sequence = bandwidth.sent.record(SentAt(2_000 * number), &[0; 1_200]);
+            let arrived = start + sent + if number < 125 { short } else { delay };
+            if number < 125 || number % 2 == 0 {
+                receiver.record(sequence, arrived);
+            }
+            let mut bytes = Vec::new();
+            while receiver.write_feedback(&mut bytes, 1, 2, arrived) {}
+            if !bytes.is_empty() {
+                report(&mut bandwidth, &bytes).unwrap();
+            }
+            has_collapsed |= bandwidth.take_collapse();
+            assert!(!bandwidth.take_collapse(), "it is told once");
+        }
+        has_collapsed
+    }
+
+    #[test]
+    fn a_long_queue_that_drops_much_at_once_is_a_collapse_and_a_short_one_is_not() {
+        assert!(collapses(Duration::from_millis(250)));
+        assert!(!collapses(Duration::from_millis(40)));
+    }
 }

@@ -180,7 +180,6 @@ fn count(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
     use super::*;
 
     /// Probes a link of this rate at another; returns the outcome.

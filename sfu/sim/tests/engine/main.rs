@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod audio;
+mod bandwidth;
 mod codecs;
 mod data;
 mod extensions;
