@@ -111,6 +111,7 @@ impl Shard {
         for up in participant.ups.clone() {
             self.remove_up(up);
         }
+        self.withdraw_data_tracks(key);
         let Some(participant) = self.participants.remove(key) else { return };
         self.unnegotiated.remove(&key);
         self.data_tracks.forget(key);
@@ -157,10 +158,15 @@ impl Shard {
     }
 
     pub(crate) fn open_room(&mut self, room: RoomId) -> RoomKey {
-        *self.directory.rooms.entry(room).or_insert_with(|| {
-            let (participants, speakers) = (Vec::new(), Speakers::default());
-            self.rooms.insert(Room { id: room, participants, speakers, playout_delay: None, shared: Shared::default(), is_vocal: false })
-        })
+        if let Some(&key) = self.directory.rooms.get(&room) {
+            return key;
+        }
+        let (participants, speakers) = (Vec::new(), Speakers::default());
+        let opened = Room { id: room, participants, speakers, playout_delay: None, shared: Shared::default(), is_vocal: false };
+        let key = self.rooms.insert(opened);
+        self.directory.rooms.insert(room, key);
+        self.take_early_links(key, room);
+        key
     }
 
     fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey, now: Instant) {

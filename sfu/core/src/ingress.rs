@@ -3,7 +3,10 @@
 //! STUN goes to its peer by user name, everything else by validated flow. RTP is opened in place, bound to its encoding,
 //! stored in the ring and queued for the flush at the end of the batch.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use sfu_api::MediaKind;
+use slotmap::Key as _;
 
 use crate::audio::forms::{MADE, Source};
 use crate::demux::Kind;
@@ -13,7 +16,7 @@ use crate::limits::MAX_DATAGRAM;
 use crate::net::Flow;
 use crate::peer::{Carries, Peer, Stream};
 use crate::publish::UpTrack;
-use crate::publish::encoding::Arrived;
+use crate::publish::encoding::{Arrived, Encoding};
 use crate::publish::ring::Meta;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::{RtpHeader, is_rtcp};
@@ -40,6 +43,18 @@ impl Shard {
         if let Err(reason) = self.receive(now, flow, datagram) {
             self.discards.add(reason);
         }
+    }
+
+    /// Counts and drops media that has waited for so long that it would come too late, because more comes than this shard can send
+    /// ([`crate::backlog`]). False for what is to be handled. `taken_at` is when the datagram was taken off its socket.
+    pub fn sheds(&mut self, taken_at: Instant, waited: Duration, datagram: &[u8]) -> bool {
+        if !self.backlog.is_late(taken_at, waited) || Kind::of(datagram) != Some(Kind::Srtp) || is_rtcp(datagram) {
+            return false;
+        }
+        self.received.packets += 1;
+        self.received.bytes += datagram.len() as u64;
+        self.discards.add(Discard::Late);
+        true
     }
 
     fn receive(&mut self, now: Instant, flow: Flow, datagram: &mut [u8]) -> Result<(), Discard> {
@@ -139,7 +154,7 @@ impl Shard {
     /// Stores a packet and queues it for forwarding.
     fn publish(&mut self, now: Instant, carries: Carries, arrival: &Arrival<'_>) -> Result<(), Discard> {
         let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
-        let level = arrival.extensions.audio_level.filter(|_| !up.is_muted);
+        let level = arrival.extensions.audio_level.filter(|_| !up.is_muted && up.kind() == MediaKind::Audio);
         let room_key = level.and(self.participants.get(up.participant)).map(|owner| owner.room);
         let is_loud = room_key.and_then(|key| self.rooms.get(key)).is_none_or(|room| room.speakers.hears(up.id.0));
         let is_forwarded = !up.is_muted && up.is_heard(is_loud);
@@ -178,7 +193,7 @@ impl Shard {
             && let Some(room) = self.rooms.get_mut(key)
         {
             self.relay.level(&room.shared, carries.up, level);
-            room.speakers.level(up.id.0, level, now);
+            room.speakers.level(up.id.0, up.participant.data().as_ffi(), level, now);
             if !room.is_vocal {
                 room.is_vocal = true;
                 self.awake.vocal.push(key);
@@ -221,6 +236,11 @@ impl Shard {
         };
         let encoding = encoding.ok_or(Discard::UnknownSsrc)?;
         let carries = Carries { up: up_key, encoding, is_rtx };
+        let is_late = |known: &Encoding| known.replaced == Some(header.ssrc) && known.is_flowing(now);
+        if !is_rtx && up.encodings.get(encoding).is_some_and(is_late) {
+            // What comes late of a stream that was replaced does not bring it back.
+            return Err(Discard::UnknownSsrc);
+        }
         if let Some(stream) = peer.inbound.streams.get_mut(&header.ssrc) {
             stream.carries = Some(carries);
         }

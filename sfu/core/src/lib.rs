@@ -4,6 +4,7 @@
 //! [`shard`], then `ingress` (the packet's journey in) and `egress` (its journey out).
 
 pub mod audio;
+pub mod backlog;
 pub mod bandwidth;
 mod codecs;
 mod control;

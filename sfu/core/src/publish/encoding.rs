@@ -83,6 +83,8 @@ pub struct Encoding {
     pub layers: Layers,
     /// SSRC, once known.
     pub ssrc: Option<u32>,
+    /// Its SSRC before that.
+    pub replaced: Option<u32>,
     /// From the SSRC's packet indexes to the encoding's own numbers.
     pub numbering: Numbering,
     /// Decrypted packets.
@@ -145,6 +147,7 @@ impl Encoding {
             announced_layers: ArrayVec::new(),
             layers: Layers::default(),
             ssrc: None,
+            replaced: None,
             numbering: Numbering::default(),
             reception: Reception::new(codec.clock_rate_hz()),
             nack: NackGenerator::default(),
@@ -247,7 +250,7 @@ impl Encoding {
 
     /// The sender goes on with another SSRC, whose first packet has the index `first`. Its timestamps begin anywhere.
     pub fn start_over(&mut self, ssrc: u32, first: u64, clock_rate_hz: u32) {
-        self.ssrc = Some(ssrc);
+        self.replaced = self.ssrc.replace(ssrc);
         if let Some(highest) = self.highest {
             self.numbering.start_over(first, highest);
         }
