@@ -86,6 +86,18 @@ pub struct PublishRequest {
     pub backup_codecs: Vec<String>,
     /// What happens to the preferred codec once a backup is there.
     pub backup_policy: BackupPolicy,
+    /// What it shows or records.
+    pub source: MediaSource,
+}
+
+/// What a track shows or records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum MediaSource {
+    /// A camera or microphone, or not said.
+    #[default]
+    Person,
+    /// A screen, or the sound that belongs to it. Its picture keeps its size and loses frames first.
+    Screen,
 }
 
 /// What happens to the preferred codec of a track when somebody needs another one (LiveKit: `BackupCodecPolicy`).
@@ -126,11 +138,13 @@ pub struct VideoWish {
     pub max_spatial: u8,
     /// Highest frame rate wanted; 0 means no limit.
     pub max_fps: u32,
+    /// Who is served first when bandwidth lacks: 1 before 2 and so on, those with 0 last (LiveKit: `UpdateTrackSettings.priority`).
+    pub priority: u32,
 }
 
 impl Default for VideoWish {
     fn default() -> Self {
-        Self { enabled: true, width_px: 0, height_px: 0, max_spatial: u8::MAX, max_fps: 0 }
+        Self { enabled: true, width_px: 0, height_px: 0, max_spatial: u8::MAX, max_fps: 0, priority: 0 }
     }
 }
 
@@ -304,6 +318,18 @@ pub enum Command {
         room: RoomId,
         /// Bounds of the delay; None: what each publisher says.
         delay: Option<PlayoutDelay>,
+    },
+    /// Sends a participant no more than so much, whatever its downlink carries: how clients test what they do then.
+    LimitDownlink {
+        /// To whom.
+        participant: ParticipantId,
+        /// Bits per second; None: no such limit any more.
+        limit_bps: Option<u64>,
+    },
+    /// Asks why a participant gets what it gets. Answered by [`Event::Explanation`].
+    Explain {
+        /// Who.
+        participant: ParticipantId,
     },
 }
 
@@ -484,6 +510,10 @@ pub enum Event {
         quality: Quality,
         /// Mean opinion score, 1.0 to 4.5, of the worst of its audio and video in either direction.
         score: f32,
+        /// In which direction the worst is.
+        direction: QualityDirection,
+        /// What is the matter with it.
+        cause: QualityCause,
     },
     /// The media of a further codec of a track is negotiated.
     CodecReady {
@@ -508,6 +538,133 @@ pub enum Event {
         /// Every codec of the track that is sent or was ever wanted, the preferred one first.
         codecs: Vec<WantedCodec>,
     },
+    /// Answer to [`Command::Explain`].
+    Explanation {
+        /// Who.
+        participant: ParticipantId,
+        /// Everything that it subscribes to, in the order of subscription.
+        subscriptions: Vec<SubscriptionReport>,
+    },
+}
+
+/// Direction of what ails a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum QualityDirection {
+    /// Nothing ails it.
+    #[default]
+    Neither,
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+    /// Both alike, as delay.
+    Both,
+}
+
+/// What ails a connection most.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum QualityCause {
+    /// Nothing does.
+    #[default]
+    None,
+    /// Packets are lost.
+    Loss,
+    /// The way takes long, or its delay varies.
+    Delay,
+    /// Bandwidth lacks: layers are left out.
+    Bandwidth,
+    /// Nothing is heard of the client.
+    Silence,
+}
+
+impl QualityDirection {
+    /// The word used in logs and metric labels.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Neither => "neither",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Both => "both",
+        }
+    }
+}
+
+impl QualityCause {
+    /// The word used in logs and metric labels.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Loss => "loss",
+            Self::Delay => "delay",
+            Self::Bandwidth => "bandwidth",
+            Self::Silence => "silence",
+        }
+    }
+}
+
+/// What a subscriber gets of a track, what it wanted, and why that differs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SubscriptionReport {
+    /// Which.
+    pub track: TrackId,
+    /// What flows; None: nothing does.
+    pub current: Option<LayerReport>,
+    /// What it asked for, were everything there; None: nothing.
+    pub wanted: Option<LayerReport>,
+    /// Why `current` is not more.
+    pub limit: LayerLimit,
+    /// Since when it is so, in milliseconds.
+    pub since_ms: u64,
+    /// Bits per second that `current` was last seen to take, 0 if unknown.
+    pub bitrate_bps: u64,
+}
+
+/// A layer of a track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// Size: place among all encodings and spatial layers of the track, smallest is 0.
+    pub spatial: u8,
+    /// Highest temporal layer; [`u8::MAX`]: all there are.
+    pub temporal: u8,
+    /// Picture size in pixels, 0 if unknown.
+    pub width_px: u32,
+    /// See `width_px`.
+    pub height_px: u32,
+}
+
+/// What limits a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum LayerLimit {
+    /// Nothing: it gets the best there is.
+    #[default]
+    None,
+    /// The subscriber's bandwidth.
+    Bandwidth,
+    /// The publisher does not send what is wanted.
+    Publisher,
+    /// The size at which the subscriber shows it, or the layer that it named.
+    Size,
+    /// It waits for a keyframe of what it should get.
+    KeyframeWait,
+    /// It was switched off: by the subscriber, by a mute, or because no codec is agreed.
+    Policy,
+}
+
+impl LayerLimit {
+    /// The word used in logs, the REST API and metric labels.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bandwidth => "bandwidth",
+            Self::Publisher => "publisher",
+            Self::Size => "size",
+            Self::KeyframeWait => "keyframe-wait",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 /// What subscribers want of one codec of a track.

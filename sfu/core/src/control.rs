@@ -13,6 +13,7 @@ use sfu_api::{
 };
 use slotmap::Key;
 
+use crate::allocation::stage::Stage;
 use crate::audio::speaker::Speakers;
 use crate::codecs::configurations;
 use crate::error::Discard;
@@ -62,6 +63,8 @@ impl Shard {
             Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
             Command::UnsubscribeData { participant, track } => self.unsubscribe_data(participant, track),
             Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room)),
+            Command::LimitDownlink { participant, limit_bps } => self.limit_downlink(participant, limit_bps, now),
+            Command::Explain { participant } => self.explain(participant, now),
         };
         if let Err(reason) = result {
             self.discards.add(reason);
@@ -144,7 +147,8 @@ impl Shard {
 
     fn open_room(&mut self, room: RoomId) -> RoomKey {
         *self.directory.rooms.entry(room).or_insert_with(|| {
-            self.rooms.insert(Room { id: room, participants: Vec::new(), speakers: Speakers::default(), playout_delay: None })
+            let (speakers, stage) = (Speakers::default(), Stage::default());
+            self.rooms.insert(Room { id: room, participants: Vec::new(), speakers, stage, playout_delay: None })
         })
     }
 
@@ -223,6 +227,9 @@ impl Shard {
                 }
             }
             for down in downs {
+                if let Some(peer) = self.downs.get(down).map(|down| down.peer) {
+                    self.allocation_due(peer, now);
+                }
                 self.retarget(down, now);
             }
         }
@@ -278,11 +285,29 @@ impl Shard {
         let key = self.participant(id)?;
         let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
-        self.downs[down].wish = wish;
+        let (before, peer) = (std::mem::replace(&mut self.downs[down].wish, wish), self.downs[down].peer);
+        if before != wish {
+            self.downs[down].share.renew();
+        }
+        self.allocation_due(peer, now);
         self.retarget(down, now);
         if let Some(primary) = self.primary_of(self.downs[down].up) {
             self.review_wanted(primary, now);
         }
+        Ok(())
+    }
+
+    fn limit_downlink(&mut self, id: ParticipantId, limit_bps: Option<u64>, now: Instant) -> Found {
+        let key = self.participant(id)?;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
+        self.peers[peer].allotment.limit_bps = limit_bps;
+        self.allocation_due(peer, now);
+        Ok(())
+    }
+
+    fn explain(&mut self, id: ParticipantId, now: Instant) -> Found {
+        let subscriptions = self.explanations(self.participant(id)?, now);
+        self.events.push_back(Event::Explanation { participant: id, subscriptions });
         Ok(())
     }
 

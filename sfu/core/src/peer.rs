@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use sfu_api::TransportRole;
 
+use crate::allocation::Allotment;
 use crate::ids::{DownKey, ParticipantKey, UpKey};
 use crate::limits::MAX_SSRCS_PER_TRANSPORT;
 use crate::media::{ExtensionMap, Mid};
@@ -40,6 +41,8 @@ pub struct Peer {
     pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
     pub scheduled: Option<Instant>,
+    /// When what its way carries was divided.
+    pub allotment: Allotment,
 }
 
 /// The streams that a client sends on one transport.
@@ -113,6 +116,7 @@ impl Peer {
             rtt: None,
             heard_at: None,
             scheduled: None,
+            allotment: Allotment::default(),
         }
     }
 

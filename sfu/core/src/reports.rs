@@ -33,6 +33,7 @@ impl Shard {
                 self.egress.mark_switch(up);
             }
             if tick.is_multiple_of(REVIEW_TICKS) {
+                self.review_sizes(up, now);
                 self.review(up, now);
                 self.review_codecs(up, now);
                 self.review_streams(up, now);
@@ -44,6 +45,7 @@ impl Shard {
         let peers: Vec<PeerKey> = self.peers.keys().collect();
         for (place, &key) in (0_u64..).zip(&peers) {
             self.send_transport_feedback(key, now);
+            self.review_allocation(key, place % TICKS_PER_SECOND == tick % TICKS_PER_SECOND, now);
             if place % TICKS_PER_SECOND == tick % TICKS_PER_SECOND {
                 self.send_reports(key, now);
             }
@@ -51,6 +53,7 @@ impl Shard {
         self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);
+            self.review_stages(now);
         }
     }
 
@@ -175,12 +178,23 @@ impl Shard {
         }
     }
 
+    /// What a track's sizes cost, and which of them are missing.
+    fn review_sizes(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get(key) else { return };
+        let Some(primary) = up.primary.map_or(Some(up), |primary| self.ups.get(primary)) else { return };
+        let most_asked = primary.wanted.most_asked(up.codec.codec.mime());
+        if let Some(up) = self.ups.get_mut(key) {
+            up.review_sizes(most_asked, now);
+        }
+    }
+
     /// Encodings and layers begin and cease to flow: subscribers get what there is.
     fn review(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get_mut(key).filter(|up| up.kind() == MediaKind::Video) else { return };
         let shape = up.shape(now);
         if shape != up.shape_before {
             up.shape_before = shape;
+            self.allocation_due_for_track(key, now);
             self.retarget_all(key, now);
             return;
         }
@@ -218,17 +232,30 @@ impl Shard {
         }
         let is_flowing = up.encodings.iter().any(|encoding| encoding.is_flowing(now));
         let Some(is_stalled) = up.stall.look(is_flowing, now) else { return };
-        let track = up.id;
-        for &down_key in &up.downs {
-            let Some(down) = self.downs.get_mut(down_key) else { continue };
+        for down_key in up.downs.clone() {
+            let Some(down) = self.downs.get(down_key) else { continue };
             if is_stalled && (!down.wish.enabled || down.payload_type.is_none()) {
                 continue;
             }
-            down.stream_state.set(PauseCause::Stalled, is_stalled);
-            let Some(is_paused) = down.stream_state.take_change() else { continue };
-            let owner = self.peers.get(down.peer).and_then(|peer| self.participants.get(peer.participant));
-            if let Some(participant) = owner.map(|participant| participant.id) {
-                self.events.push_back(Event::StreamState { participant, track, is_paused });
+            self.set_pause(down_key, PauseCause::Stalled, is_stalled);
+        }
+    }
+
+    /// Who speaks comes first when bandwidth is divided.
+    fn review_stages(&mut self, now: Instant) {
+        let mut changed = Vec::new();
+        for (key, room) in &mut self.rooms {
+            let track = room.speakers.dominant().and_then(|track| self.directory.tracks.get(&TrackId(track)));
+            let dominant = track.and_then(|&up| self.ups.get(up)).map(|up| up.participant);
+            if room.stage.look(dominant, now) {
+                changed.push(key);
+            }
+        }
+        for room in changed {
+            let Some(room) = self.rooms.get(room) else { continue };
+            let downlinks = room.participants.iter().filter_map(|&key| self.participants.get(key)?.downlink());
+            for peer in downlinks.collect::<Vec<_>>() {
+                self.allocation_due(peer, now);
             }
         }
     }

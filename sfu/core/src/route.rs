@@ -44,7 +44,7 @@ impl Shard {
         }
         let offered = up.offered(now);
         down.target = match up.kind() {
-            MediaKind::Video => select(&down.wish, &offered),
+            MediaKind::Video => select(&down.wish, &offered, down.share.cap),
             MediaKind::Audio => up.encoding_of_form(down.form(up)).filter(|_| down.wish.enabled).map(Target::whole),
         };
         let Some(Target { encoding: chosen, layer, .. }) = down.target else {

@@ -12,6 +12,7 @@ use crate::publish::layers::{Classified, Layers};
 use crate::publish::nack::NackGenerator;
 use crate::publish::numbering::Numbering;
 use crate::publish::reception::Reception;
+use crate::publish::rates::LayerRates;
 use crate::publish::ring::{Meta, Ring, RingSize};
 use crate::quality::traffic::UplinkMeter;
 use crate::rtp::ntp::NtpTime;
@@ -77,8 +78,12 @@ pub struct Encoding {
     pub height_px: u32,
     /// Announced sizes of its spatial layers, smallest first; empty if none were announced.
     pub announced_layers: ArrayVec<(u32, u32), MAX_SPATIAL_LAYERS>,
+    /// Announced bitrates of its spatial layers, smallest first; empty if none were announced.
+    pub announced_bps: ArrayVec<u32, MAX_SPATIAL_LAYERS>,
     /// Its layers, as its packets tell.
     pub layers: Layers,
+    /// What they cost.
+    pub rates: LayerRates,
     /// SSRC, once known.
     pub ssrc: Option<u32>,
     /// From the SSRC's packet indexes to the encoding's own numbers.
@@ -131,7 +136,9 @@ impl Encoding {
             width_px: 0,
             height_px: 0,
             announced_layers: ArrayVec::new(),
+            announced_bps: ArrayVec::new(),
             layers: Layers::default(),
+            rates: LayerRates::default(),
             ssrc: None,
             numbering: Numbering::default(),
             reception: Reception::new(codec.clock_rate_hz()),
@@ -181,6 +188,7 @@ impl Encoding {
         self.ring.insert(meta, block, payload)?;
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
+        self.rates.count(meta.frame.targets, block.len() + payload.len(), now);
         self.stored += 1;
         self.last_packet_at = Some(now);
         self.highest = Some(self.highest.map_or(meta.sequence, |highest| highest.max(meta.sequence)));
@@ -239,6 +247,7 @@ impl Encoding {
         self.sender_report = None;
         self.newest_keyframe = None;
         self.layers = Layers::default();
+        self.rates.clear();
         self.held.clear();
     }
 

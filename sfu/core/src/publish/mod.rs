@@ -3,8 +3,10 @@
 pub mod encoding;
 pub mod keyframe;
 pub mod layers;
+mod ladder;
 pub mod nack;
 pub mod numbering;
+pub mod rates;
 pub mod reception;
 pub mod ring;
 pub mod twcc;
@@ -13,7 +15,7 @@ pub mod wanted;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
-use sfu_api::{BackupPolicy, MediaKind, PlayoutDelay, PublishRequest, TrackId};
+use sfu_api::{BackupPolicy, MediaKind, MediaSource, PlayoutDelay, PublishRequest, TrackId};
 
 use crate::audio::forms::{self, Form};
 use crate::error::Discard;
@@ -75,7 +77,15 @@ pub struct UpTrack {
     pub stall: StallDetector,
     /// Value of the playout delay extension that subscribers get, whatever the publisher says.
     pub playout_delay: Option<[u8; 3]>,
+    /// It shows a screen: its size matters more than its frame rate.
+    pub is_screen: bool,
+    /// Since when each of its sizes, counted over all encodings and their layers, does not come though its publisher should send
+    /// it.
+    absent_since: ArrayVec<Option<Instant>, MAX_RUNGS>,
 }
+
+/// Sizes of a track.
+const MAX_RUNGS: usize = MAX_ENCODINGS * MAX_SPATIAL_LAYERS;
 
 /// What of an encoding can be had, as far as a change of it matters to subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,6 +134,8 @@ impl UpTrack {
             made_since: None,
             stall: StallDetector::default(),
             playout_delay: None,
+            is_screen: request.source == MediaSource::Screen,
+            absent_since: ArrayVec::new(),
         };
         track.announce_sizes(request);
         Some(track)
@@ -146,9 +158,11 @@ impl UpTrack {
                 None => (request.width_px >> (count - 1 - index), request.height_px >> (count - 1 - index)),
             };
             (encoding.width_px, encoding.height_px) = (width, height);
+            encoding.announced_bps = named.or(by_place).map(|layer| layer.bitrate_bps).into_iter().collect();
         }
         if let ([only], true) = (&mut self.encodings[..], request.layers.len() > 1) {
             only.announced_layers = request.layers.iter().take(MAX_SPATIAL_LAYERS).map(|l| (l.width_px, l.height_px)).collect();
+            only.announced_bps = request.layers.iter().take(MAX_SPATIAL_LAYERS).map(|layer| layer.bitrate_bps).collect();
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use sfu_api::{TrackId, VideoWish};
 
+use crate::allocation::Share;
 use crate::audio::forms::Form;
 use crate::audio::redundancy::Redundancy;
 use crate::ids::{PeerKey, UpKey};
@@ -90,6 +91,8 @@ pub struct DownTrack {
     pub meter: DownlinkMeter,
     /// Whether it flows, as the subscriber is told.
     pub stream_state: StreamState,
+    /// What it has of the bandwidth.
+    pub share: Share,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -193,6 +196,7 @@ impl DownTrack {
             reported: Reported::default(),
             meter: DownlinkMeter::default(),
             stream_state: StreamState::default(),
+            share: Share::default(),
         }
     }
 

@@ -1,0 +1,233 @@
+//! When bandwidth is divided anew, for whom, and what follows from it.
+//!
+//! In: changes of a transport's estimate, of wishes, of what publishers send, and time. Out: a [`Cap`] for every video
+//! subscription, which the selector keeps to; the word to its subscriber that it is paused; what the estimator should probe
+//! for. A transport is looked at when something has changed, at most every [`INTERVAL`], and once a second.
+
+use std::time::{Duration, Instant};
+
+use sfu_api::{Event, MediaKind};
+
+use super::ladder::Place;
+use super::patience::Memory;
+use super::{Budget, Claim, Rank, share};
+use crate::bandwidth::{Demand, Limit};
+use crate::ids::{DownKey, PeerKey, UpKey};
+use crate::peer::Peer;
+use crate::publish::UpTrack;
+use crate::shard::Shard;
+use crate::subscribe::DownTrack;
+use crate::subscribe::selector::{Cap, wanted_rung};
+use crate::subscribe::stream_state::PauseCause;
+
+/// Shortest time between two allocations for one transport.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// A subscription that never had anything is called paused only after this: the estimate begins low.
+const GRACE: Duration = Duration::from_secs(2);
+/// A publisher sends a layer on for so long after the last one who got it was given less: it may be back soon.
+const KEEP_LAYER: Duration = Duration::from_secs(5);
+/// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
+const USUAL_AUDIO_BPS: u64 = 48_000;
+
+/// What a subscription was allotted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// How far it may go.
+    pub cap: Cap,
+    memory: Memory,
+    /// It has had something.
+    has_flowed: bool,
+    /// Since when it has nothing.
+    lacking_since: Option<Instant>,
+    /// What it had before it lost a size, until when that counts.
+    before: Option<(usize, Instant)>,
+}
+
+impl Share {
+    /// The subscriber wants something else than before.
+    pub fn renew(&mut self) {
+        self.memory.renew();
+    }
+
+    /// Which size its publisher should send for it, of those up to the wished one.
+    #[must_use]
+    pub fn wanted_rung(&self, wished: Option<usize>, now: Instant) -> Option<usize> {
+        let capped = match self.cap {
+            Cap::None => return wished,
+            Cap::UpTo(place) => Some(place.rung),
+            Cap::Paused => None,
+        };
+        let kept = self.before.filter(|&(_, until)| now < until).map(|(rung, _)| rung);
+        capped.max(kept).min(wished)
+    }
+
+    fn take(&mut self, memory: Memory, now: Instant) -> bool {
+        let rung = |place: Option<Place>| place.map(|place| place.rung);
+        if let Some(before) = rung(self.memory.place).filter(|&before| rung(memory.place) < Some(before)) {
+            self.before = Some((before, now + KEEP_LAYER));
+        }
+        self.memory = memory;
+        self.has_flowed |= memory.place.is_some();
+        self.lacking_since = if memory.place.is_some() { None } else { self.lacking_since.or(Some(now)) };
+        let cap = memory.place.map_or(Cap::Paused, Cap::UpTo);
+        std::mem::replace(&mut self.cap, cap) != cap
+    }
+
+    /// The subscriber should know that it is paused.
+    fn is_pause(&self, now: Instant) -> bool {
+        self.lacking_since.is_some_and(|since| self.has_flowed || now.saturating_duration_since(since) >= GRACE)
+    }
+}
+
+/// When a transport's bandwidth was and will be divided.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allotment {
+    /// Most that may be sent, for tests of clients; bits per second.
+    pub limit_bps: Option<u64>,
+    ran_at: Option<Instant>,
+    again_at: Option<Instant>,
+    is_due: bool,
+}
+
+impl Allotment {
+    fn may_run(&self, now: Instant) -> bool {
+        self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
+    }
+
+    fn wants_to_run(&self, now: Instant) -> bool {
+        self.is_due || self.again_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// What may be sent on a transport; None: nothing is known of it, and nothing limits it.
+fn budget(peer: &Peer) -> Option<Budget> {
+    let estimate = peer.bandwidth.estimate();
+    let known = estimate.map(|estimate| Budget { bps: estimate.media_bps(), is_open: estimate.is_app_limited || estimate.limit == Limit::Start });
+    match (known, peer.allotment.limit_bps) {
+        (Some(known), Some(limit)) if known.bps <= limit => Some(known),
+        (_, Some(bps)) => Some(Budget { bps, is_open: false }),
+        (known, None) => known,
+    }
+}
+
+impl Shard {
+    /// Something has changed that matters to how a transport's bandwidth is divided.
+    pub(crate) fn allocation_due(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.allotment.is_due = true;
+        if peer.allotment.may_run(now) {
+            self.allocate(key, now);
+        }
+    }
+
+    /// The same for everybody who gets a track.
+    pub(crate) fn allocation_due_for_track(&mut self, up: UpKey, now: Instant) {
+        let Some(up) = self.ups.get(up) else { return };
+        let peers: Vec<PeerKey> = up.downs.iter().filter_map(|&down| Some(self.downs.get(down)?.peer)).collect();
+        for peer in peers {
+            self.allocation_due(peer, now);
+        }
+    }
+
+    /// With every media tick: what is due or has waited for its time; `is_turn`: the look that comes once a second.
+    pub(crate) fn review_allocation(&mut self, key: PeerKey, is_turn: bool, now: Instant) {
+        let Some(peer) = self.peers.get(key).filter(|peer| !peer.downs.is_empty()) else { return };
+        if (is_turn || peer.allotment.wants_to_run(now)) && peer.allotment.may_run(now) {
+            self.allocate(key, now);
+        }
+    }
+
+    /// Divides what the way to a client carries.
+    fn allocate(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        (peer.allotment.ran_at, peer.allotment.again_at, peer.allotment.is_due) = (Some(now), None, false);
+        let budget = budget(peer);
+        let downs = peer.downs.clone();
+        let Some(budget) = budget else {
+            for down in downs {
+                self.uncap(down, now);
+            }
+            return;
+        };
+        let (mut audio_bps, mut keys, mut claims) = (0_u64, Vec::new(), Vec::new());
+        for (place, &down_key) in downs.iter().enumerate() {
+            let Some(down) = self.downs.get(down_key) else { continue };
+            let Some(up) = self.ups.get(down.up) else { continue };
+            if up.kind() == MediaKind::Audio {
+                audio_bps = audio_bps.saturating_add(audio_rate(down, up));
+            } else if let Some(claim) = self.claim(place, down, up, now) {
+                keys.push(down_key);
+                claims.push(claim);
+            } else {
+                self.uncap(down_key, now);
+            }
+        }
+        let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.allotment.again_at = allocation.again_at;
+            peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps: allocation.next_bps });
+        }
+        for (down_key, grant) in keys.into_iter().zip(allocation.grants) {
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
+            let has_changed = down.share.take(grant.memory, now);
+            let is_pause = down.share.is_pause(now);
+            self.set_pause(down_key, PauseCause::Bandwidth, is_pause);
+            if has_changed {
+                self.retarget(down_key, now);
+            }
+        }
+    }
+
+    /// Nothing of this kind limits a subscription.
+    fn uncap(&mut self, key: DownKey, now: Instant) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let before = std::mem::take(&mut down.share);
+        if before.cap != Cap::None {
+            self.set_pause(key, PauseCause::Bandwidth, false);
+            self.retarget(key, now);
+        }
+    }
+
+    /// None: nothing is to be sent, whatever the bandwidth.
+    fn claim(&self, place: usize, down: &DownTrack, up: &UpTrack, now: Instant) -> Option<Claim> {
+        if !down.wish.enabled || down.payload_type.is_none() || up.is_muted {
+            return None;
+        }
+        let steps = up.steps(&down.wish, now);
+        let owner = self.participants.get(up.participant)?;
+        let speaker = self.rooms.get(owner.room).and_then(|room| room.stage.speaker());
+        let size = u64::from(down.wish.width_px) * u64::from(down.wish.height_px);
+        let rank = Rank {
+            priority: if down.wish.priority == 0 { u32::MAX } else { down.wish.priority },
+            is_camera: !up.is_screen,
+            is_silent: speaker != Some(up.participant),
+            // No size means no limit.
+            smallness_px: if size == 0 { 0 } else { u64::MAX - size },
+            place,
+        };
+        (!steps.is_empty()).then_some(Claim { rank, steps, memory: down.share.memory })
+    }
+
+    /// A cause for which nothing flows came or went; the subscriber is told if that makes a difference.
+    pub(crate) fn set_pause(&mut self, key: DownKey, cause: PauseCause, holds: bool) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        down.stream_state.set(cause, holds);
+        let track = down.track;
+        let owner = self.peers.get(down.peer).and_then(|peer| self.participants.get(peer.participant));
+        if let Some(participant) = owner.map(|participant| participant.id)
+            && let Some(is_paused) = down.stream_state.take_change()
+        {
+            self.events.push_back(Event::StreamState { participant, track, is_paused });
+        }
+    }
+
+    /// Which size a publisher should send for a subscription.
+    pub(crate) fn rung_to_send(&self, down: &DownTrack, up: &UpTrack, now: Instant) -> Option<usize> {
+        down.share.wanted_rung(wanted_rung(&down.wish, &up.ladder(now)), now)
+    }
+}
+
+fn audio_rate(down: &DownTrack, up: &UpTrack) -> u64 {
+    let live = down.flow.live.and_then(|index| up.encodings.get(index));
+    live.map_or(0, |encoding| encoding.rates.of(u32::MAX).unwrap_or(USUAL_AUDIO_BPS))
+}
