@@ -192,7 +192,7 @@ impl Egress {
             let Some(target) = encodings.get_mut(index) else { return true };
             // What is still to be forwarded to the live ones would reach this one twice.
             debug_assert!(target.fresh.is_empty());
-            let Some(start) = target.keyframe_for(wanted.since, now) else {
+            let Some(start) = target.keyframe_for(wanted.since, down.rewriter.newest_at(), now) else {
                 // The keyframe for which no request was made may have become too old meanwhile.
                 target.keyframe.want();
                 return true;

@@ -26,12 +26,9 @@ impl Shard {
                         self.take_keyframe_request(now, key, entry.ssrc);
                     }
                 }
+                RtcpPacket::Remb(remb) => self.take_remb(now, key, remb.bitrate_bps),
                 // Feedback for the estimate of the subscriber's bandwidth; names and ends of streams are signaling's matter.
-                RtcpPacket::TransportCc(_)
-                | RtcpPacket::Remb(_)
-                | RtcpPacket::SourceDescription(_)
-                | RtcpPacket::Bye(_)
-                | RtcpPacket::ExtendedReport(_) => {}
+                RtcpPacket::TransportCc(_) | RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
             }
         }
         Ok(())
@@ -63,6 +60,13 @@ impl Shard {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.rtt = Some(round_trip);
             }
+        }
+    }
+
+    fn take_remb(&mut self, now: Instant, key: PeerKey, bitrate_bps: u64) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.bandwidth.on_remb(bitrate_bps, now);
+            self.bandwidth_changed(key, now);
         }
     }
 

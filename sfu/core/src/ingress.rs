@@ -155,7 +155,7 @@ impl Shard {
         let arrived = Arrived { meta, layering: &layering, block: &block, payload };
         let is_first = encoding.store(arrived, !up.is_muted, now)?;
         if arrival.is_repair {
-            encoding.nack.on_recovered(arrival.sequence);
+            encoding.nack.on_recovered(arrival.sequence, now);
         } else {
             encoding.reception.on_packet(encoding.numbering.source(arrival.sequence), arrival.header.timestamp, now);
             if up.codec.has_nack && encoding.nack.on_packet(arrival.sequence, now) && !encoding.live.is_empty() {

@@ -5,11 +5,13 @@
 
 pub mod allocation;
 pub mod audio;
+pub mod bandwidth;
 mod codecs;
 mod control;
 mod data_tracks;
 pub mod demux;
 mod descriptions;
+mod downlink;
 pub mod egress;
 pub mod error;
 mod feedback;

@@ -6,9 +6,11 @@ use rustc_hash::FxHashMap;
 use sfu_api::TransportRole;
 
 use crate::allocation::Allotment;
+use crate::bandwidth::Bandwidth;
 use crate::ids::{DownKey, ParticipantKey, UpKey};
 use crate::limits::MAX_SSRCS_PER_TRANSPORT;
 use crate::media::{ExtensionMap, Mid};
+use crate::publish::remb::UplinkLimit;
 use crate::publish::twcc::TwccReceiver;
 use crate::transport::Transport;
 use crate::transport::srtp::{InboundStream, SrtpProfile};
@@ -29,6 +31,8 @@ pub struct Peer {
     pub down_by_ssrc: FxHashMap<u32, DownKey>,
     /// Transport-wide sequence number of the next media packet.
     pub next_transport_sequence: u16,
+    /// What its way carries.
+    pub bandwidth: Bandwidth,
     /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
     next_ssrc: u32,
     /// SSRC under which we send feedback.
@@ -56,6 +60,8 @@ pub struct Inbound {
     pub extensions: ExtensionMap,
     /// Arrival times for congestion feedback.
     pub twcc: TwccReceiver,
+    /// What the client is told if it does not take that.
+    pub uplink: UplinkLimit,
 }
 
 /// State of one received SSRC.
@@ -110,6 +116,7 @@ impl Peer {
             downs: Vec::new(),
             down_by_ssrc: FxHashMap::default(),
             next_transport_sequence: 1,
+            bandwidth: Bandwidth::default(),
             next_ssrc: seed,
             feedback_ssrc: seed | 1,
             profile: None,

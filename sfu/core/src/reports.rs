@@ -6,9 +6,10 @@ use sfu_api::{Event, MediaKind, Speaker, TrackId, TransportRole};
 
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
+use crate::publish::remb::Arrivals;
 use crate::room::Participant;
 use crate::rtp::rtcp::{
-    FirEntry, Pli, SenderInfo, write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report,
+    FirEntry, Pli, SenderInfo, write_fir, write_nack, write_pli, write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
 };
 use crate::rtp::sequence::low16;
 use crate::shard::Shard;
@@ -125,6 +126,7 @@ impl Shard {
         match self.peers.get(key).map(|peer| peer.role) {
             Some(TransportRole::Publisher) => {
                 self.send_receiver_report(key, now);
+                self.send_uplink_limit(key, now);
                 // There are down tracks if it is the client's only transport.
                 self.send_sender_reports(key, now);
             }
@@ -149,6 +151,36 @@ impl Shard {
         write_receiver_report(&mut self.scratch, peer.feedback_ssrc, &blocks);
         write_sdes_cname(&mut self.scratch, peer.feedback_ssrc, CNAME);
         self.egress.send_rtcp(peer, &mut self.scratch);
+    }
+
+    /// What a publisher without transport-wide feedback should keep to.
+    fn send_uplink_limit(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let (mut arrivals, mut ssrcs) = (Arrivals::default(), Vec::new());
+        for up in peer.inbound.tracks.iter().filter_map(|&(_, up)| self.ups.get(up)) {
+            if up.codec.has_transport_cc {
+                return;
+            }
+            for encoding in &up.encodings {
+                let Some(ssrc) = encoding.ssrc else { continue };
+                arrivals.rate_bps += encoding.rates.of(u32::MAX).filter(|_| encoding.is_flowing(now)).unwrap_or(0);
+                arrivals.expected += encoding.reception.expected().unwrap_or(0);
+                arrivals.received += encoding.reception.received();
+                if up.codec.has_remb {
+                    ssrcs.push(ssrc);
+                }
+            }
+        }
+        if ssrcs.is_empty() {
+            return;
+        }
+        if let Some(bps) = peer.inbound.uplink.update(arrivals) {
+            self.scratch.clear();
+            // Feedback goes behind a report (RFC 4585 section 3.1).
+            write_receiver_report(&mut self.scratch, peer.feedback_ssrc, &[]);
+            write_remb(&mut self.scratch, peer.feedback_ssrc, bps, &ssrcs);
+            self.egress.send_rtcp(peer, &mut self.scratch);
+        }
     }
 
     /// Sender reports keep the publisher's wall clock, so that audio and video of one publisher stay in step whatever

@@ -93,7 +93,9 @@ impl Directory {
             | Command::UnpublishData { participant, .. }
             | Command::SubscribeData { participant, .. }
             | Command::UnsubscribeData { participant, .. }
-            | Command::PublishCodec { participant, .. } => self.shard_of_participant(*participant),
+            | Command::PublishCodec { participant, .. }
+            | Command::LimitDownlink { participant, .. }
+            | Command::Explain { participant } => self.shard_of_participant(*participant),
             Command::SetPlayoutDelay { room, .. } => self.rooms.get(room).map(|room| room.shard).ok_or(CommandError::UnknownRoom),
             Command::Move { participant, room } => {
                 let shard = self.shard_of_participant(*participant)?;
@@ -333,6 +335,7 @@ mod tests {
             red: false,
             backup_codecs: Vec::new(),
             backup_policy: sfu_api::BackupPolicy::default(),
+            source: sfu_api::MediaSource::default(),
         };
         Command::Publish { participant: ParticipantId(participant), track: TrackId(track), request }
     }

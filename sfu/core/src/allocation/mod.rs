@@ -15,6 +15,7 @@
 //! decides against whom the smaller one decided for, at the first decision in which they differ; under noise a track changes at
 //! most six times a minute.
 
+pub mod explain;
 pub mod ladder;
 pub mod patience;
 mod run;

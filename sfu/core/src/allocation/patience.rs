@@ -35,9 +35,15 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of a track that has something and never lost any of it.
+    #[must_use]
+    pub fn at(place: Option<Place>) -> Self {
+        Self { place, ..Self::default() }
+    }
+
     /// The subscriber wants something else: what was learned from the old wish does not count.
     pub fn renew(&mut self) {
-        *self = Self { place: self.place, ..Self::default() };
+        *self = Self::at(self.place);
     }
 
     /// When it may go up; None: at once.

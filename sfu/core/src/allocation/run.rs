@@ -61,13 +61,28 @@ impl Share {
         capped.max(kept).min(wished)
     }
 
-    fn take(&mut self, memory: Memory, now: Instant) -> bool {
+    /// How many of the wished sizes are left out for lack of bandwidth, 0 being the smallest; all of them if it is paused.
+    #[must_use]
+    pub fn left_out(&self, wished: Option<usize>) -> u8 {
+        let Some(wished) = wished else { return 0 };
+        let missing = match self.cap {
+            Cap::None => 0,
+            Cap::UpTo(place) => wished.saturating_sub(place.rung),
+            // Nothing at all is worse than small.
+            Cap::Paused => wished + 2,
+        };
+        u8::try_from(missing).unwrap_or(u8::MAX)
+    }
+
+    /// `wished`: what it had while nothing limited it; `is_live`: it has something now.
+    fn take(&mut self, memory: Memory, wished: Option<usize>, is_live: bool, now: Instant) -> bool {
         let rung = |place: Option<Place>| place.map(|place| place.rung);
-        if let Some(before) = rung(self.memory.place).filter(|&before| rung(memory.place) < Some(before)) {
+        let had = if self.cap == Cap::None { wished } else { rung(self.memory.place) };
+        if let Some(before) = had.filter(|&before| rung(memory.place) < Some(before)) {
             self.before = Some((before, now + KEEP_LAYER));
         }
         self.memory = memory;
-        self.has_flowed |= memory.place.is_some();
+        self.has_flowed |= memory.place.is_some() || is_live;
         self.lacking_since = if memory.place.is_some() { None } else { self.lacking_since.or(Some(now)) };
         let cap = memory.place.map_or(Cap::Paused, Cap::UpTo);
         std::mem::replace(&mut self.cap, cap) != cap
@@ -102,7 +117,8 @@ impl Allotment {
 /// What may be sent on a transport; None: nothing is known of it, and nothing limits it.
 fn budget(peer: &Peer) -> Option<Budget> {
     let estimate = peer.bandwidth.estimate();
-    let known = estimate.map(|estimate| Budget { bps: estimate.media_bps(), is_open: estimate.is_app_limited || estimate.limit == Limit::Start });
+    let known =
+        estimate.map(|estimate| Budget { bps: estimate.media_bps(), is_open: estimate.is_app_limited || estimate.limit == Limit::Start });
     match (known, peer.allotment.limit_bps) {
         (Some(known), Some(limit)) if known.bps <= limit => Some(known),
         (_, Some(bps)) => Some(Budget { bps, is_open: false }),
@@ -146,6 +162,7 @@ impl Shard {
         let Some(budget) = budget else {
             for down in downs {
                 self.uncap(down, now);
+                self.note_decision(down, now);
             }
             return;
         };
@@ -169,12 +186,16 @@ impl Shard {
         }
         for (down_key, grant) in keys.into_iter().zip(allocation.grants) {
             let Some(down) = self.downs.get_mut(down_key) else { continue };
-            let has_changed = down.share.take(grant.memory, now);
+            let wished = self.ups.get(down.up).and_then(|up| wanted_rung(&down.wish, &up.ladder(now)));
+            let has_changed = down.share.take(grant.memory, wished, down.flow.live.is_some(), now);
             let is_pause = down.share.is_pause(now);
             self.set_pause(down_key, PauseCause::Bandwidth, is_pause);
             if has_changed {
                 self.retarget(down_key, now);
             }
+        }
+        for down in downs {
+            self.note_decision(down, now);
         }
     }
 

@@ -317,7 +317,7 @@ mod tests {
         ) -> Claim {
             let costs: Vec<u64> = std::mem::take(&mut costs).into_iter().collect();
             let place = held.map(|rung| Place { rung, temporal: u8::MAX });
-            let mut memory = Memory { place, ..Memory::default() };
+            let mut memory = Memory::at(place);
             if lowered.is_some() {
                 memory.settle(Some(1), Some(0), place, Instant::now());
             }
@@ -349,7 +349,7 @@ mod tests {
         ) {
             let now = Instant::now();
             let claims: Vec<Claim> = claims.into_iter().map(|claim| {
-                Claim { memory: Memory { place: claim.memory.place, ..Memory::default() }, ..claim }
+                Claim { memory: Memory::at(claim.memory.place), ..claim }
             }).collect();
             let (poor, rich) = (allocate(closed(bps), 0, &claims, now), allocate(closed(bps + more), 0, &claims, now));
             let mut order: Vec<usize> = (0..claims.len()).collect();

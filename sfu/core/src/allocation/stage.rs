@@ -58,7 +58,13 @@ mod tests {
         let mut changes = Vec::new();
         for tenth in 0..400_u32 {
             // A and B take turns of two seconds; C interjects.
-            let dominant = if tenth % 40 < 3 { 'C' } else if tenth % 40 < 20 { 'A' } else { 'B' };
+            let dominant = if tenth % 40 < 3 {
+                'C'
+            } else if tenth % 40 < 20 {
+                'A'
+            } else {
+                'B'
+            };
             if stage.look(Some(dominant), start + Duration::from_millis(100) * tenth) {
                 changes.push((tenth, stage.speaker()));
             }

@@ -11,8 +11,8 @@ use crate::publish::keyframe::KeyframeRequester;
 use crate::publish::layers::{Classified, Layers};
 use crate::publish::nack::NackGenerator;
 use crate::publish::numbering::Numbering;
-use crate::publish::reception::Reception;
 use crate::publish::rates::LayerRates;
+use crate::publish::reception::Reception;
 use crate::publish::ring::{Meta, Ring, RingSize};
 use crate::quality::traffic::UplinkMeter;
 use crate::rtp::ntp::NtpTime;
@@ -23,10 +23,14 @@ use crate::subscribe::selector::{Offered, Rung};
 /// An encoding without packets for this long is not offered to subscribers. Longer than the frame interval of a 2 fps
 /// screen share, shorter than what a viewer takes for a frozen picture.
 const ACTIVE_WINDOW: Duration = Duration::from_millis(800);
-/// A subscriber may start at a keyframe that is this old, with what followed it, without asking for a new one.
-const REPLAY_AGE: Duration = Duration::from_millis(300);
-/// And if not more packets than this have followed: they are sent in one burst.
-const REPLAY_PACKETS: u64 = 48;
+/// A subscriber may start at a keyframe that is this old, with what followed it, without asking for a new one. Its decoder
+/// catches up with the live picture at once, so age costs nothing but the burst.
+const REPLAY_AGE: Duration = Duration::from_secs(2);
+/// The burst: not more packets than this may have followed the keyframe. 64 full ones are 75 kB.
+const REPLAY_PACKETS: u64 = 64;
+/// Who has seen pictures as new as the keyframe, give or take so much, would see them again. Encodings of one picture don't
+/// arrive at once: publishers pace them.
+const REPLAY_OVERLAP: Duration = Duration::from_millis(50);
 
 /// Packets whose structure has not come that are kept for it: what a keyframe's first packet can be late by. When there are
 /// more, they are given up and another keyframe is asked for.
@@ -278,9 +282,9 @@ impl Encoding {
     }
 
     /// The keyframe with which a subscriber can start now: one that began after it asked, or a young one whose followers
-    /// are all still here.
+    /// are all still here, if the subscriber has not seen newer pictures: `seen` is when it was sent the newest one.
     #[must_use]
-    pub fn keyframe_for(&self, waiting_since: Instant, now: Instant) -> Option<KeyframeStart> {
+    pub fn keyframe_for(&self, waiting_since: Instant, seen: Option<Instant>, now: Instant) -> Option<KeyframeStart> {
         let start = self.newest_keyframe.filter(|start| self.ring.get(start.sequence).is_some())?;
         let followers = self.highest.unwrap_or(0).saturating_sub(start.sequence);
         if followers >= self.ring.reach() {
@@ -288,7 +292,8 @@ impl Encoding {
         }
         let is_new = start.at >= waiting_since;
         let is_young = now.saturating_duration_since(start.at) <= REPLAY_AGE && followers <= REPLAY_PACKETS;
-        (is_new || is_young).then_some(start)
+        let is_news = seen.is_none_or(|seen| start.at + REPLAY_OVERLAP >= seen);
+        (is_new || (is_young && is_news)).then_some(start)
     }
 
     /// Highest extended sequence number so far.

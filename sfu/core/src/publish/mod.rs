@@ -2,12 +2,13 @@
 
 pub mod encoding;
 pub mod keyframe;
-pub mod layers;
 mod ladder;
+pub mod layers;
 pub mod nack;
 pub mod numbering;
 pub mod rates;
 pub mod reception;
+pub mod remb;
 pub mod ring;
 pub mod twcc;
 pub mod wanted;

@@ -14,6 +14,7 @@ use std::time::Instant;
 use sfu_api::{TrackId, VideoWish};
 
 use crate::allocation::Share;
+use crate::allocation::explain::Decision;
 use crate::audio::forms::Form;
 use crate::audio::redundancy::Redundancy;
 use crate::ids::{PeerKey, UpKey};
@@ -93,6 +94,8 @@ pub struct DownTrack {
     pub stream_state: StreamState,
     /// What it has of the bandwidth.
     pub share: Share,
+    /// What limits it.
+    pub decision: Decision,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -197,6 +200,7 @@ impl DownTrack {
             meter: DownlinkMeter::default(),
             stream_state: StreamState::default(),
             share: Share::default(),
+            decision: Decision::default(),
         }
     }
 

@@ -174,7 +174,7 @@ mod tests {
 
     /// The rung that is chosen, the same for simulcast and SVC.
     fn rung(wish: &VideoWish, active: [bool; 3]) -> Option<usize> {
-        let (by_encoding, by_layer) = (select(wish, &simulcast(active)), select(wish, &svc(active)));
+        let (by_encoding, by_layer) = (select(wish, &simulcast(active), Cap::None), select(wish, &svc(active), Cap::None));
         assert_eq!(by_encoding.map(|t| t.encoding), by_layer.map(|t| t.layer.spatial.into()));
         assert!(by_encoding.is_none_or(|t| t.layer.spatial == 0) && by_layer.is_none_or(|t| t.encoding == 0));
         by_encoding.map(|target| target.encoding)

@@ -530,6 +530,8 @@ impl Node {
             Command::SetPlayoutDelay { .. } => unreachable!("nobody asks for a delay"),
             Command::RestartIce { participant }
             | Command::PreferTcp { participant, .. }
+            | Command::LimitDownlink { participant, .. }
+            | Command::Explain { participant }
             | Command::Offer { participant, .. }
             | Command::Answer { participant, .. } => {
                 assert!(self.participants.contains(&participant));
