@@ -160,6 +160,7 @@ impl Shard {
         let budget = budget(peer);
         let downs = peer.downs.clone();
         let Some(budget) = budget else {
+            self.spare_redundancy(&downs, None, 0, now);
             for down in downs {
                 self.uncap(down, now);
                 self.note_decision(down, now);
@@ -179,6 +180,7 @@ impl Shard {
                 self.uncap(down_key, now);
             }
         }
+        self.spare_redundancy(&downs, Some(budget.bps).filter(|_| !budget.is_open), audio_bps, now);
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.allotment.again_at = allocation.again_at;
@@ -196,6 +198,17 @@ impl Shard {
         }
         for down in downs {
             self.note_decision(down, now);
+        }
+    }
+
+    /// Audio goes out without redundancy where there is hardly room for itself.
+    fn spare_redundancy(&mut self, downs: &[DownKey], budget_bps: Option<u64>, audio_bps: u64, now: Instant) {
+        for &key in downs {
+            let Some(down) = self.downs.get_mut(key) else { continue };
+            let has_changed = down.red_payload_type.is_some() && down.redundancy.on_budget(budget_bps, audio_bps);
+            if has_changed {
+                self.retarget(key, now);
+            }
         }
     }
 

@@ -11,6 +11,10 @@ const ON_ABOVE: f32 = 0.01;
 const CLEAN_BELOW: f32 = 0.003;
 /// How long the link has to be clean until redundancy ends. Browsers report audio every 5 s.
 const CLEAN_FOR: Duration = Duration::from_secs(20);
+/// A downlink that carries less than this many times what the audio takes with redundancy has none to spare; in quarters.
+const TIGHT_QUARTERS: u64 = 5;
+/// One that carries so many times what it takes without has enough again: with redundancy it takes about twice as much.
+const AMPLE_FACTOR: u64 = 4;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +22,8 @@ pub struct Redundancy {
     loss: f32,
     clean_since: Option<Instant>,
     is_on: bool,
+    /// The downlink has nothing to spare for it.
+    is_unaffordable: bool,
 }
 
 impl Redundancy {
@@ -36,6 +42,26 @@ impl Redundancy {
         self.is_on != before
     }
 
+    /// What the downlink carries and what all audio on it takes now, in bits per second; None: nothing limits it. True if that
+    /// changed [`Self::is_unaffordable`].
+    pub fn on_budget(&mut self, budget_bps: Option<u64>, audio_bps: u64) -> bool {
+        let before = self.is_unaffordable;
+        self.is_unaffordable = budget_bps.is_some_and(|budget_bps| {
+            if before {
+                budget_bps < audio_bps.saturating_mul(AMPLE_FACTOR)
+            } else {
+                budget_bps * 4 < audio_bps.saturating_mul(TIGHT_QUARTERS)
+            }
+        });
+        self.is_unaffordable != before
+    }
+
+    /// Not even a track that comes with redundancy should go out with it.
+    #[must_use]
+    pub fn is_unaffordable(&self) -> bool {
+        self.is_unaffordable
+    }
+
     /// The subscriber should get redundancy.
     #[must_use]
     pub fn is_on(&self) -> bool {
@@ -45,6 +71,17 @@ impl Redundancy {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_narrow_downlink_has_none_to_spare_until_it_is_wide_enough_for_twice_as_much() {
+        let mut redundancy = super::Redundancy::default();
+        assert!(!redundancy.on_budget(Some(130_000), 100_000));
+        assert!(redundancy.on_budget(Some(120_000), 100_000) && redundancy.is_unaffordable());
+        // Without, it takes half as much.
+        assert!(!redundancy.on_budget(Some(190_000), 50_000));
+        assert!(redundancy.on_budget(Some(200_000), 50_000) && !redundancy.is_unaffordable());
+        assert!(redundancy.on_budget(Some(0), 100_000) && redundancy.on_budget(None, 50_000));
+    }
+
     use super::*;
 
     /// Reports a second apart; when redundancy was switched, in seconds.

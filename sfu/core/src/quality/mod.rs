@@ -384,7 +384,7 @@ mod tests {
     fn the_worst_has_a_direction_and_a_cause() {
         use {QualityCause as Cause, QualityDirection as Direction};
         let found = |look: &Look| {
-            let verdict = Monitor::default().judge(look).unwrap();
+            let verdict = Monitor::default().judge(look).expect("the first look is told");
             (verdict.quality, verdict.direction, verdict.cause)
         };
         assert_eq!(found(&look(0)), (Quality::Excellent, Direction::Neither, Cause::None));

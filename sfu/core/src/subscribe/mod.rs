@@ -217,12 +217,12 @@ impl DownTrack {
         self.filter = None;
     }
 
-    /// In which form this subscriber should get an audio track: as it was sent, if its client takes that; plain audio with
-    /// redundancy while its link loses packets.
+    /// In which form this subscriber should get an audio track: as it was sent, if its client takes that and its downlink has room
+    /// for it; plain audio with redundancy while its link loses packets.
     #[must_use]
     pub fn form(&self, up: &UpTrack) -> Form {
         let is_worth_it = up.form(0) == Form::Red || self.redundancy.is_on();
-        if is_worth_it && self.red_payload_type.is_some() { Form::Red } else { Form::Plain }
+        if is_worth_it && self.red_payload_type.is_some() && !self.redundancy.is_unaffordable() { Form::Red } else { Form::Plain }
     }
 
     /// Payload type of packets in a form; None if the client takes none.

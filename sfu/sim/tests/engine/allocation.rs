@@ -5,7 +5,7 @@ use std::time::Duration;
 use sfu_api::{Command, Event, LayerLimit, SubscriptionReport, TrackId, VideoWish};
 use sfu_core::media::Codec;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
-use sfu_sim::participant::TrackSpec;
+use sfu_sim::participant::{TrackSpec, VoiceConfig};
 use sfu_sim::scalability::Mode;
 use sfu_sim::video::VideoConfig;
 use sfu_sim::world::{ROOM, Who, World};
@@ -121,6 +121,29 @@ fn audio_goes_on_without_a_gap_when_there_is_nothing_for_video() {
     let heard = world.heard(who, audio);
     assert_eq!((heard.missing, heard.corrupted), (0, 0), "{heard:?}");
     assert_faultless(&world, who, video);
+}
+
+#[test]
+fn redundancy_is_the_first_to_go_where_there_is_hardly_room_for_audio() {
+    let mut world = World::new(411);
+    let (publisher, who) = (world.join(ROOM), world.join(ROOM));
+    let audio = world.publish(publisher, TrackSpec::Voice(VoiceConfig { copies: Some(2), ..VoiceConfig::default() }));
+    world.subscribe(who, audio);
+    world.run_for(3 * SECOND);
+    let rate = explain_one(&mut world, who).bitrate_bps;
+    let with_copies = |world: &World| world.heard(who, audio).with_copies;
+    assert!(with_copies(&world) > 100);
+    limit(&mut world, who, rate);
+    world.run_for(SECOND);
+    let before = with_copies(&world);
+    world.run_for(5 * SECOND);
+    assert_eq!(with_copies(&world), before);
+    limit(&mut world, who, rate * 10);
+    world.run_for(2 * SECOND);
+    assert!(with_copies(&world) > before);
+    let heard = world.heard(who, audio);
+    assert_eq!((heard.corrupted, heard.repeated), (0, 0), "{heard:?}");
+    assert!(heard.missing <= 2, "{heard:?}");
 }
 
 #[test]
