@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from link import Link
+
 T = TypeVar("T")
 
 PREFIX = "sluice"
@@ -85,6 +87,7 @@ class Lab:
         _remove_leftovers()
         self._number = next(_numbers)
         self._hosts: list[Namespace] = []
+        self._links: list[Link] = []
 
     def host(self, name: str, *, forwards: bool = False) -> Namespace:
         """A host; one that forwards is a router."""
@@ -99,9 +102,7 @@ class Lab:
         """Connects two hosts. Addresses have their prefix length: `10.0.0.1/24`, `fd00::1/64`."""
         _ip("link", "add", one_interface, "mtu", str(mtu), "netns", one.name, "type", "veth", "peer", "name", other_interface, "mtu", str(mtu), "netns", other.name)
         for host, interface, addresses in ((one, one_interface, one_addresses), (other, other_interface, other_addresses)):
-            for address in addresses:
-                host.ip("address", "add", address, "dev", interface, *(["nodad"] if ":" in address else []))
-            host.ip("link", "set", interface, "up")
+            _address(host, interface, addresses)
         # The kernel says a moment later that the cable is in, and until then an interface counts as unused.
         deadline = time.monotonic() + CABLE_LIMIT_S
         while not all("state UP" in host.ip("link", "show", "dev", interface) for host, interface in ((one, one_interface), (other, other_interface))):
@@ -109,8 +110,19 @@ class Lab:
                 raise LabError(f"{one_interface} and {other_interface} do not come up")
             time.sleep(0.01)
 
+    def link(self, one: Namespace, one_interface: str, one_addresses: Sequence[str], other: Namespace, other_interface: str, other_addresses: Sequence[str]) -> Link:
+        """Connects two hosts by a link with a rate and so on, perfect at first; forward is from one to the other."""
+        link = Link((one.name, one_interface), (other.name, other_interface))
+        self._links.append(link)
+        for host, interface, addresses in ((one, one_interface, one_addresses), (other, other_interface, other_addresses)):
+            _address(host, interface, addresses)
+        return link
+
     def close(self) -> None:
         """Ends the processes in all hosts and removes the hosts; the cables go with them."""
+        for link in self._links:
+            link.stop()
+        self._links.clear()
         for host in self._hosts:
             _remove(host.name)
         self._hosts.clear()
@@ -123,6 +135,12 @@ def require() -> None:
         raise LabError(f"the tests in namespaces need {' and '.join(missing)} (packages iproute2 and nftables)")
     if os.geteuid() != 0:
         raise LabError("the tests in namespaces need root: they make network namespaces, links and firewall rules of their own")
+
+
+def _address(host: Namespace, interface: str, addresses: Sequence[str]) -> None:
+    for address in addresses:
+        host.ip("address", "add", address, "dev", interface, *(["nodad"] if ":" in address else []))
+    host.ip("link", "set", interface, "up")
 
 
 def _remove_leftovers() -> None:

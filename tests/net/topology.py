@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from link import Link
 from namespaces import Lab, Namespace
 
 SERVER_PORT = "server0"
@@ -48,6 +49,16 @@ class Network:
         self._connect(host, f"{name}0", len(self.clients) + 1, families or self.families)
         self.clients[name] = host
         return host
+
+    def far_client(self, name: str) -> tuple[Namespace, Link]:
+        """Adds a client behind a link whose forward direction leads to it."""
+        host = self.lab.host(name)
+        number = len(self.clients) + 1
+        near, far = f"10.{number}.0.1", f"10.{number}.0.2"
+        link = self.lab.link(self.router, f"{name}0", (f"{near}/24",), host, "eth0", (f"{far}/24",))
+        host.ip("-4", "route", "add", "default", "via", near)
+        self.clients[name] = host
+        return host, link
 
     def address(self, family: str = IPV4) -> str:
         """The server's address as it stands in a URL."""

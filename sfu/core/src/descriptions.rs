@@ -292,9 +292,12 @@ fn down_key(media: &DownMediaState) -> DownKey {
 /// What a subscriber's answer means for the headers of its packets.
 fn reads(media: &DownMediaState) -> Reads {
     let has = |extension| media.extensions.id(extension).is_some();
-    let is_timed = !has(Extension::TransportCc) && has(Extension::AbsSendTime);
     Reads {
-        stamp: if is_timed { SendStamp::AbsSendTime } else { SendStamp::TransportCc },
+        stamp: match (has(Extension::TransportCc), has(Extension::AbsSendTime)) {
+            (true, _) => SendStamp::TransportCc,
+            (false, true) => SendStamp::AbsSendTime,
+            (false, false) => SendStamp::Nothing,
+        },
         descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
     }
 }

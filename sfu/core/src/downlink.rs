@@ -1,20 +1,46 @@
-//! Between congestion control of a subscriber's transport and what is sent there.
+//! Between congestion control of a subscriber's transport and what is sent there: tells whoever divides the estimate up, and
+//! sends the packets of probes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sfu_api::ParticipantId;
+use sfu_api::{MediaKind, ParticipantId};
 
 use crate::bandwidth::{Demand, Estimate};
-use crate::ids::PeerKey;
+use crate::ids::{DownKey, PeerKey};
 use crate::shard::Shard;
+use crate::subscribe::retransmit::{send_padding, send_probe};
+
+/// Packets of a probe are sent this often.
+const PACE: Duration = Duration::from_millis(2);
+/// Recent packets that a probe sends again, one after the other.
+const RECENT: u16 = 24;
+/// Probes at once; further ones wait. Each lasts for some 25 ms.
+const MAX_PROBES: usize = 64;
+
+/// The transports on which a probe is being sent.
+#[derive(Default)]
+pub(crate) struct Probing {
+    peers: Vec<PeerKey>,
+    next: Option<Instant>,
+    /// Goes through recent packets.
+    turn: u16,
+}
+
+impl Probing {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+}
 
 impl Shard {
     /// After anything that may have changed a transport's estimate: whoever divides it up is told if it did.
     pub(crate) fn bandwidth_changed(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(estimate) = peer.bandwidth.take_change() else { return };
-        tracing::trace!(?estimate, "downlink");
-        self.allocation_due(key, now);
+        if let Some(estimate) = peer.bandwidth.take_change() {
+            tracing::trace!(?estimate, "downlink");
+            self.allocation_due(key, now);
+        }
+        self.consider_probe(key, now);
     }
 
     /// What the way to a participant carries. None: nothing is known of it, and nothing limits it.
@@ -28,7 +54,65 @@ impl Shard {
     pub fn set_demand(&mut self, id: ParticipantId, demand: Demand, now: Instant) {
         let Some(key) = self.participant(id).ok().and_then(|key| self.participants.get(key)?.downlink()) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.bandwidth.set_demand(demand);
+        peer.bandwidth.set_demand(demand, now);
         self.bandwidth_changed(key, now);
+    }
+
+    /// Once a second: nothing may have been heard of what was sent.
+    pub(crate) fn review_bandwidth(&mut self, key: PeerKey, now: Instant) {
+        let at = self.egress.send_time(now).at;
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.bandwidth.on_second(at, now);
+            self.bandwidth_changed(key, now);
+        }
+    }
+
+    /// Sends what is due of probes.
+    pub(crate) fn send_probes(&mut self, now: Instant) {
+        if self.probing.next.is_none_or(|at| now < at) {
+            return;
+        }
+        let mut peers = std::mem::take(&mut self.probing.peers);
+        peers.retain(|&key| self.send_probe(key, now));
+        self.probing.next = (!peers.is_empty()).then(|| now + PACE);
+        self.probing.peers = peers;
+    }
+
+    /// Begins a probe where one is worth its while and there is a stream that can carry it.
+    pub(crate) fn consider_probe(&mut self, key: PeerKey, now: Instant) {
+        if self.probing.peers.len() >= MAX_PROBES || self.carrier(key).is_none() {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.bandwidth.start_probe(now) {
+            self.probing.peers.push(key);
+            self.probing.next.get_or_insert(now);
+        }
+    }
+
+    /// Sends what is due of a transport's probe; false when it is over.
+    fn send_probe(&mut self, key: PeerKey, now: Instant) -> bool {
+        let send_time = self.egress.send_time(now);
+        let Some(mut due) = self.peers.get_mut(key).and_then(|peer| peer.bandwidth.probe_due(now)) else { return false };
+        let carrier = self.carrier(key);
+        while due > 0 {
+            let Some(down) = carrier.and_then(|down| self.downs.get_mut(down)) else { return true };
+            let Some(peer) = self.peers.get_mut(key) else { return false };
+            self.probing.turn = (self.probing.turn + 1) % RECENT;
+            let outbox = &mut self.egress.outbox;
+            let recent = self.ups.get(down.up).and_then(|up| send_probe(self.probing.turn, up, down, peer, outbox, send_time));
+            let Some(sent) = recent.or_else(|| send_padding(down, peer, outbox, send_time)) else { return true };
+            peer.bandwidth.on_probe_packet();
+            due = due.saturating_sub(sent as u64);
+        }
+        true
+    }
+
+    /// A stream of retransmissions that probes can be sent on: of video that flows, or of any.
+    fn carrier(&self, key: PeerKey) -> Option<DownKey> {
+        let downs = self.peers.get(key)?.downs.iter().filter_map(|&key| Some((key, self.downs.get(key)?)));
+        let is_video = |up| self.ups.get(up).is_some_and(|up| up.kind() == MediaKind::Video);
+        let able = downs.filter(|(_, down)| down.rtx_payload_type.is_some() && is_video(down.up));
+        able.max_by_key(|(_, down)| (down.flow.live.is_some(), down.sent.packets)).map(|(key, _)| key)
     }
 }

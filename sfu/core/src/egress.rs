@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 use slotmap::SlotMap;
 
 use crate::audio::forms::{Form, MADE};
+use crate::bandwidth::history::SentAt;
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::net::Outbox;
 use crate::peer::Peer;
@@ -49,6 +50,15 @@ pub enum Progress {
     Done,
     /// The outbox is full.
     More,
+}
+
+/// A point in time on the shard's own clock, which begins with its first packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SendTime {
+    /// As the header extension has it: 24 bits, wraps every 64 s.
+    pub absolute: [u8; 3],
+    /// As histories have it.
+    pub at: SentAt,
 }
 
 /// What is to be forwarded at the end of the batch.
@@ -91,7 +101,7 @@ struct Planned<'a> {
 /// What is the same for all copies that are made at once.
 struct Copying<'a> {
     layers: &'a Layers,
-    send_time: [u8; 3],
+    send_time: SendTime,
     /// Of an audio track.
     form: Form,
     now: Instant,
@@ -110,9 +120,12 @@ impl Egress {
         }
     }
 
-    /// Absolute send time of what is sent now (24 bits, wraps every 64 s).
-    pub fn send_time(&mut self, now: Instant) -> [u8; 3] {
-        abs_send_time(now.saturating_duration_since(*self.started.get_or_insert(now)))
+    /// The time of what is sent now, as copies and histories have it.
+    pub fn send_time(&mut self, now: Instant) -> SendTime {
+        let since = now.saturating_duration_since(*self.started.get_or_insert(now));
+        #[expect(clippy::cast_possible_truncation, reason = "it wraps")]
+        let at = SentAt(since.as_micros() as u32);
+        SendTime { absolute: abs_send_time(since), at }
     }
 
     /// Forwards what is fresh, then starts those who waited. On `More` the outbox has to be sent and cleared first.
@@ -371,7 +384,7 @@ fn forward_run(
         if padding > 0 {
             packet[plain_len + usize::from(padding) - 1] = padding;
         }
-        stamp(down.reads.stamp, &mut peer.next_transport_sequence, with.send_time, packet);
+        stamp(down.reads.stamp, &mut peer.bandwidth.sent, with.send_time, packet);
         patch_numbers(meta, &placed, own.is_none(), is_filler, down, header_len, packet);
         if let Some(renumbering) = &down.renumbering {
             renumbering.apply(&mut packet[FIXED_LEN..header_len]);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::error::Discard;
 use crate::ids::{DownKey, PeerKey};
 use crate::publish::encoding::ReceivedSenderReport;
-use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, packets};
+use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, TransportCc, packets};
 use crate::shard::Shard;
 use crate::subscribe::retransmit::resend;
 
@@ -27,8 +27,9 @@ impl Shard {
                     }
                 }
                 RtcpPacket::Remb(remb) => self.take_remb(now, key, remb.bitrate_bps),
-                // Feedback for the estimate of the subscriber's bandwidth; names and ends of streams are signaling's matter.
-                RtcpPacket::TransportCc(_) | RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
+                RtcpPacket::TransportCc(feedback) => self.take_transport_cc(now, key, &feedback),
+                // Names and ends of streams are signaling's matter.
+                RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
             }
         }
         Ok(())
@@ -60,6 +61,14 @@ impl Shard {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.rtt = Some(round_trip);
             }
+        }
+    }
+
+    fn take_transport_cc(&mut self, now: Instant, key: PeerKey, feedback: &TransportCc<'_>) {
+        let at = self.egress.send_time(now).at;
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.bandwidth.on_transport_cc(feedback, at, now);
+            self.bandwidth_changed(key, now);
         }
     }
 

@@ -29,9 +29,7 @@ pub struct Peer {
     pub downs: Vec<DownKey>,
     /// The same by SSRC: reports and requests name it.
     pub down_by_ssrc: FxHashMap<u32, DownKey>,
-    /// Transport-wide sequence number of the next media packet.
-    pub next_transport_sequence: u16,
-    /// What its way carries.
+    /// What was sent there, and what the way carries.
     pub bandwidth: Bandwidth,
     /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
     next_ssrc: u32,
@@ -115,7 +113,6 @@ impl Peer {
             inbound: Inbound::default(),
             downs: Vec::new(),
             down_by_ssrc: FxHashMap::default(),
-            next_transport_sequence: 1,
             bandwidth: Bandwidth::default(),
             next_ssrc: seed,
             feedback_ssrc: seed | 1,

@@ -123,6 +123,7 @@ impl Shard {
     }
 
     fn send_reports(&mut self, key: PeerKey, now: Instant) {
+        self.review_bandwidth(key, now);
         match self.peers.get(key).map(|peer| peer.role) {
             Some(TransportRole::Publisher) => {
                 self.send_receiver_report(key, now);

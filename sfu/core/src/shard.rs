@@ -19,6 +19,7 @@ use slotmap::SlotMap;
 
 use crate::data_tracks::DataTracks;
 use crate::demux::Demux;
+use crate::downlink::Probing;
 use crate::egress::{Egress, Progress};
 use crate::error::DiscardCounters;
 use crate::ids::{DownKey, ParticipantKey, PeerKey, RoomKey, UpKey};
@@ -67,6 +68,8 @@ pub struct Shard {
     pub(crate) data_tracks: DataTracks,
     pub(crate) egress: Egress,
     pub(crate) timers: Timers,
+    /// Transports on which a probe is being sent.
+    pub(crate) probing: Probing,
     pub(crate) events: VecDeque<Event>,
     /// Participants whose subscriber session may need an offer; looked at in the flush, so that many changes make one offer.
     pub(crate) unnegotiated: FxHashSet<ParticipantKey>,
@@ -105,6 +108,7 @@ impl Shard {
             data_tracks: DataTracks::default(),
             egress: Egress::default(),
             timers: Timers::default(),
+            probing: Probing::default(),
             events: VecDeque::new(),
             unnegotiated: FxHashSet::default(),
             reforming: Vec::new(),
@@ -163,7 +167,7 @@ impl Shard {
     pub fn next_timeout(&self) -> Option<Instant> {
         // Offers that did not fit into the last flush are due at once.
         let offers = self.flushed_at.filter(|_| !self.unnegotiated.is_empty());
-        [self.timers.next_timeout(), offers].into_iter().flatten().min()
+        [self.timers.next_timeout(), offers, self.probing.next_timeout()].into_iter().flatten().min()
     }
 
     /// Lets everything happen whose time has come.
@@ -174,6 +178,7 @@ impl Shard {
             peer.transport.handle_timeout(now, &mut self.egress.outbox);
             self.peer_changed(key, now);
         }
+        self.send_probes(now);
         self.timers.set_ticking(!self.peers.is_empty(), now);
         if let Some(tick) = self.timers.take_tick(now) {
             self.media_tick(tick, now);

@@ -184,8 +184,9 @@ impl Shard {
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.allotment.again_at = allocation.again_at;
-            peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps: allocation.next_bps });
+            peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps: allocation.next_bps }, now);
         }
+        self.consider_probe(key, now);
         for (down_key, grant) in keys.into_iter().zip(allocation.grants) {
             let Some(down) = self.downs.get_mut(down_key) else { continue };
             let wished = self.ups.get(down.up).and_then(|up| wanted_rung(&down.wish, &up.ladder(now)));

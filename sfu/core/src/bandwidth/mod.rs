@@ -1,9 +1,32 @@
 //! What the way to a subscriber carries: congestion control of one transport's downlink.
 //!
 //! In: every packet that is sent ([`history`]), what the client reports of them, and what the allocator would like to send
-//! ([`Demand`]). Out: an [`Estimate`].
+//! ([`Demand`]). Out: an [`Estimate`], and how many bytes a probe needs now ([`Bandwidth::probe_due`]).
+//! A packet costs one entry in the history; all work is done when feedback comes, some 10 to 20 times a second.
+//! [`delay`] and [`trendline`] measure the queue, [`loss`] what is lost, [`rate`] what arrives, [`probe`] what more would;
+//! [`control`] decides. Feedback: transport-wide (draft-holmer-rmcat-transport-wide-cc-extensions-01), RFC 8888, or REMB.
 
-use std::time::Instant;
+pub mod control;
+pub mod delay;
+pub mod history;
+pub mod loss;
+pub mod probe;
+pub mod rate;
+pub mod trendline;
+
+use std::time::{Duration, Instant};
+
+use crate::rtp::rtcp::{TransportCc, TransportCcTime};
+use control::{Control, Followup, Signals};
+use delay::QueueMeter;
+use history::{SendHistory, SentAt};
+use loss::LossMeter;
+use probe::Prober;
+use rate::RateMeter;
+use trendline::Trendline;
+
+/// Reports that rates are measured over.
+const WINDOW_REPORTS: usize = 32;
 
 /// What a transport's downlink carries, as far as is known. All rates are bits per second of whole datagrams (UDP payload:
 /// RTP header, extensions, payload, SRTP tag), of everything that is sent there: audio, video, retransmissions, probes.
@@ -64,13 +87,106 @@ pub struct Demand {
 /// Congestion control of one transport's downlink.
 #[derive(Default)]
 pub struct Bandwidth {
+    /// What was sent.
+    pub sent: SendHistory,
+    /// Bytes of retransmissions and probes so far.
+    pub overhead_bytes: u64,
     estimate: Option<Estimate>,
     told: Option<Estimate>,
     demand: Demand,
+    /// Exists from the first feedback on.
+    measured: Option<Box<Measured>>,
+}
+
+/// What feedback has told.
+#[derive(Default)]
+struct Measured {
+    control: Control,
+    queue: QueueMeter,
+    trendline: Trendline,
+    loss: LossMeter,
+    arrived: RateMeter,
+    sent: RateMeter,
+    overhead: RateMeter,
+    overhead_seen_bytes: u64,
+    trains: Trains,
+    prober: Prober,
+    clock: ArrivalClock,
+    round_trip: Option<Duration>,
+    next_feedback: Option<u8>,
+    next_sequence: Option<u16>,
+    sent_clock: Option<(SentAt, i64)>,
+    sent_seen_bytes: u64,
+}
+
+/// The client's clock, unwrapped.
+#[derive(Default)]
+struct ArrivalClock {
+    last: Option<(TransportCcTime, i64)>,
+}
+
+impl ArrivalClock {
+    fn us(&mut self, time: TransportCcTime) -> i64 {
+        let us = self.last.map_or(0, |(last, us)| us + time.us_since(last));
+        self.last = Some((time, us));
+        us
+    }
+}
+
+/// Packets that were sent at once arrive at the rate of the bottleneck.
+#[derive(Default)]
+struct Trains {
+    sent_at: Option<SentAt>,
+    first_us: i64,
+    last_us: i64,
+    first_bytes: u64,
+    bytes: u64,
+    packets: u32,
+    /// Rates of the newest ones.
+    newest: [Option<f64>; 3],
+}
+
+/// A train of fewer packets says too little, for arrival times are multiples of 250 us.
+const MIN_TRAIN: u32 = 3;
+
+impl Trains {
+    fn on_packet(&mut self, sent_at: SentAt, arrival_us: i64, bytes: u64) {
+        if self.sent_at == Some(sent_at) {
+            self.last_us = self.last_us.max(arrival_us);
+            self.bytes += bytes;
+            self.packets += 1;
+            return;
+        }
+        let took_us = self.last_us - self.first_us;
+        if self.packets >= MIN_TRAIN && took_us > 0 {
+            self.newest.rotate_left(1);
+            self.newest[2] = Some(rate::bits(self.bytes - self.first_bytes) * 1e6 / rate::micros(took_us));
+        }
+        let (first_us, last_us) = (arrival_us, arrival_us);
+        *self = Self { sent_at: Some(sent_at), first_us, last_us, first_bytes: bytes, bytes, packets: 1, newest: self.newest };
+    }
+
+    /// Smallest of the newest rates.
+    fn bps(&self) -> Option<f64> {
+        self.newest.iter().flatten().copied().reduce(f64::min)
+    }
 }
 
 /// Smaller changes of the target are not told.
 const TOLD_CHANGE_PERCENT: u64 = 2;
+/// Windows of rates.
+const ARRIVED_WINDOW_US: i64 = 250_000;
+const SENT_WINDOW_US: i64 = 1_000_000;
+
+/// One report, being taken in.
+#[derive(Default)]
+struct Report {
+    arrived: u32,
+    missing: u32,
+    recovered: u32,
+    bytes: u64,
+    newest: Option<(SentAt, i64)>,
+}
 
 impl Bandwidth {
     /// What the downlink carries. None: the client has not said anything from which it could be known, as while it connects;
@@ -95,12 +211,21 @@ impl Bandwidth {
     }
 
     /// What the allocator would like to send; to be told whenever that changes.
-    pub fn set_demand(&mut self, demand: Demand) {
+    pub fn set_demand(&mut self, demand: Demand, now: Instant) {
+        if demand.next_bps > self.demand.next_bps
+            && let Some(measured) = &mut self.measured
+        {
+            measured.control.hurry_probe(now);
+        }
         self.demand = demand;
     }
 
     /// A client without transport-wide feedback says what it thinks that its downlink carries.
     pub fn on_remb(&mut self, bitrate_bps: u64, now: Instant) {
+        if self.measured.is_some() {
+            // What is measured here is more.
+            return;
+        }
         self.estimate = Some(Estimate {
             target_bps: bitrate_bps,
             link_capacity_bps: None,
@@ -110,4 +235,167 @@ impl Bandwidth {
             since: self.estimate.map_or(now, |known| known.since),
         });
     }
+
+    /// A report of the client on what it received. `at` is `now` on the clock of the history.
+    pub fn on_transport_cc(&mut self, feedback: &TransportCc<'_>, at: SentAt, now: Instant) {
+        let Self { sent, measured, .. } = self;
+        let measured = measured.get_or_insert_default();
+        let mut report = Report::default();
+        let head = feedback.head;
+        if measured.next_feedback.is_some_and(|expected| expected != head.feedback_count)
+            && let Some(from) = measured.next_sequence
+        {
+            // Reports were lost on their way; most of what they were about arrived, or this one would not be as it is.
+            report.bytes += sent.take_unreported(from, head.base_sequence);
+        }
+        measured.next_feedback = Some(head.feedback_count.wrapping_add(1));
+        let mut last = head.base_sequence;
+        for status in feedback.statuses() {
+            last = status.sequence;
+            match status.arrival {
+                Some(time) => {
+                    let arrival_us = measured.clock.us(time);
+                    measured.on_arrival(&mut report, sent, status.sequence, arrival_us);
+                }
+                None => report.missing += u32::from(sent.take_missing(status.sequence).is_some()),
+            }
+        }
+        measured.next_sequence = Some(last.wrapping_add(1));
+        self.end_report(&report, at, now);
+    }
+
+    fn end_report(&mut self, report: &Report, at: SentAt, now: Instant) {
+        let Some(measured) = &mut self.measured else { return };
+        let wanted = wanted_bps(self.demand);
+        if !measured.end_report(report, &self.sent, at, self.overhead_bytes, wanted, now) {
+            return;
+        }
+        self.publish(now);
+    }
+
+    /// Once a second: something is sent and nothing is heard of it.
+    pub fn on_second(&mut self, at: SentAt, now: Instant) {
+        let Some(measured) = &mut self.measured else { return };
+        if at.us_since(self.sent.newest) < 1_000_000 {
+            measured.control.on_silence(now);
+            self.publish(now);
+        }
+    }
+
+    /// Begins a probe if one is worth its while and `is_possible`; true if packets of one are due from now on.
+    pub fn start_probe(&mut self, now: Instant) -> bool {
+        let wanted = wanted_bps(self.demand);
+        let Some(measured) = self.measured.as_mut().filter(|measured| !measured.prober.is_busy()) else { return false };
+        let Some(rate_bps) = measured.control.probe(now, wanted, measured.trains.bps()) else { return false };
+        self.sent.probe = measured.prober.start(rate_bps, self.sent.sent_bytes, now);
+        true
+    }
+
+    /// Bytes of a probe that are due now; None: there is none, or it is sent.
+    pub fn probe_due(&mut self, now: Instant) -> Option<u64> {
+        let due = self.measured.as_mut().and_then(|measured| measured.prober.due(self.sent.sent_bytes, now));
+        if due.is_none() {
+            self.sent.probe = 0;
+        }
+        due
+    }
+
+    /// A packet was sent for the probe.
+    pub fn on_probe_packet(&mut self) {
+        if let Some(measured) = &mut self.measured {
+            measured.prober.on_sent();
+        }
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let Some(measured) = &self.measured else { return };
+        let control = &measured.control;
+        let (limit, is_app_limited) = (control.limit(), control.is_app_limited());
+        let known = self.estimate.filter(|known| (known.limit, known.is_app_limited) == (limit, is_app_limited));
+        self.estimate = Some(Estimate {
+            target_bps: whole(control.target_bps()),
+            link_capacity_bps: control.capacity_bps().map(whole),
+            overhead_bps: whole(measured.overhead.bps(SENT_WINDOW_US).unwrap_or(0.0)),
+            is_app_limited,
+            limit,
+            since: known.map_or(now, |known| known.since),
+        });
+    }
+}
+
+impl Measured {
+    fn on_arrival(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16, arrival_us: i64) {
+        let Some(packet) = sent.take_arrived(sequence) else { return };
+        let bytes = u64::from(packet.bytes);
+        report.arrived += u32::from(!packet.was_missing);
+        report.recovered += u32::from(packet.was_missing);
+        report.bytes += bytes;
+        if report.newest.is_none_or(|(_, newest_us)| arrival_us >= newest_us) {
+            report.newest = Some((packet.sent_at, arrival_us));
+        }
+        // Wrapping differences of the send time are right as long as the clock of arrivals goes on with it.
+        let sent_us = self.sent_us(packet.sent_at);
+        self.queue.on_packet(arrival_us, arrival_us - sent_us);
+        self.trendline.on_packet(packet.sent_at, arrival_us);
+        self.trains.on_packet(packet.sent_at, arrival_us, bytes);
+        self.prober.on_packet(packet.probe, packet.sent_at, arrival_us, bytes);
+    }
+
+    /// False if the report says nothing new.
+    fn end_report(&mut self, report: &Report, sent: &SendHistory, at: SentAt, overhead_bytes: u64, wanted_bps: f64, now: Instant) -> bool {
+        self.loss.add(report.arrived, report.missing, report.recovered);
+        let Some((newest_sent, newest_us)) = report.newest else { return false };
+        self.arrived.add(newest_us, report.bytes);
+        let now_us = self.sent_us(at);
+        self.sent.add(now_us, sent.sent_bytes - self.sent_seen_bytes);
+        self.sent_seen_bytes = sent.sent_bytes;
+        self.overhead.add(now_us, overhead_bytes.saturating_sub(self.overhead_seen_bytes));
+        self.overhead_seen_bytes = overhead_bytes;
+        let round_trip = Duration::from_micros(u64::try_from(at.us_since(newest_sent)).unwrap_or(0));
+        // Smoothed as RFC 6298 does.
+        let round_trip = self.round_trip.map_or(round_trip, |known| (known * 7 + round_trip) / 8);
+        self.round_trip = Some(round_trip);
+        let queue = self.queue.end_report().map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
+        let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN);
+        let signals = Signals {
+            queue,
+            usage: self.trendline.usage(),
+            acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
+            sent_bps: self.sent.bps(SENT_WINDOW_US),
+            loss: self.loss.end_report(now_us, has_queue),
+            inherent_loss: self.loss.inherent(),
+            round_trip,
+            probe: self.prober.end_report(now),
+        };
+        let Followup { cut_for_loss, is_drained } = self.control.on_report(now, &signals, wanted_bps);
+        if let Some(loss) = cut_for_loss {
+            self.loss.cut(loss);
+        }
+        if is_drained {
+            self.trendline.restart();
+        }
+        true
+    }
+
+    /// The history's clock, unwrapped.
+    fn sent_us(&mut self, at: SentAt) -> i64 {
+        let us = self.sent_clock.map_or(0, |(last, us)| us + at.us_since(last));
+        if self.sent_clock.is_none_or(|(_, newest)| us > newest) {
+            self.sent_clock = Some((at, us));
+        }
+        us
+    }
+}
+
+/// A queue of this length counts as one.
+const QUEUE_SEEN: Duration = Duration::from_millis(15);
+
+/// What would be sent at most.
+fn wanted_bps(demand: Demand) -> f64 {
+    rate::bits(demand.next_bps.unwrap_or(0).max(demand.now_bps)) / 8.0
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and far below 2^53")]
+fn whole(bps: f64) -> u64 {
+    bps as u64
 }

@@ -41,11 +41,13 @@ pub struct AudioLevel {
 /// What a subscriber's copies of a packet say of their sending.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SendStamp {
-    /// Transport-wide sequence number; whoever has not agreed to it skips the element (RFC 8285 section 5).
+    /// Transport-wide sequence number.
     #[default]
     TransportCc,
     /// Absolute send time, for clients that have not agreed to the former.
     AbsSendTime,
+    /// Nothing, for clients that have not agreed to either; they skip the slot (RFC 8285 section 5).
+    Nothing,
 }
 
 /// Where a dependency descriptor stands in a forwarded block.

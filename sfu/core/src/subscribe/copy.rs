@@ -6,6 +6,8 @@
 
 use super::DownTrack;
 use super::rewrite::Epoch;
+use crate::bandwidth::history::SendHistory;
+use crate::egress::SendTime;
 use crate::publish::encoding::described;
 use crate::publish::layers::Layers;
 use crate::publish::ring::Meta;
@@ -63,16 +65,17 @@ pub fn patch_descriptor(place: DescriptorPlace, frame_number: u32, epoch: &Epoch
     }
 }
 
-/// Writes what the copy says of its sending; `packet` begins with the RTP header.
-pub fn stamp(stamp: SendStamp, next_transport_sequence: &mut u16, send_time: [u8; 3], packet: &mut [u8]) {
+/// Writes what the copy says of its sending; `packet` begins with the RTP header and has its final length.
+pub fn stamp(stamp: SendStamp, sent: &mut SendHistory, time: SendTime, packet: &mut [u8]) {
     match stamp {
         SendStamp::TransportCc => {
+            let sequence = sent.record(time.at, packet);
             if let Some(bytes) = packet.get_mut(TRANSPORT_CC_OFFSET..TRANSPORT_CC_OFFSET + 2) {
-                bytes.copy_from_slice(&next_transport_sequence.to_be_bytes());
+                bytes.copy_from_slice(&sequence.to_be_bytes());
             }
-            *next_transport_sequence = next_transport_sequence.wrapping_add(1);
         }
-        SendStamp::AbsSendTime => stamp_send_time(packet, send_time),
+        SendStamp::AbsSendTime => stamp_send_time(packet, time.absolute),
+        SendStamp::Nothing => {}
     }
 }
 

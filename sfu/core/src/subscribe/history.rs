@@ -61,6 +61,13 @@ impl History {
         self.entries.get(usize::from(wire) % ENTRIES).is_some_and(|entry| entry.resends != UNUSED && entry.output == wire)
     }
 
+    /// Finds a packet by its number on the wire.
+    #[must_use]
+    pub fn look_up(&self, wire: u16) -> Option<Origin> {
+        let entry = self.entries.get(usize::from(wire) % ENTRIES)?;
+        self.knows(wire).then_some(Origin { source: entry.source, epoch: entry.epoch })
+    }
+
     /// Finds a packet by its number on the wire and counts the resend; None if it is forgotten or asked too often.
     pub fn take(&mut self, wire: u16) -> Option<Origin> {
         let entry = self.entries.get_mut(usize::from(wire) % ENTRIES)?;

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::DownTrack;
 use super::copy::{own_block, patch_descriptor, stamp};
-use super::history::{ENTRIES, widen};
+use super::history::{ENTRIES, Origin, widen};
+use crate::egress::SendTime;
 use crate::net::Outbox;
 use crate::peer::Peer;
 use crate::publish::UpTrack;
+use crate::rtp::extension::Extensions;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
 use crate::rtp::payload::vp8::Vp8Offsets;
 use crate::rtp::sequence::{low16, nearest};
@@ -57,29 +59,92 @@ pub fn resend(
     down: &mut DownTrack,
     peer: &mut Peer,
     outbox: &mut Outbox,
-    send_time: [u8; 3],
+    send_time: SendTime,
     now: Instant,
 ) -> bool {
-    let Some(payload_type) = down.rtx_payload_type else { return false };
-    let Some(flow) = peer.transport.selected() else { return false };
+    if down.rtx_payload_type.is_none() {
+        return false;
+    }
     if !down.history.knows(wire) {
         recall(wire, down);
     }
     let Some(origin) = down.history.take(wire) else { return false };
-    let Some(epoch) = down.rewriter.epoch_by_id(origin.epoch).copied() else { return false };
-    let Some(encoding) = up.encodings.get(usize::from(epoch.encoding)) else { return false };
-    let Some(highest) = encoding.highest() else { return false };
-    let Some(stored) = encoding.ring.get(widen(origin.source, highest)) else { return false };
-    let Some(srtp) = peer.transport.srtp() else { return false };
     if !down.resend_budget.take(now) {
         return false;
     }
+    send_again(wire, origin, up, down, peer, outbox, send_time).is_some()
+}
+
+/// Sends a recent packet once more for a probe, the `back`th newest; returns its length.
+pub fn send_probe(
+    back: u16,
+    up: &UpTrack,
+    down: &mut DownTrack,
+    peer: &mut Peer,
+    outbox: &mut Outbox,
+    send_time: SendTime,
+) -> Option<usize> {
+    let wire = low16(down.rewriter.highest()?).wrapping_sub(back);
+    let origin = down.history.look_up(wire)?;
+    send_again(wire, origin, up, down, peer, outbox, send_time)
+}
+
+/// Sends a packet of nothing but padding for a probe; returns its length.
+pub fn send_padding(down: &mut DownTrack, peer: &mut Peer, outbox: &mut Outbox, send_time: SendTime) -> Option<usize> {
+    let payload_type = down.rtx_payload_type?;
+    let flow = peer.transport.selected()?;
+    let srtp = peer.transport.srtp()?;
+    let (block, _) = Extensions::default().forwarded_block(None);
+    let header_len = FIXED_LEN + block.len();
+    let index = down.next_rtx_sequence;
+    let ssrc = down.rtx_ssrc;
+    // RFC 3550 section 5.1: the last byte counts the padding.
+    let mut padding = [0; u8::MAX as usize];
+    padding[u8::MAX as usize - 1] = u8::MAX;
+    let header = FixedHeader { marker: false, has_padding: true, payload_type, sequence: low16(index), timestamp: 0, ssrc };
+    let arena = outbox.arena();
+    let start = arena.len();
+    arena.extend_from_slice(&header.to_bytes());
+    arena.extend_from_slice(&block);
+    arena.extend_from_slice(&padding);
+    let end = arena.len() + srtp.profile().rtp_tag_len();
+    arena.resize(end, 0);
+    let packet = &mut arena[start..];
+    stamp(down.reads.stamp, &mut peer.bandwidth.sent, send_time, packet);
+    if let Some(renumbering) = &down.renumbering {
+        renumbering.apply(&mut packet[FIXED_LEN..header_len]);
+    }
+    srtp.sender.seal_rtp(ssrc, index, packet, header_len);
+    let len = packet.len();
+    outbox.close_train(flow, start, len);
+    down.next_rtx_sequence += 1;
+    peer.bandwidth.overhead_bytes += len as u64;
+    Some(len)
+}
+
+/// Sends the packet that went out with the number `wire` on the stream of retransmissions.
+fn send_again(
+    wire: u16,
+    origin: Origin,
+    up: &UpTrack,
+    down: &mut DownTrack,
+    peer: &mut Peer,
+    outbox: &mut Outbox,
+    send_time: SendTime,
+) -> Option<usize> {
+    let payload_type = down.rtx_payload_type?;
+    let flow = peer.transport.selected()?;
+    let Some(epoch) = down.rewriter.epoch_by_id(origin.epoch).copied() else { return None };
+    let Some(encoding) = up.encodings.get(usize::from(epoch.encoding)) else { return None };
+    let Some(highest) = encoding.highest() else { return None };
+    let Some(stored) = encoding.ring.get(widen(origin.source, highest)) else { return None };
+    let Some(srtp) = peer.transport.srtp() else { return None };
     let meta = stored.meta;
     let is_current = origin.epoch == down.rewriter.epoch_id();
     let filter = down.filter.as_deref().filter(|_| is_current);
     if epoch.is_thinned && !is_current && meta.payload.counts_pictures {
         // How many pictures were left out before it is forgotten. A keyframe has come since.
-        return false;
+        return None;
     }
     // A packet that was left out, but whose number was kept, goes out empty.
     let is_filler = filter.is_some_and(|filter| !filter.passes(meta));
@@ -109,7 +174,7 @@ pub fn resend(
     let tag_end = arena.len() + srtp.profile().rtp_tag_len();
     arena.resize(tag_end, 0);
     let packet = &mut arena[start..];
-    stamp(down.reads.stamp, &mut peer.next_transport_sequence, send_time, packet);
+    stamp(down.reads.stamp, &mut peer.bandwidth.sent, send_time, packet);
     if own.is_none() {
         patch_descriptor(meta.descriptor, meta.frame.number, &epoch, packet);
     }
@@ -125,5 +190,6 @@ pub fn resend(
     outbox.close_train(flow, start, len);
     down.next_rtx_sequence += 1;
     down.sent.retransmitted += 1;
-    true
+    peer.bandwidth.overhead_bytes += len as u64;
+    Some(len)
 }

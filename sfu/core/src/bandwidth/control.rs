@@ -1,0 +1,339 @@
+//! Turns what reports say into a rate: grows while nothing speaks against it, falls to what arrives when a queue builds up.
+//!
+//! Base: draft-ietf-rmcat-gcc-02 section 5.5 (AIMD with an estimate of the link's capacity). What differs, because that keeps
+//! a standing queue: the queue's delay itself counts, not only its growth; a cut goes so far below what arrives that the
+//! queue is empty after [`DRAIN`]; and once it is empty, the rate returns to what was seen to arrive while it was not.
+//! A queue that does not empty although less is sent is somebody else's (TCP): then loss decides, as it does for them.
+//! Invariants: the rate never grows by more than half beyond what arrives, but for a probe's result; nor beyond what is wanted.
+
+use std::time::{Duration, Instant};
+
+use super::Limit;
+use super::loss::Finding;
+use super::probe::Outcome;
+use super::trendline::Usage;
+
+/// Before anything is known. libwebrtc's default start bitrate.
+pub const START_BPS: f64 = 300_000.0;
+/// Audio is sent whatever happens.
+const MIN_BPS: f64 = 40_000.0;
+/// Far beyond what one subscriber gets.
+const MAX_BPS: f64 = 200_000_000.0;
+/// A queue of this length is too long ...
+const HIGH: Duration = Duration::from_millis(45);
+/// ... of this one, if it grows ...
+const GROWING: Duration = Duration::from_millis(20);
+/// ... of this one, reason not to send more ...
+const RISING: Duration = Duration::from_millis(22);
+/// ... and of this one, as good as empty.
+const LOW: Duration = Duration::from_millis(12);
+/// A queue is to be empty after this.
+const DRAIN: Duration = Duration::from_millis(600);
+/// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
+const CUT: f64 = 0.95;
+const DEEPEST_CUT: f64 = 0.5;
+/// Share of what arrived that is sent once the queue is empty.
+const RETURN: f64 = 0.92;
+/// Growth per second while the capacity is unknown or far.
+const FAST_GROWTH: f64 = 0.16;
+/// From this share of the capacity on the rate grows by a packet per response time.
+const NEAR: f64 = 0.85;
+const PACKET_BITS: f64 = 9_600.0;
+/// A capacity that was not met for so long is forgotten.
+const CAPACITY_AGE: Duration = Duration::from_secs(20);
+/// Between two probes that may show nothing: this, twice as long after each that did not, up to the last.
+const PROBE_INTERVAL: Duration = Duration::from_millis(2_500);
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(20);
+/// A queue so soon after a probe's result means that the result was wrong.
+const PROBATION: Duration = Duration::from_millis(1_500);
+/// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
+const PROBE_FACTOR: f64 = 2.0;
+const FIRST_PROBE_FACTOR: f64 = 4.0;
+/// Beyond what is wanted, so that the estimate reaches it.
+const PROBE_MARGIN: f64 = 1.2;
+/// Against competitors: growth per second, and what a loss leaves.
+const COMPETING_GROWTH: f64 = 0.12;
+const COMPETING_CUT: f64 = 0.85;
+/// They are gone if the queue is short for this long.
+const GONE: Duration = Duration::from_secs(2);
+/// A time without reports after which less is sent, each second again.
+const SILENCE: Duration = Duration::from_millis(1_500);
+const SILENT_CUT: f64 = 0.7;
+
+/// What a report says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signals {
+    /// How long packets wait in the queue.
+    pub queue: Option<Duration>,
+    /// Whether it grows.
+    pub usage: Usage,
+    /// What arrives, over a quarter of a second.
+    pub acked_bps: Option<f64>,
+    /// What is sent, over a second.
+    pub sent_bps: Option<f64>,
+    /// About loss.
+    pub loss: Option<Finding>,
+    /// Share of packets that the link loses whatever is sent.
+    pub inherent_loss: f64,
+    /// From sending to hearing of it.
+    pub round_trip: Duration,
+    /// What came of a probe.
+    pub probe: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Phase {
+    /// No queue, or nearly none.
+    Grow,
+    /// A queue is being emptied.
+    Drain { since: Instant, from: Duration, before_bps: f64 },
+    /// The queue is somebody else's.
+    Compete { quiet_since: Option<Instant> },
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Control {
+    target_bps: f64,
+    phase: Phase,
+    limit: Limit,
+    /// What arrived while a queue was there, and when that was last so.
+    capacity: Option<(f64, Instant)>,
+    last_report: Option<Instant>,
+    last_cut: Option<Instant>,
+    last_queue: Duration,
+    probe_interval: Duration,
+    next_probe: Option<Instant>,
+    /// When a probe last raised the rate.
+    raised_by_probe: Option<Instant>,
+    has_probed: bool,
+    is_app_limited: bool,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            target_bps: START_BPS,
+            phase: Phase::Grow,
+            limit: Limit::Start,
+            capacity: None,
+            last_report: None,
+            last_cut: None,
+            last_queue: Duration::ZERO,
+            probe_interval: PROBE_INTERVAL,
+            next_probe: None,
+            raised_by_probe: None,
+            has_probed: false,
+            is_app_limited: false,
+        }
+    }
+}
+
+/// What follows from a report beside the rate.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Followup {
+    /// Less is sent because so much was lost.
+    pub cut_for_loss: Option<f64>,
+    /// The queue is empty: what was learned of its growth is void.
+    pub is_drained: bool,
+}
+
+impl Control {
+    /// Bits per second.
+    #[must_use]
+    pub fn target_bps(&self) -> f64 {
+        self.target_bps
+    }
+
+    /// See [`super::Estimate::link_capacity_bps`].
+    #[must_use]
+    pub fn capacity_bps(&self) -> Option<f64> {
+        self.capacity.map(|(bps, _)| bps)
+    }
+
+    /// See [`super::Estimate::limit`].
+    #[must_use]
+    pub fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    /// See [`super::Estimate::is_app_limited`].
+    #[must_use]
+    pub fn is_app_limited(&self) -> bool {
+        self.is_app_limited
+    }
+
+    /// A report has come. `wanted_bps` is what would be sent at most.
+    pub fn on_report(&mut self, now: Instant, signals: &Signals, wanted_bps: f64) -> Followup {
+        let since_report = now.saturating_duration_since(self.last_report.unwrap_or(now)).min(Duration::from_millis(500));
+        self.last_report = Some(now);
+        let mut followup = Followup::default();
+        self.is_app_limited = signals.sent_bps.is_some_and(|sent| sent < 0.75 * self.target_bps);
+        if self.capacity.is_some_and(|(_, at)| now.saturating_duration_since(at) > CAPACITY_AGE) {
+            self.capacity = None;
+        }
+        let queue = signals.queue.unwrap_or_default();
+        let acked_bps = signals.acked_bps.unwrap_or(self.target_bps);
+        match self.phase {
+            Phase::Grow => {
+                if queue >= HIGH || (signals.usage == Usage::Over && queue >= GROWING) {
+                    self.cut(now, queue, acked_bps);
+                }
+            }
+            Phase::Drain { since, from, before_bps } => {
+                let lasts = now.saturating_duration_since(since);
+                let is_hopeless = lasts > DRAIN * 2 + signals.round_trip * 2 && queue > from.mul_f64(0.6) && queue > HIGH;
+                let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
+                if queue < LOW {
+                    followup.is_drained = true;
+                    self.phase = Phase::Grow;
+                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * RETURN);
+                    self.target_bps = self.target_bps.max(returned.min(before_bps));
+                } else if is_hopeless {
+                    self.phase = Phase::Compete { quiet_since: None };
+                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * COMPETING_CUT);
+                    self.target_bps = self.target_bps.max(returned.min(before_bps));
+                } else if may_cut && queue > self.last_queue && acked_bps * CUT < self.target_bps {
+                    self.lower(now, queue, acked_bps);
+                }
+            }
+            Phase::Compete { quiet_since } => {
+                let quiet_since = (queue < HIGH).then(|| quiet_since.unwrap_or(now));
+                self.phase = Phase::Compete { quiet_since };
+                if quiet_since.is_some_and(|since| now.saturating_duration_since(since) > GONE) || queue < LOW {
+                    self.phase = Phase::Grow;
+                }
+            }
+        }
+        if let Some(Finding::Excess(loss)) = signals.loss
+            && self.since_cut(now) > signals.round_trip + Duration::from_millis(200)
+        {
+            followup.cut_for_loss = Some(loss);
+            let left = match self.phase {
+                Phase::Compete { .. } => self.target_bps * COMPETING_CUT,
+                Phase::Grow | Phase::Drain { .. } => {
+                    self.capacity = Some((acked_bps, now));
+                    acked_bps * CUT
+                }
+            };
+            self.set(self.target_bps.min(left));
+            (self.last_cut, self.limit) = (Some(now), Limit::Loss);
+        }
+        if let Some(outcome) = signals.probe {
+            self.on_probe(now, outcome, queue);
+        }
+        self.grow(now, signals, queue, since_report.as_secs_f64(), wanted_bps);
+        self.last_queue = queue;
+        followup
+    }
+
+    /// Time passes without reports although something is sent.
+    pub fn on_silence(&mut self, now: Instant) {
+        if self.last_report.is_some_and(|at| now.saturating_duration_since(at) > SILENCE) {
+            self.set(self.target_bps * SILENT_CUT);
+            self.limit = Limit::Silence;
+        }
+    }
+
+    /// The rate that a probe should try now, if one is worth its while. `wanted_bps`: what would be sent at most; `train_bps`:
+    /// what the newest trains of packets arrived at, which is the bottleneck's rate if nobody else uses it.
+    pub fn probe(&mut self, now: Instant, wanted_bps: f64, train_bps: Option<f64>) -> Option<f64> {
+        let is_wanted = wanted_bps > self.target_bps * 1.02;
+        let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > Duration::from_millis(800);
+        if !is_wanted || !is_quiet || self.limit == Limit::Silence || self.next_probe.is_some_and(|at| now < at) {
+            return None;
+        }
+        let factor = if self.has_probed { PROBE_FACTOR } else { FIRST_PROBE_FACTOR };
+        let mut rate = (wanted_bps * PROBE_MARGIN).min(self.target_bps * factor);
+        if let Some(train_bps) = train_bps.filter(|_| !self.is_app_limited) {
+            // Trains of media say that there is no more: it is not worth a queue to hear that again.
+            if train_bps < self.target_bps * 1.25 {
+                self.next_probe = Some(now + Duration::from_millis(300));
+                return None;
+            }
+            rate = rate.min(train_bps * 1.1);
+        }
+        self.has_probed = true;
+        // Until its result is known.
+        self.next_probe = Some(now + self.probe_interval);
+        Some(rate.min(MAX_BPS))
+    }
+
+    /// Somebody wants more than before: a probe need not wait as long as after one that failed.
+    pub fn hurry_probe(&mut self, now: Instant) {
+        self.next_probe = self.next_probe.map(|at| at.min(now + PROBE_INTERVAL));
+    }
+
+    fn on_probe(&mut self, now: Instant, outcome: Outcome, queue: Duration) {
+        let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05);
+        if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
+            self.set(passed * 0.95);
+            self.raised_by_probe = Some(now);
+            self.limit = Limit::None;
+            self.probe_interval = PROBE_INTERVAL;
+            if self.capacity.is_some_and(|(bps, _)| self.target_bps > bps) {
+                self.capacity = None;
+            }
+            let is_full = passed < outcome.tried_bps * 0.8;
+            self.next_probe = Some(now + if is_full { PROBE_INTERVAL } else { Duration::ZERO });
+        } else {
+            self.probe_failed(now);
+        }
+    }
+
+    fn probe_failed(&mut self, now: Instant) {
+        self.probe_interval = (self.probe_interval * 2).min(MAX_PROBE_INTERVAL);
+        self.next_probe = Some(now + self.probe_interval);
+    }
+
+    /// Begins to empty a queue.
+    fn cut(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
+        if self.raised_by_probe.take().is_some_and(|at| now.saturating_duration_since(at) < PROBATION) {
+            self.probe_failed(now);
+        }
+        self.phase = Phase::Drain { since: now, from: queue, before_bps: self.target_bps };
+        self.lower(now, queue, acked_bps);
+    }
+
+    fn lower(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
+        self.capacity = Some(match self.capacity {
+            // What arrived may be less than what fits: a frame's pause at the end of the window.
+            Some((known, _)) if (0.8..1.25).contains(&(acked_bps / known)) => (0.6 * known + 0.4 * acked_bps, now),
+            _ => (acked_bps, now),
+        });
+        let share = (CUT - queue.as_secs_f64() / DRAIN.as_secs_f64()).max(DEEPEST_CUT);
+        self.set(self.target_bps.min(acked_bps * share));
+        (self.last_cut, self.limit) = (Some(now), Limit::Delay);
+    }
+
+    fn grow(&mut self, now: Instant, signals: &Signals, queue: Duration, elapsed_s: f64, wanted_bps: f64) {
+        // What is lost anyway does not say that less was sent.
+        let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss.min(0.5));
+        let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * PROBE_MARGIN);
+        let growth = match self.phase {
+            Phase::Grow if queue < RISING && signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
+                let near = self.capacity.filter(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
+                match near {
+                    Some(_) => PACKET_BITS / (signals.round_trip.as_secs_f64() + 0.1) * elapsed_s,
+                    None => self.target_bps * FAST_GROWTH * elapsed_s,
+                }
+            }
+            Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
+            _ => return,
+        };
+        if self.target_bps < ceiling && !self.is_app_limited {
+            self.set((self.target_bps + growth).min(ceiling));
+        }
+        if self.since_cut(now) > Duration::from_secs(3) {
+            self.limit = Limit::None;
+        }
+    }
+
+    fn since_cut(&self, now: Instant) -> Duration {
+        self.last_cut.map_or(Duration::MAX, |at| now.saturating_duration_since(at))
+    }
+
+    fn set(&mut self, bps: f64) {
+        self.target_bps = bps.clamp(MIN_BPS, MAX_BPS);
+    }
+}

@@ -1,0 +1,204 @@
+//! What was sent on a transport, by transport-wide sequence number, until the client has reported on it.
+//!
+//! Sixteen bytes a packet, written once when it is sent; everything else happens when feedback comes.
+//! Invariant: a packet is reported as arrived once at most.
+//! draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2; RFC 8888 section 3.1 names packets by SSRC and their own
+//! sequence number, so these are kept as well.
+
+/// Packets that can be reported on: two seconds at 1,000 packets/s. A power of two. What is older when its report comes is
+/// ignored.
+pub const ENTRIES: usize = 2048;
+
+/// When something was sent: microseconds of the shard's own clock, wrapping after 71 minutes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SentAt(pub u32);
+
+impl SentAt {
+    /// Microseconds from `earlier` to this, negative if it is later.
+    #[must_use]
+    pub fn us_since(self, earlier: Self) -> i64 {
+        i64::from(self.0.wrapping_sub(earlier.0).cast_signed())
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    sent_at: SentAt,
+    sequence: u16,
+    bytes: u16,
+    /// Sequence number of its stream, and the low half of the stream's SSRC.
+    rtp_sequence: u16,
+    ssrc_low: u16,
+    /// Number of the probe that it was part of; 0: none.
+    probe: u8,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Unused,
+    InFlight,
+    /// The client said that it had not come; it may still.
+    Missing,
+    Arrived,
+}
+
+/// A packet that was sent and is reported on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SentPacket {
+    /// When.
+    pub sent_at: SentAt,
+    /// UDP payload.
+    pub bytes: u16,
+    /// Number of the probe that it was part of; 0: none.
+    pub probe: u8,
+    /// It was reported as missing before.
+    pub was_missing: bool,
+}
+
+/// See the module. Allocates with the first packet.
+pub struct SendHistory {
+    entries: Box<[Entry]>,
+    next: u16,
+    /// What the next packets are part of.
+    pub probe: u8,
+    /// Bytes sent so far.
+    pub sent_bytes: u64,
+    /// When the newest packet was sent.
+    pub newest: SentAt,
+}
+
+impl Default for SendHistory {
+    fn default() -> Self {
+        Self { entries: Box::default(), next: 1, probe: 0, sent_bytes: 0, newest: SentAt::default() }
+    }
+}
+
+impl SendHistory {
+    /// Remembers a packet (with its RTP header) that goes out; returns its transport-wide sequence number.
+    pub fn record(&mut self, sent_at: SentAt, packet: &[u8]) -> u16 {
+        if self.entries.is_empty() {
+            self.entries = vec![Entry::default(); ENTRIES].into_boxed_slice();
+        }
+        let (sequence, bytes) = (self.next, u16::try_from(packet.len()).unwrap_or(u16::MAX));
+        let (rtp_sequence, ssrc_low) = match packet {
+            [_, _, high, low, _, _, _, _, _, _, ssrc_high, ssrc_low, ..] => {
+                (u16::from_be_bytes([*high, *low]), u16::from_be_bytes([*ssrc_high, *ssrc_low]))
+            }
+            _ => (0, 0),
+        };
+        self.entries[usize::from(sequence) % ENTRIES] =
+            Entry { sent_at, sequence, bytes, rtp_sequence, ssrc_low, probe: self.probe, state: State::InFlight };
+        self.next = sequence.wrapping_add(1);
+        self.sent_bytes += u64::from(bytes);
+        self.newest = sent_at;
+        sequence
+    }
+
+    /// The client has it.
+    pub fn take_arrived(&mut self, sequence: u16) -> Option<SentPacket> {
+        let entry = self.entry(sequence)?;
+        let was_missing = entry.state == State::Missing;
+        entry.state = State::Arrived;
+        Some(SentPacket { sent_at: entry.sent_at, bytes: entry.bytes, probe: entry.probe, was_missing })
+    }
+
+    /// The client does not have it; None if it said so before, or the opposite.
+    pub fn take_missing(&mut self, sequence: u16) -> Option<SentPacket> {
+        let entry = self.entry(sequence).filter(|entry| entry.state == State::InFlight)?;
+        entry.state = State::Missing;
+        Some(SentPacket { sent_at: entry.sent_at, bytes: entry.bytes, probe: entry.probe, was_missing: false })
+    }
+
+    /// Bytes of the packets from `from` up to `to` that nothing was reported on: their report was lost.
+    pub fn take_unreported(&mut self, from: u16, to: u16) -> u64 {
+        let count = usize::from(to.wrapping_sub(from)).min(ENTRIES);
+        let mut bytes = 0;
+        for back in 1..=count {
+            let Ok(back) = u16::try_from(back) else { break };
+            if let Some(entry) = self.entry(to.wrapping_sub(back)).filter(|entry| entry.state == State::InFlight) {
+                entry.state = State::Arrived;
+                bytes += u64::from(entry.bytes);
+            }
+        }
+        bytes
+    }
+
+    /// Transport-wide sequence number of a stream's packet (RFC 8888).
+    #[must_use]
+    pub fn find(&self, ssrc: u32, rtp_sequence: u16) -> Option<u16> {
+        let [.., high, low] = ssrc.to_be_bytes();
+        let ssrc_low = u16::from_be_bytes([high, low]);
+        let is_it = |entry: &&Entry| entry.ssrc_low == ssrc_low && entry.rtp_sequence == rtp_sequence && entry.state != State::Unused;
+        self.entries.iter().filter(is_it).map(|entry| entry.sequence).min_by_key(|&sequence| self.next.wrapping_sub(sequence))
+    }
+
+    fn entry(&mut self, sequence: u16) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(usize::from(sequence) % ENTRIES)?;
+        let is_it = entry.sequence == sequence && !matches!(entry.state, State::Unused | State::Arrived);
+        is_it.then_some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_sixteen_bytes() {
+        assert_eq!(size_of::<Entry>(), 16);
+    }
+
+    #[test]
+    fn numbers_lead_back_to_what_was_sent_across_the_wrap() {
+        for start in [0, 1, 32_767, 32_768, 65_534, 65_535] {
+            let mut history = SendHistory { next: start, ..SendHistory::default() };
+            let numbers: Vec<u16> = (0..4_u32).map(|at| history.record(SentAt(at), &vec![0; 100 + at as usize])).collect();
+            let found: Vec<u16> = numbers.iter().filter_map(|&number| history.take_arrived(number)).map(|sent| sent.bytes).collect();
+            assert_eq!(found, [100, 101, 102, 103], "from {start}");
+        }
+    }
+
+    #[test]
+    fn a_packet_arrives_once_and_may_do_so_after_it_was_missing() {
+        let mut history = SendHistory::default();
+        let number = history.record(SentAt(5), &[0; 50]);
+        assert!(history.take_missing(number).is_some());
+        assert_eq!(history.take_missing(number), None);
+        assert_eq!(history.take_arrived(number).map(|sent| sent.was_missing), Some(true));
+        assert_eq!(history.take_arrived(number), None);
+        assert_eq!(history.take_missing(number), None);
+    }
+
+    #[test]
+    fn what_was_forgotten_or_never_sent_is_ignored() {
+        let mut history = SendHistory::default();
+        assert_eq!(history.take_arrived(1), None);
+        let first = history.record(SentAt(0), &[0; 50]);
+        (0..ENTRIES).for_each(|_| _ = history.record(SentAt(1), &[0; 50]));
+        assert_eq!(history.take_arrived(first), None);
+        assert_eq!(history.take_arrived(40_000), None);
+    }
+
+    #[test]
+    fn a_lost_report_leaves_its_packets_to_the_next() {
+        let mut history = SendHistory::default();
+        let numbers: Vec<u16> = (0..5).map(|_| history.record(SentAt(0), &[0; 100])).collect();
+        history.take_arrived(numbers[0]);
+        assert_eq!(history.take_unreported(numbers[0], numbers[3]), 200);
+        assert_eq!(history.take_unreported(numbers[0], numbers[3]), 0);
+    }
+
+    #[test]
+    fn a_stream_and_its_own_number_name_a_packet() {
+        let mut history = SendHistory::default();
+        let mut packet = [0; 60];
+        packet[2..4].copy_from_slice(&7_u16.to_be_bytes());
+        packet[8..12].copy_from_slice(&0xdead_beef_u32.to_be_bytes());
+        let number = history.record(SentAt(0), &packet);
+        history.record(SentAt(0), &[0; 60]);
+        assert_eq!(history.find(0xdead_beef, 7), Some(number));
+        assert_eq!(history.find(0xdead_beef, 8), None);
+    }
+}
