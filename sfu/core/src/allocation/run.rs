@@ -11,7 +11,7 @@ use sfu_api::{Event, MediaKind};
 use super::ladder::Place;
 use super::patience::Memory;
 use super::{Budget, Claim, Rank, share};
-use crate::bandwidth::{Demand, Limit};
+use crate::bandwidth::{Demand, Estimate, Limit};
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
 use crate::publish::UpTrack;
@@ -88,6 +88,17 @@ impl Share {
         std::mem::replace(&mut self.cap, cap) != cap
     }
 
+    /// It has had nothing for longer than a probe takes.
+    fn lacks_for_long(&self, now: Instant) -> bool {
+        self.lacking_since.is_some_and(|since| now.saturating_duration_since(since) >= GRACE)
+    }
+
+    /// What it comes with: what flowed while nothing was known of the bandwidth is not taken from it before something is.
+    fn memory(&self, is_live: bool) -> Memory {
+        let everything = Place { rung: usize::MAX, temporal: u8::MAX };
+        if is_live && self.cap == Cap::None { Memory::at(Some(everything)) } else { self.memory }
+    }
+
     /// The subscriber should know that it is paused.
     fn is_pause(&self, now: Instant) -> bool {
         self.lacking_since.is_some_and(|since| self.has_flowed || now.saturating_duration_since(since) >= GRACE)
@@ -117,8 +128,9 @@ impl Allotment {
 /// What may be sent on a transport; None: nothing is known of it, and nothing limits it.
 fn budget(peer: &Peer) -> Option<Budget> {
     let estimate = peer.bandwidth.estimate();
-    let known =
-        estimate.map(|estimate| Budget { bps: estimate.media_bps(), is_open: estimate.is_app_limited || estimate.limit == Limit::Start });
+    // Only a queue, a loss or the client's own word shows that there is no more.
+    let is_open = |estimate: &Estimate| estimate.is_app_limited || matches!(estimate.limit, Limit::Start | Limit::None);
+    let known = estimate.map(|estimate| Budget { bps: estimate.media_bps(), is_open: is_open(&estimate) });
     match (known, peer.allotment.limit_bps) {
         (Some(known), Some(limit)) if known.bps <= limit => Some(known),
         (_, Some(bps)) => Some(Budget { bps, is_open: false }),
@@ -181,6 +193,9 @@ impl Shard {
             }
         }
         self.spare_redundancy(&downs, Some(budget.bps).filter(|_| !budget.is_open), audio_bps, now);
+        // Who has waited long enough for a probe to find room gets it from those who come after it.
+        let is_long = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.share.lacks_for_long(now));
+        let budget = Budget { is_open: budget.is_open && !keys.iter().any(is_long), ..budget };
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.allotment.again_at = allocation.again_at;
@@ -240,7 +255,7 @@ impl Shard {
             smallness_px: if size == 0 { 0 } else { u64::MAX - size },
             place,
         };
-        (!steps.is_empty()).then_some(Claim { rank, steps, memory: down.share.memory })
+        (!steps.is_empty()).then_some(Claim { rank, steps, memory: down.share.memory(down.flow.live.is_some()) })
     }
 
     /// A cause for which nothing flows came or went; the subscriber is told if that makes a difference.
