@@ -50,7 +50,7 @@ impl Redundancy {
             if before {
                 budget_bps < audio_bps.saturating_mul(AMPLE_FACTOR)
             } else {
-                budget_bps * 4 < audio_bps.saturating_mul(TIGHT_QUARTERS)
+                budget_bps.saturating_mul(4) < audio_bps.saturating_mul(TIGHT_QUARTERS)
             }
         });
         self.is_unaffordable != before
