@@ -28,6 +28,13 @@ impl Shard {
                 }
                 RtcpPacket::Remb(remb) => self.take_remb(now, key, remb.bitrate_bps),
                 RtcpPacket::TransportCc(feedback) => self.take_transport_cc(now, key, &feedback),
+                RtcpPacket::CongestionFeedback(feedback) => {
+                    let at = self.egress.send_time(now).at;
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.bandwidth.on_congestion_feedback(&feedback, at, now);
+                        self.bandwidth_changed(key, now);
+                    }
+                }
                 // Names and ends of streams are signaling's matter.
                 RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
             }
@@ -87,6 +94,9 @@ impl Shard {
         let send_time = self.egress.send_time(now);
         for sequence in nack.sequences() {
             down.reported.nacks += 1;
+            if !peer.bandwidth.may_resend(now) {
+                continue;
+            }
             if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {
                 self.retransmitted += 1;
             }

@@ -137,7 +137,11 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let before = peer.transport.selected();
         peer.transport.close_path(flow);
-        self.path_changes += u64::from(peer.transport.selected().is_some_and(|now| before.is_some_and(|before| before != now)));
+        let has_moved = peer.transport.selected().is_some_and(|now| before.is_some_and(|before| before != now));
+        if has_moved {
+            self.path_changes += 1;
+            peer.bandwidth.path_changed();
+        }
         self.peer_changed(key, now);
     }
 

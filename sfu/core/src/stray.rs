@@ -105,7 +105,12 @@ impl Shard {
 
     /// Carries out what a check has changed.
     pub(crate) fn path_checked(&mut self, now: Instant, key: PeerKey, flow: Flow, outcome: StunOutcome) {
-        self.path_changes += u64::from(outcome.has_moved);
+        if outcome.has_moved {
+            self.path_changes += 1;
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.bandwidth.path_changed();
+            }
+        }
         if let Some(evicted) = outcome.evicted {
             self.demux.remove_flow(&evicted, key);
         }

@@ -105,6 +105,7 @@ fn check_rtcp(packet: RtcpPacket<'_>, compound_len: usize) {
             write_fir(&mut out, fir.sender_ssrc, &entries);
             assert!(matches!(packets(&out).next(), Some(Ok(RtcpPacket::Fir(again))) if again.entries().eq(entries)));
         }
+        RtcpPacket::CongestionFeedback(feedback) => assert!(feedback.statuses().count() <= compound_len),
         RtcpPacket::Remb(remb) => assert!(remb.ssrcs.iter().count() <= 255),
         RtcpPacket::TransportCc(feedback) => {
             let statuses: Vec<_> = feedback.statuses().collect();

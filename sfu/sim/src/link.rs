@@ -135,6 +135,7 @@ struct Flight<P> {
     arrives: Instant,
     /// Breaks ties, so that equal times keep their order.
     number: u64,
+    bytes: usize,
     packet: P,
 }
 
@@ -205,9 +206,9 @@ impl<P: Clone> Link<P> {
         }
         if self.config.duplication.happens(&mut self.rng) {
             self.counters.duplicated += 1;
-            self.fly(left, packet.clone());
+            self.fly(left, bytes, packet.clone());
         }
-        self.fly(left, packet);
+        self.fly(left, bytes, packet);
     }
 
     /// When the next packet arrives.
@@ -218,11 +219,22 @@ impl<P: Clone> Link<P> {
 
     /// The next packet that has arrived by now.
     pub fn receive(&mut self, now: Instant) -> Option<P> {
+        self.receive_sized(now).map(|(_, packet)| packet)
+    }
+
+    /// The same with its bytes.
+    pub fn receive_sized(&mut self, now: Instant) -> Option<(usize, P)> {
         if self.next_arrival()? > now {
             return None;
         }
         self.counters.delivered += 1;
-        self.in_flight.pop().map(|Reverse(flight)| flight.packet)
+        self.in_flight.pop().map(|Reverse(flight)| (flight.bytes, flight.packet))
+    }
+
+    /// How long a packet that came now would wait for the wire.
+    #[must_use]
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.waiting.back().map_or(Duration::ZERO, |&(left, _)| left.saturating_duration_since(now))
     }
 
     /// When the packet has left the queue; `None` if it did not fit.
@@ -257,7 +269,7 @@ impl<P: Clone> Link<P> {
         }
     }
 
-    fn fly(&mut self, left: Instant, packet: P) {
+    fn fly(&mut self, left: Instant, bytes: usize, packet: P) {
         let mut arrives = left + self.config.delay;
         match self.config.jitter {
             Jitter::None => {}
@@ -267,7 +279,7 @@ impl<P: Clone> Link<P> {
             arrives = self.last_arrival.map_or(arrives, |last| arrives.max(last));
             self.last_arrival = Some(arrives);
         }
-        self.in_flight.push(Reverse(Flight { arrives, number: self.next_number, packet }));
+        self.in_flight.push(Reverse(Flight { arrives, number: self.next_number, bytes, packet }));
         self.next_number += 1;
     }
 }

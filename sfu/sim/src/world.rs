@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::freeze::Report;
 use crate::link::{Link, LinkConfig};
 use crate::participant::{Datagram, Participant, SendingTrack, TrackSpec, cid, reversed, split};
+use crate::road::{FlowMeter, Road, RoadConfig};
 use crate::scalability::Mode;
 use crate::seed::Seed;
 use crate::video::VideoConfig;
@@ -64,6 +65,9 @@ pub struct World {
     seed: Seed,
     rng: StdRng,
     participants: Vec<Participant>,
+    /// Bottlenecks in front of downlinks, and who is behind which.
+    roads: Vec<Road<(usize, Datagram)>>,
+    by_road: HashMap<usize, (usize, usize)>,
     /// When each participant has something to do.
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
@@ -145,6 +149,8 @@ impl World {
             clock,
             seed,
             participants: Vec::new(),
+            roads: Vec::new(),
+            by_road: HashMap::new(),
             wakes: Vec::new(),
             by_address: HashMap::new(),
             nat: Nat::default(),
@@ -401,6 +407,33 @@ impl World {
         }
     }
 
+    /// Puts a bottleneck in front of the downlinks of these participants, which they share from now on.
+    pub fn share_road(&mut self, config: RoadConfig, participants: &[Who]) {
+        let road = Road::new(config, participants.len(), self.now(), split(&mut self.rng));
+        let index = self.roads.len();
+        self.by_road.extend(participants.iter().enumerate().map(|(flow, who)| (who.0, (index, flow))));
+        self.roads.push(road);
+    }
+
+    /// What happened to somebody's downlink packets at the bottleneck.
+    ///
+    /// # Panics
+    /// If there is none in front of that participant.
+    #[must_use]
+    pub fn road_meter(&self, who: Who) -> &FlowMeter {
+        let (road, flow) = self.by_road[&who.0];
+        self.roads[road].meter(flow)
+    }
+
+    /// Bytes that TCP got through the bottleneck in front of somebody.
+    ///
+    /// # Panics
+    /// If there is none in front of that participant.
+    #[must_use]
+    pub fn competing_bytes(&self, who: Who) -> u64 {
+        self.roads[self.by_road[&who.0].0].tcp_bytes()
+    }
+
     /// The client's network changes: both sides go on from other addresses.
     pub fn change_network(&mut self, who: Who) {
         let now = self.now();
@@ -606,6 +639,7 @@ impl World {
         let mut next = self.clock.now() + Duration::from_secs(3600);
         next = self.signaling.front().map_or(next, |&(at, _)| at.min(next));
         next = self.shard.next_timeout().map_or(next, |at| at.min(next));
+        next = self.roads.iter().filter_map(Road::next_event).fold(next, Instant::min);
         for (participant, &wake) in self.participants.iter().zip(&self.wakes).filter(|(participant, _)| !participant.is_gone) {
             next = next.min(wake);
             for arrival in [participant.up.next_arrival(), participant.down.next_arrival()].into_iter().flatten() {
@@ -618,6 +652,11 @@ impl World {
     /// Everything that is due now.
     fn settle(&mut self) {
         let now = self.clock.now();
+        for road in &mut self.roads {
+            for (_, bytes, (index, datagram)) in road.poll(now) {
+                self.participants[index].down.send(now, bytes, datagram);
+            }
+        }
         for (index, participant) in self.participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
@@ -668,7 +707,12 @@ impl World {
             match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
                 Some((inside, index)) => {
                     let datagram = Datagram { flow: Flow { local: inside, ..reversed(flow) }, bytes: bytes.to_vec() };
-                    self.participants[index].down.send(now, bytes.len() + 28, datagram);
+                    // IPv4 and UDP.
+                    let len = bytes.len() + 28;
+                    match self.by_road.get(&index) {
+                        Some(&(road, flow)) => self.roads[road].send(now, flow, len, (index, datagram)),
+                        None => self.participants[index].down.send(now, len, datagram),
+                    }
                 }
                 None => self.to_strangers += 1,
             }

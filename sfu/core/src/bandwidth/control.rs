@@ -21,12 +21,15 @@ const MIN_BPS: f64 = 40_000.0;
 const MAX_BPS: f64 = 200_000_000.0;
 /// A queue of this length is too long ...
 const HIGH: Duration = Duration::from_millis(45);
-/// ... of this one, if it grows ...
-const GROWING: Duration = Duration::from_millis(20);
-/// ... of this one, reason not to send more ...
+/// ... of this one, if it grows: flows that began while a queue stood take that for their way's length, but see it grow ...
+const GROWING: Duration = Duration::from_millis(8);
+/// ... of this one, reason to grow slowly only ...
 const RISING: Duration = Duration::from_millis(22);
 /// ... and of this one, as good as empty.
 const LOW: Duration = Duration::from_millis(12);
+/// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
+const OF_OVERFLOWING: f64 = 0.7;
+const RISE_PER_S: f64 = 0.001;
 /// A queue is to be empty after this.
 const DRAIN: Duration = Duration::from_millis(600);
 /// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
@@ -36,14 +39,18 @@ const DEEPEST_CUT: f64 = 0.5;
 const RETURN: f64 = 0.92;
 /// Growth per second while the capacity is unknown or far.
 const FAST_GROWTH: f64 = 0.16;
-/// From this share of the capacity on the rate grows by a packet per response time.
+const MOST_SLOW_GROWTH: f64 = 0.3;
+/// From this share of the capacity on the rate grows by as much for everybody (a packet in 200 ms), whatever it is and whatever
+/// the round trip time: so flows that share a link converge. Tiny ones grow by [`MOST_SLOW_GROWTH`] at most.
 const NEAR: f64 = 0.85;
-const PACKET_BITS: f64 = 9_600.0;
+const SLOW_GROWTH_BPS: f64 = 48_000.0;
 /// A capacity that was not met for so long is forgotten.
 const CAPACITY_AGE: Duration = Duration::from_secs(20);
 /// Between two probes that may show nothing: this, twice as long after each that did not, up to the last.
 const PROBE_INTERVAL: Duration = Duration::from_millis(2_500);
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(20);
+/// The same where trains of media show that there is more.
+const SHOWN_INTERVAL: Duration = Duration::from_secs(4);
 /// A queue so soon after a probe's result means that the result was wrong.
 const PROBATION: Duration = Duration::from_millis(1_500);
 /// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
@@ -69,6 +76,8 @@ pub struct Signals {
     pub usage: Usage,
     /// What arrives, over a quarter of a second.
     pub acked_bps: Option<f64>,
+    /// The same over a tenth: what passes a queue that has just begun.
+    pub acked_now_bps: Option<f64>,
     /// What is sent, over a second.
     pub sent_bps: Option<f64>,
     /// About loss.
@@ -99,6 +108,9 @@ pub struct Control {
     limit: Limit,
     /// What arrived while a queue was there, and when that was last so.
     capacity: Option<(f64, Instant)>,
+    /// A longer queue is too long: [`HIGH`], or less.
+    high: Duration,
+    last_probe: Option<Instant>,
     last_report: Option<Instant>,
     last_cut: Option<Instant>,
     last_queue: Duration,
@@ -117,6 +129,8 @@ impl Default for Control {
             phase: Phase::Grow,
             limit: Limit::Start,
             capacity: None,
+            high: HIGH,
+            last_probe: None,
             last_report: None,
             last_cut: None,
             last_queue: Duration::ZERO,
@@ -173,28 +187,31 @@ impl Control {
             self.capacity = None;
         }
         let queue = signals.queue.unwrap_or_default();
-        let acked_bps = signals.acked_bps.unwrap_or(self.target_bps);
+        // What the link loses whatever is sent has passed the queue.
+        let passed = |acked: Option<f64>| acked.unwrap_or(self.target_bps) / (1.0 - signals.inherent_loss.min(0.5));
+        let (acked_bps, acked_now_bps) = (passed(signals.acked_bps), passed(signals.acked_now_bps));
+        self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow => {
-                if queue >= HIGH || (signals.usage == Usage::Over && queue >= GROWING) {
-                    self.cut(now, queue, acked_bps);
+                if queue >= self.high || (signals.usage == Usage::Over && queue >= GROWING) {
+                    self.cut(now, queue, acked_now_bps);
                 }
             }
             Phase::Drain { since, from, before_bps } => {
                 let lasts = now.saturating_duration_since(since);
-                let is_hopeless = lasts > DRAIN * 2 + signals.round_trip * 2 && queue > from.mul_f64(0.6) && queue > HIGH;
+                let is_over = lasts > DRAIN * 2 + signals.round_trip * 2;
+                let is_hopeless = is_over && queue > from.mul_f64(0.6) && queue > HIGH;
                 let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
                 if queue < LOW {
                     followup.is_drained = true;
-                    self.phase = Phase::Grow;
-                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * RETURN);
-                    self.target_bps = self.target_bps.max(returned.min(before_bps));
+                    self.come_back(Phase::Grow, RETURN, before_bps);
                 } else if is_hopeless {
-                    self.phase = Phase::Compete { quiet_since: None };
-                    let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * COMPETING_CUT);
-                    self.target_bps = self.target_bps.max(returned.min(before_bps));
-                } else if may_cut && queue > self.last_queue && acked_bps * CUT < self.target_bps {
-                    self.lower(now, queue, acked_bps);
+                    self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, before_bps);
+                } else if is_over && queue < self.high {
+                    // Jitter, or others who wait for it to become shorter as well.
+                    self.come_back(Phase::Grow, RETURN, before_bps);
+                } else if may_cut && queue > self.last_queue && acked_now_bps * CUT < self.target_bps {
+                    self.lower(now, queue, acked_now_bps);
                 }
             }
             Phase::Compete { quiet_since } => {
@@ -209,11 +226,16 @@ impl Control {
             && self.since_cut(now) > signals.round_trip + Duration::from_millis(200)
         {
             followup.cut_for_loss = Some(loss);
+            if queue > LOW {
+                self.high = self.high.min(queue.mul_f64(OF_OVERFLOWING)).max(LOW);
+            }
             let left = match self.phase {
                 Phase::Compete { .. } => self.target_bps * COMPETING_CUT,
                 Phase::Grow | Phase::Drain { .. } => {
-                    self.capacity = Some((acked_bps, now));
-                    acked_bps * CUT
+                    // Less than what came: if all of the loss is the link's own, that shows at once.
+                    let came_bps = signals.acked_bps.unwrap_or(self.target_bps);
+                    self.capacity = Some((came_bps, now));
+                    came_bps * CUT
                 }
             };
             self.set(self.target_bps.min(left));
@@ -225,6 +247,11 @@ impl Control {
         self.grow(now, signals, queue, since_report.as_secs_f64(), wanted_bps);
         self.last_queue = queue;
         followup
+    }
+
+    /// What was learned of the way is void; the rate stays until more is known.
+    pub fn start_over(&mut self) {
+        *self = Self { target_bps: self.target_bps, limit: self.limit, ..Self::default() };
     }
 
     /// Time passes without reports although something is sent.
@@ -240,20 +267,26 @@ impl Control {
     pub fn probe(&mut self, now: Instant, wanted_bps: f64, train_bps: Option<f64>) -> Option<f64> {
         let is_wanted = wanted_bps > self.target_bps * 1.02;
         let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > Duration::from_millis(800);
-        if !is_wanted || !is_quiet || self.limit == Limit::Silence || self.next_probe.is_some_and(|at| now < at) {
+        let is_shown = train_bps.is_some_and(|bps| bps > self.target_bps * 1.5)
+            && self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > SHOWN_INTERVAL);
+        let is_early = self.next_probe.is_some_and(|at| now < at) && !is_shown;
+        if !is_wanted || !is_quiet || is_early || self.limit == Limit::Silence {
             return None;
         }
         let factor = if self.has_probed { PROBE_FACTOR } else { FIRST_PROBE_FACTOR };
         let mut rate = (wanted_bps * PROBE_MARGIN).min(self.target_bps * factor);
         if let Some(train_bps) = train_bps.filter(|_| !self.is_app_limited) {
-            // Trains of media say that there is no more: it is not worth a queue to hear that again.
-            if train_bps < self.target_bps * 1.25 {
+            // Trains of media say that there is no more: it is not worth a queue to hear that again. But jitter makes them
+            // say so as well.
+            let is_due = self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > self.probe_interval * 2);
+            if train_bps < self.target_bps * 1.25 && !is_due {
                 self.next_probe = Some(now + Duration::from_millis(300));
                 return None;
             }
-            rate = rate.min(train_bps * 1.1);
+            rate = rate.min((train_bps * 1.1).max(self.target_bps * 1.3));
         }
         self.has_probed = true;
+        self.last_probe = Some(now);
         // Until its result is known.
         self.next_probe = Some(now + self.probe_interval);
         Some(rate.min(MAX_BPS))
@@ -295,6 +328,13 @@ impl Control {
         self.lower(now, queue, acked_bps);
     }
 
+    /// Goes on with a share of what arrived while there was a queue, but with no more than before.
+    fn come_back(&mut self, phase: Phase, share: f64, before_bps: f64) {
+        self.phase = phase;
+        let returned = self.capacity.map_or(self.target_bps, |(bps, _)| bps * share);
+        self.target_bps = self.target_bps.max(returned.min(before_bps));
+    }
+
     fn lower(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
         self.capacity = Some(match self.capacity {
             // What arrived may be less than what fits: a frame's pause at the end of the window.
@@ -307,16 +347,13 @@ impl Control {
     }
 
     fn grow(&mut self, now: Instant, signals: &Signals, queue: Duration, elapsed_s: f64, wanted_bps: f64) {
-        // What is lost anyway does not say that less was sent.
         let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss.min(0.5));
         let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * PROBE_MARGIN);
         let growth = match self.phase {
-            Phase::Grow if queue < RISING && signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
-                let near = self.capacity.filter(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
-                match near {
-                    Some(_) => PACKET_BITS / (signals.round_trip.as_secs_f64() + 0.1) * elapsed_s,
-                    None => self.target_bps * FAST_GROWTH * elapsed_s,
-                }
+            Phase::Grow if signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
+                let is_near = self.capacity.is_some_and(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
+                let slow = SLOW_GROWTH_BPS.min(self.target_bps * MOST_SLOW_GROWTH);
+                elapsed_s * if is_near || queue > RISING { slow } else { slow.max(self.target_bps * FAST_GROWTH) }
             }
             Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
             _ => return,
@@ -335,5 +372,100 @@ impl Control {
 
     fn set(&mut self, bps: f64) {
         self.target_bps = bps.clamp(MIN_BPS, MAX_BPS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: Duration = Duration::from_millis(100);
+    const MBIT: f64 = 1e6;
+
+    /// Reports each 100 ms over a link of this rate with an endless queue; returns the control and the longest queue.
+    struct Link {
+        control: Control,
+        now: Instant,
+        queue_bits: f64,
+    }
+
+    impl Link {
+        fn new() -> Self {
+            Self { control: Control::default(), now: Instant::now(), queue_bits: 0.0 }
+        }
+
+        /// Sends 95 % of the target for so long.
+        fn run(&mut self, rate_bps: f64, foreign: Duration, reports: u32) -> Duration {
+            let mut longest = Duration::ZERO;
+            for _ in 0..reports {
+                self.now += REPORT;
+                let sent_bps = self.control.target_bps() * 0.95;
+                let passed = (self.queue_bits / REPORT.as_secs_f64() + sent_bps).min(rate_bps);
+                self.queue_bits = (self.queue_bits + (sent_bps - rate_bps) * REPORT.as_secs_f64()).max(0.0);
+                let queue = foreign + Duration::from_secs_f64(self.queue_bits / rate_bps);
+                longest = longest.max(queue);
+                let signals = Signals {
+                    queue: Some(queue),
+                    acked_bps: Some(passed),
+                    acked_now_bps: Some(passed),
+                    sent_bps: Some(sent_bps),
+                    round_trip: Duration::from_millis(100),
+                    ..Signals::default()
+                };
+                self.control.on_report(self.now, &signals, 10.0 * MBIT);
+            }
+            longest
+        }
+    }
+
+    #[test]
+    fn the_rate_settles_below_the_links_without_a_long_queue() {
+        let mut link = Link::new();
+        link.run(MBIT, Duration::ZERO, 300);
+        let longest = link.run(MBIT, Duration::ZERO, 300);
+        assert!(longest < Duration::from_millis(120), "{longest:?}");
+        let target = link.control.target_bps();
+        assert!((0.8 * MBIT..1.15 * MBIT).contains(&target), "{target}");
+    }
+
+    #[test]
+    fn a_queue_that_does_not_go_away_is_somebody_elses() {
+        let mut link = Link::new();
+        link.run(2.0 * MBIT, Duration::ZERO, 300);
+        link.run(2.0 * MBIT, Duration::from_millis(200), 100);
+        assert!(link.control.target_bps() > MBIT, "{}", link.control.target_bps());
+    }
+
+    #[test]
+    fn nothing_grows_beyond_what_is_wanted_or_arrives() {
+        let mut control = Control::default();
+        let mut now = Instant::now();
+        for _ in 0..1_000 {
+            now += REPORT;
+            let signals = Signals {
+                queue: Some(Duration::ZERO),
+                acked_bps: Some(400_000.0),
+                acked_now_bps: Some(400_000.0),
+                sent_bps: Some(1e9),
+                ..Signals::default()
+            };
+            control.on_report(now, &signals, 10.0 * MBIT);
+        }
+        assert!(control.target_bps() <= 610_001.0, "{}", control.target_bps());
+    }
+
+    #[test]
+    fn a_probe_that_fails_is_repeated_ever_more_rarely() {
+        let mut control = Control::default();
+        let (mut now, mut probes) = (Instant::now(), 0);
+        for _ in 0..1_200 {
+            now += REPORT;
+            let tried = control.probe(now, 10.0 * MBIT, None);
+            probes += u32::from(tried.is_some());
+            let probe = tried.map(|tried_bps| Outcome { tried_bps, passed_bps: None });
+            let signals = Signals { queue: Some(Duration::ZERO), acked_bps: Some(0.0), probe, ..Signals::default() };
+            control.on_report(now, &signals, 10.0 * MBIT);
+        }
+        assert!((5..12).contains(&probes), "{probes} in two minutes");
     }
 }

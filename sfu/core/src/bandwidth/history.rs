@@ -113,10 +113,10 @@ impl SendHistory {
 
     /// Bytes of the packets from `from` up to `to` that nothing was reported on: their report was lost.
     pub fn take_unreported(&mut self, from: u16, to: u16) -> u64 {
-        let count = usize::from(to.wrapping_sub(from)).min(ENTRIES);
+        // Half of the space is backwards: reports that begin with what was reported before.
+        let count = Some(to.wrapping_sub(from)).filter(|count| usize::from(*count) <= ENTRIES).unwrap_or(0);
         let mut bytes = 0;
         for back in 1..=count {
-            let Ok(back) = u16::try_from(back) else { break };
             if let Some(entry) = self.entry(to.wrapping_sub(back)).filter(|entry| entry.state == State::InFlight) {
                 entry.state = State::Arrived;
                 bytes += u64::from(entry.bytes);
@@ -130,8 +130,11 @@ impl SendHistory {
     pub fn find(&self, ssrc: u32, rtp_sequence: u16) -> Option<u16> {
         let [.., high, low] = ssrc.to_be_bytes();
         let ssrc_low = u16::from_be_bytes([high, low]);
-        let is_it = |entry: &&Entry| entry.ssrc_low == ssrc_low && entry.rtp_sequence == rtp_sequence && entry.state != State::Unused;
-        self.entries.iter().filter(is_it).map(|entry| entry.sequence).min_by_key(|&sequence| self.next.wrapping_sub(sequence))
+        // The newest first: what is reported was sent a moment ago.
+        (1..=u16::try_from(self.entries.len()).unwrap_or(0)).map(|back| self.next.wrapping_sub(back)).find(|&sequence| {
+            let entry = self.entries[usize::from(sequence) % ENTRIES];
+            entry.state != State::Unused && (entry.sequence, entry.ssrc_low, entry.rtp_sequence) == (sequence, ssrc_low, rtp_sequence)
+        })
     }
 
     fn entry(&mut self, sequence: u16) -> Option<&mut Entry> {

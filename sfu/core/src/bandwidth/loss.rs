@@ -5,7 +5,7 @@
 //! is seen belongs to the link, and so does what stays as it was after less was sent.
 
 /// A verdict needs so many packets.
-const MIN_PACKETS: u32 = 20;
+const MIN_PACKETS: u32 = 30;
 /// And so long a time.
 const MIN_SPAN_US: i64 = 250_000;
 /// Loss up to this beyond the link's own is not acted on: libwebrtc's low loss threshold.
@@ -15,7 +15,7 @@ const LEARNING: f64 = 0.15;
 /// So much of the loss has to go when less is sent, or it was not of our making.
 const CURED: f64 = 0.6;
 /// The link's own loss is believed up to this.
-const MAX_INHERENT: f64 = 0.3;
+const MAX_INHERENT: f64 = 0.15;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct LossMeter {
     inherent: f64,
     /// Loss at which less was sent to see whether it helps, and spans since.
     experiment: Option<(f64, u8)>,
+    /// The last span had too much of it.
+    was_excess: bool,
 }
 
 /// What a span of time says.
@@ -57,9 +59,9 @@ impl LossMeter {
         let packets = f64::from(self.packets);
         let loss = f64::from(self.lost) / packets;
         (self.packets, self.lost, self.started_us) = (0, 0, Some(now_us));
-        // Twice the deviation that chance has in so small a sample.
+        // Two and a half times the deviation that chance has in so small a sample.
         let deviation = (self.inherent.max(0.01) * (1.0 - self.inherent) / packets).sqrt();
-        let is_excess = loss > self.inherent + TOLERATED + 2.0 * deviation;
+        let is_excess = loss > self.inherent + TOLERATED + 2.5 * deviation;
         match &mut self.experiment {
             Some((_, spans)) if *spans < SPANS_TO_WAIT => {
                 *spans += 1;
@@ -68,6 +70,9 @@ impl LossMeter {
             Some((before, _)) => {
                 let is_cured = loss < *before * CURED;
                 self.experiment = None;
+                if is_cured {
+                    self.inherent = self.inherent.min(loss);
+                }
                 if is_excess && !is_cured && !has_queue {
                     self.inherent = loss.min(MAX_INHERENT);
                     return Some(Finding::Usual);
@@ -75,7 +80,9 @@ impl LossMeter {
             }
             None => {}
         }
-        if is_excess {
+        // Bursts pass; what a queue drops goes on.
+        let was_excess = std::mem::replace(&mut self.was_excess, is_excess);
+        if is_excess && (has_queue || was_excess) {
             return Some(Finding::Excess(loss));
         }
         if !has_queue {

@@ -16,7 +16,8 @@ pub mod trendline;
 
 use std::time::{Duration, Instant};
 
-use crate::rtp::rtcp::{TransportCc, TransportCcTime};
+use crate::rtp::ntp::CompactNtp;
+use crate::rtp::rtcp::{CongestionFeedback, TransportCc, TransportCcTime};
 use control::{Control, Followup, Signals};
 use delay::QueueMeter;
 use history::{SendHistory, SentAt};
@@ -94,9 +95,23 @@ pub struct Bandwidth {
     estimate: Option<Estimate>,
     told: Option<Estimate>,
     demand: Demand,
+    resends: Credit,
     /// Exists from the first feedback on.
     measured: Option<Box<Measured>>,
 }
+
+/// Bytes that may be resent now.
+#[derive(Default)]
+struct Credit {
+    bytes: f64,
+    since: Option<Instant>,
+}
+
+/// Share of the target that retransmissions may have, and for how long they may save it up.
+const RESEND_SHARE: f64 = 0.4;
+const RESEND_SAVING: Duration = Duration::from_millis(100);
+/// A packet, about.
+const RESEND_BYTES: f64 = 1_200.0;
 
 /// What feedback has told.
 #[derive(Default)]
@@ -113,23 +128,33 @@ struct Measured {
     prober: Prober,
     clock: ArrivalClock,
     round_trip: Option<Duration>,
+    heard_at: Option<Instant>,
     next_feedback: Option<u8>,
     next_sequence: Option<u16>,
     sent_clock: Option<(SentAt, i64)>,
     sent_seen_bytes: u64,
 }
 
-/// The client's clock, unwrapped.
+/// The client's clock, unwrapped: it wraps in one unit for transport-wide feedback and in another for RFC 8888.
 #[derive(Default)]
 struct ArrivalClock {
-    last: Option<(TransportCcTime, i64)>,
+    last: Option<(u32, i64)>,
 }
 
 impl ArrivalClock {
-    fn us(&mut self, time: TransportCcTime) -> i64 {
-        let us = self.last.map_or(0, |(last, us)| us + time.us_since(last));
-        self.last = Some((time, us));
-        us
+    fn units(&mut self, units: u32) -> i64 {
+        let unwrapped = self.last.map_or(0, |(last, total)| total + i64::from(units.wrapping_sub(last).cast_signed()));
+        self.last = Some((units, unwrapped));
+        unwrapped
+    }
+
+    fn transport_cc_us(&mut self, time: TransportCcTime) -> i64 {
+        self.units(time.0) * i64::from(TransportCcTime::UNIT_US)
+    }
+
+    fn compact_ntp_us(&mut self, time: CompactNtp) -> i64 {
+        // 15625 / 1024 us are 1/65536 s.
+        self.units(time.0) * 15_625 / 1_024
     }
 }
 
@@ -166,9 +191,10 @@ impl Trains {
         *self = Self { sent_at: Some(sent_at), first_us, last_us, first_bytes: bytes, bytes, packets: 1, newest: self.newest };
     }
 
-    /// Smallest of the newest rates.
+    /// The middle one of the newest rates: loss makes one too small, jitter too large.
     fn bps(&self) -> Option<f64> {
-        self.newest.iter().flatten().copied().reduce(f64::min)
+        let [Some(a), Some(b), Some(c)] = self.newest else { return None };
+        Some(a.min(b).max(a.max(b).min(c)))
     }
 }
 
@@ -176,7 +202,11 @@ impl Trains {
 const TOLD_CHANGE_PERCENT: u64 = 2;
 /// Windows of rates.
 const ARRIVED_WINDOW_US: i64 = 250_000;
+const ARRIVED_NOW_WINDOW_US: i64 = 90_000;
 const SENT_WINDOW_US: i64 = 1_000_000;
+
+/// Packets of one RFC 8888 report that are looked up; of further ones nothing is learned.
+const MAX_LOOK_UPS: usize = 512;
 
 /// One report, being taken in.
 #[derive(Default)]
@@ -240,6 +270,7 @@ impl Bandwidth {
     pub fn on_transport_cc(&mut self, feedback: &TransportCc<'_>, at: SentAt, now: Instant) {
         let Self { sent, measured, .. } = self;
         let measured = measured.get_or_insert_default();
+        measured.hear(now);
         let mut report = Report::default();
         let head = feedback.head;
         if measured.next_feedback.is_some_and(|expected| expected != head.feedback_count)
@@ -254,13 +285,32 @@ impl Bandwidth {
             last = status.sequence;
             match status.arrival {
                 Some(time) => {
-                    let arrival_us = measured.clock.us(time);
+                    let arrival_us = measured.clock.transport_cc_us(time);
                     measured.on_arrival(&mut report, sent, status.sequence, arrival_us);
                 }
                 None => report.missing += u32::from(sent.take_missing(status.sequence).is_some()),
             }
         }
         measured.next_sequence = Some(last.wrapping_add(1));
+        self.end_report(&report, at, now);
+    }
+
+    /// The same in another form; a client uses one of them.
+    pub fn on_congestion_feedback(&mut self, feedback: &CongestionFeedback<'_>, at: SentAt, now: Instant) {
+        let Self { sent, measured, .. } = self;
+        let measured = measured.get_or_insert_default();
+        measured.hear(now);
+        let mut report = Report::default();
+        for status in feedback.statuses().take(MAX_LOOK_UPS) {
+            let Some(sequence) = sent.find(status.ssrc, status.sequence) else { continue };
+            match status.arrival {
+                Some(time) => {
+                    let arrival_us = measured.clock.compact_ntp_us(time);
+                    measured.on_arrival(&mut report, sent, sequence, arrival_us);
+                }
+                None => report.missing += u32::from(sent.take_missing(sequence).is_some()),
+            }
+        }
         self.end_report(&report, at, now);
     }
 
@@ -273,10 +323,31 @@ impl Bandwidth {
         self.publish(now);
     }
 
+    /// The client is reached by another path now, of which nothing is known.
+    pub fn path_changed(&mut self) {
+        if let Some(measured) = &mut self.measured {
+            measured.start_over();
+        }
+    }
+
+    /// A packet may be resent now; if not, the client asks again. What a full queue dropped must not be poured into it at once.
+    pub fn may_resend(&mut self, now: Instant) -> bool {
+        let Some(measured) = &self.measured else { return true };
+        let bytes_per_s = measured.control.target_bps() / 8.0 * RESEND_SHARE;
+        let elapsed = self.resends.since.map_or(RESEND_SAVING, |since| now.saturating_duration_since(since));
+        let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + 2.0 * RESEND_BYTES;
+        self.resends = Credit { bytes: (self.resends.bytes + bytes_per_s * elapsed.as_secs_f64()).min(most), since: Some(now) };
+        let may = self.resends.bytes > 0.0;
+        if may {
+            self.resends.bytes -= RESEND_BYTES;
+        }
+        may
+    }
+
     /// Once a second: something is sent and nothing is heard of it.
     pub fn on_second(&mut self, at: SentAt, now: Instant) {
         let Some(measured) = &mut self.measured else { return };
-        if at.us_since(self.sent.newest) < 1_000_000 {
+        if (0..1_000_000).contains(&at.us_since(self.sent.newest)) {
             measured.control.on_silence(now);
             self.publish(now);
         }
@@ -324,6 +395,21 @@ impl Bandwidth {
 }
 
 impl Measured {
+    /// After a long pause nothing of what was measured holds, and clocks may have wrapped.
+    fn hear(&mut self, now: Instant) {
+        if self.heard_at.replace(now).is_some_and(|at| now.saturating_duration_since(at) > LONG_PAUSE) {
+            self.start_over();
+        }
+    }
+
+    /// Forgets everything but the rate.
+    fn start_over(&mut self) {
+        let (control, heard_at, sent_seen_bytes) = (std::mem::take(&mut self.control), self.heard_at, self.sent_seen_bytes);
+        let overhead_seen_bytes = self.overhead_seen_bytes;
+        *self = Self { control, heard_at, sent_seen_bytes, overhead_seen_bytes, ..Self::default() };
+        self.control.start_over();
+    }
+
     fn on_arrival(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16, arrival_us: i64) {
         let Some(packet) = sent.take_arrived(sequence) else { return };
         let bytes = u64::from(packet.bytes);
@@ -361,6 +447,7 @@ impl Measured {
             queue,
             usage: self.trendline.usage(),
             acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
+            acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US),
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),
             inherent_loss: self.loss.inherent(),
@@ -387,6 +474,8 @@ impl Measured {
     }
 }
 
+/// See [`Measured::hear`].
+const LONG_PAUSE: Duration = Duration::from_secs(20);
 /// A queue of this length counts as one.
 const QUEUE_SEEN: Duration = Duration::from_millis(15);
 

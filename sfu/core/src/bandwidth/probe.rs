@@ -179,6 +179,7 @@ fn count(bytes: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// Probes a link of this rate at another; returns the outcome.

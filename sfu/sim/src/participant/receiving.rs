@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sfu_api::TrackId;
 use sfu_core::media::{Codec, Extension, ExtensionMap};
+use sfu_core::publish::twcc::TwccReceiver;
 use sfu_core::rtp::extension::Extensions;
 use sfu_core::rtp::header::RtpHeader;
 use sfu_core::rtp::ntp::{CompactNtp, NtpTime};
@@ -81,6 +82,8 @@ pub(super) struct Receiving {
     pub(super) unannounced: u64,
     /// Transport-wide sequence numbers in the order of arrival.
     pub(super) transport_sequences: Vec<u16>,
+    /// Arrival times for congestion feedback.
+    twcc: TwccReceiver,
 }
 
 impl Receiving {
@@ -132,6 +135,9 @@ impl Receiving {
             |(payload_type, format): &(u8, Format)| *payload_type == header.payload_type && matches!(format, Format::Rtx(_)) == is_rtx;
         track.misnumbered += u64::from(!track.formats.iter().any(is_agreed) || transport_sequence.is_none());
         self.transport_sequences.extend(transport_sequence);
+        if let Some(sequence) = transport_sequence {
+            self.twcc.record(sequence, now);
+        }
         let block = plain.get(header.extension.clone()).unwrap_or_default();
         let elements = read_elements(header.extension_profile, block);
         track.take(now, header, is_rtx, payload, elements);
@@ -153,6 +159,7 @@ impl Receiving {
                 write_receiver_report(compound, OWN_SSRC, &blocks);
             }
         }
+        while self.twcc.write_feedback(compound, OWN_SSRC, OWN_SSRC, now) {}
         let live = self.by_ssrc.values().filter(|(_, is_rtx)| !is_rtx).map(|&(track, _)| track);
         let mut live: Vec<TrackId> = live.collect();
         live.sort_unstable();

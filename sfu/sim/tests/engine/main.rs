@@ -3,6 +3,7 @@
 
 mod allocation;
 mod audio;
+mod bandwidth;
 mod codecs;
 mod data;
 mod extensions;

@@ -4,12 +4,14 @@
 //! of which one datagram may take several. Invariant: what a view hands out was checked when the view was made.
 //! Not here: what follows from a report, and when one is due.
 
+mod congestion;
 mod parse;
 #[cfg(test)]
 mod tests;
 mod transport_cc;
 mod write;
 
+pub use congestion::{CongestionFeedback, StreamPacketStatus};
 pub use parse::{
     ExtendedReport, Fir, FirEntry, Nack, Packets, Pli, ReceiverReport, ReceiverTime, Remb, RtcpPacket, SenderReport, SourceDescription,
     Ssrcs, packets,
@@ -31,6 +33,7 @@ const EXTENDED_REPORT: u8 = 207;
 
 /// Formats of transport feedback.
 const NACK: u8 = 1;
+const CONGESTION_FEEDBACK: u8 = 11;
 const TRANSPORT_CC: u8 = 15;
 /// Formats of payload feedback.
 const PLI: u8 = 1;

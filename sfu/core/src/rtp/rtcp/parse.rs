@@ -1,8 +1,8 @@
 //! Views of received RTCP packets.
 
 use super::{
-    APPLICATION, BYE, CNAME, EXTENDED_REPORT, FIR, NACK, PADDING, PAYLOAD_FEEDBACK, PLI, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
-    SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_CC, TRANSPORT_FEEDBACK, TransportCc,
+    APPLICATION, BYE, CNAME, CONGESTION_FEEDBACK, CongestionFeedback, EXTENDED_REPORT, FIR, NACK, PADDING, PAYLOAD_FEEDBACK, PLI,
+    RECEIVER_REPORT, ReportBlock, SENDER_REPORT, SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_CC, TRANSPORT_FEEDBACK, TransportCc,
 };
 use crate::error::Discard;
 use crate::rtp::ntp::{CompactNtp, NtpTime};
@@ -28,6 +28,8 @@ pub enum RtcpPacket<'a> {
     Remb(Remb<'a>),
     /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
     TransportCc(TransportCc<'a>),
+    /// RFC 8888.
+    CongestionFeedback(CongestionFeedback<'a>),
     /// RFC 3611.
     ExtendedReport(ExtendedReport<'a>),
 }
@@ -100,6 +102,7 @@ impl<'a> RawPacket<'a> {
             (BYE, count) => RtcpPacket::Bye(Ssrcs::parse(count, body)?),
             (TRANSPORT_FEEDBACK, NACK) => RtcpPacket::Nack(Nack::parse(body)?),
             (TRANSPORT_FEEDBACK, TRANSPORT_CC) => RtcpPacket::TransportCc(TransportCc::parse(body)?),
+            (TRANSPORT_FEEDBACK, CONGESTION_FEEDBACK) => RtcpPacket::CongestionFeedback(CongestionFeedback::parse(body)?),
             (PAYLOAD_FEEDBACK, PLI) => RtcpPacket::Pli(Pli::parse(body)?),
             (PAYLOAD_FEEDBACK, FIR) => RtcpPacket::Fir(Fir::parse(body)?),
             (PAYLOAD_FEEDBACK, APPLICATION) => return Ok(Remb::parse(body)?.map(RtcpPacket::Remb)),
@@ -386,7 +389,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `count` items of the same size.
-    fn items<const N: usize>(&mut self, count: usize) -> Result<&'a [[u8; N]], Discard> {
+    pub(super) fn items<const N: usize>(&mut self, count: usize) -> Result<&'a [[u8; N]], Discard> {
         Ok(self.take(count * N)?.as_chunks().0)
     }
 

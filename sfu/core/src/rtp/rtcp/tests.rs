@@ -405,6 +405,7 @@ fn exhaust(compound: &[u8]) {
             RtcpPacket::Fir(fir) => drop(fir.entries().count()),
             RtcpPacket::Remb(remb) => assert!(remb.ssrcs.iter().count() <= 255),
             RtcpPacket::TransportCc(feedback) => assert_eq!(feedback.statuses().count(), feedback.len()),
+            RtcpPacket::CongestionFeedback(feedback) => drop(feedback.statuses().count()),
             RtcpPacket::ExtendedReport(report) => drop(report.receiver_times().count()),
         }
     }
