@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
 use sfu_api::Command;
-use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle};
+use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
 use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -59,7 +59,6 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
                     Err(error) if is_data => debug!(%error, "data was not delivered"),
-                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
                     Err(error) => warn!(%error, "a command was not delivered"),
                 }
             },
@@ -110,7 +109,8 @@ impl Signals {
 }
 
 fn node_config(checked: &Checked) -> NodeConfig {
-    let Media { udp_port, tcp_port, tcp, shards: _, listen, advertise, detect_address_with, loopback } = &checked.config.media;
+    let Media { udp_port, tcp_port, tcp, shards: _, shard_participants, listen, advertise, detect_address_with, loopback } =
+        &checked.config.media;
     let defaults = NodeConfig::default();
     NodeConfig {
         shards: Some(usize::from(checked.shards)),
@@ -125,6 +125,7 @@ fn node_config(checked: &Checked) -> NodeConfig {
         } else {
             Advertised::Configured(advertise.iter().map(|Advertise(address)| *address).collect())
         },
+        sharing: Sharing { participants: usize::try_from(*shard_participants).unwrap_or(usize::MAX).max(1), ..defaults.sharing },
         ..defaults
     }
 }

@@ -137,6 +137,8 @@ section! {
         tcp: bool = true,
         /// Threads that carry media. 0: one per core.
         shards: u16 = 0,
+        /// Participants of one room on one shard; further ones are placed on other shards, which then share the room.
+        shard_participants: u32 = 250,
         /// Addresses to bind. None: all of the machine's.
         listen: Vec<IpAddr> = Vec::new(),
         /// Addresses that clients are told to send to, best first, for example the public one of a NAT; "203.0.113.9=>10.0.0.4"

@@ -68,6 +68,21 @@ for (const mode of MODES) {
     assert.ok(seen.longestGapMs < MEDIA_GAP_LIMIT_MS);
   });
 
+  test(`${mode.name}: a person who already receives a picture can publish one in layers`, async (t) => {
+    const name = room();
+    const [alice, bob] = [await participant(t, name, 'alice'), await participant(t, name, 'bob')];
+    await alice.join({ options: mode.options });
+    await alice.lab('publishPicture', { id: 91, width: 640, height: 360, options: { simulcast: true } });
+    await bob.join({ options: mode.options });
+    await bob.sees('alice', 91);
+    await bob.lab('publishPicture', { id: 92, width: 640, height: 360, options: { simulcast: true } });
+    await alice.sees('bob', 92);
+    for (const who of [alice, bob]) {
+      await until(`${who.identity} sends two layers`, () => who.lab('sent', 'camera'), (layers) => layers.length === 2);
+      assert.deepEqual(who.faults, []);
+    }
+  });
+
   test(`${mode.name}: a resume brings everything back, also what changed meanwhile`, async (t) => {
     const { name, alice, bob } = await call(t, mode);
     await alice.lab('setOffline', true);

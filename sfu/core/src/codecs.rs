@@ -180,6 +180,10 @@ impl Shard {
             return;
         }
         let current = self.wanted(primary, now);
+        if up.crossing.is_mirror() {
+            let wishes: Vec<_> = current.iter().filter_map(|wanted| Some((Codec::by_name(&wanted.mime)?, wanted.max_spatial))).collect();
+            return self.tell_wishes(primary, wishes.into_iter());
+        }
         let is_sent = |codec: &WantedCodec| up.codec.codec.mime() == codec.mime || self.sends_backup(up, &codec.mime);
         let is_awaited = current.iter().any(|codec| codec.max_spatial.is_some() && !is_sent(codec));
         let Some(up) = self.ups.get_mut(primary) else { return };
@@ -214,6 +218,11 @@ impl Shard {
             let layer = layer.and_then(|layer| u8::try_from(layer).ok());
             for (known, most) in wanted.iter_mut().filter(|(known, _)| Some(*known) == codec) {
                 debug_assert!(known.is_video());
+                *most = (*most).max(layer);
+            }
+        }
+        for (codec, layer) in up.crossing.wishes() {
+            for (_, most) in wanted.iter_mut().filter(|(known, _)| *known == codec) {
                 *most = (*most).max(layer);
             }
         }

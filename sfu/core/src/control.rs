@@ -22,6 +22,7 @@ use crate::limits::MAX_TRACKS_PER_PARTICIPANT;
 use crate::negotiate::{DownMedia, PublisherSession};
 use crate::publish::encoding::Encoding;
 use crate::quality::Monitor;
+use crate::relay::Shared;
 use crate::room::{Participant, Room};
 use crate::shard::Shard;
 use crate::subscribe::DownTrack;
@@ -32,6 +33,13 @@ pub(crate) type Found = Result<(), Discard>;
 impl Shard {
     /// Carries out a command. Answers are events.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        if !self.park(now, &command) {
+            self.carry_out(now, command);
+        }
+    }
+
+    /// As [`Self::handle_command`], whether or not its track is known.
+    pub(crate) fn carry_out(&mut self, now: Instant, command: Command) {
         let result = match command {
             Command::Join { room, participant, can_subscribe, mode } => {
                 self.join(now, room, participant, can_subscribe, mode);
@@ -62,7 +70,7 @@ impl Shard {
             Command::UnpublishData { track, .. } => self.unpublish_data(track),
             Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
             Command::UnsubscribeData { participant, track } => self.unsubscribe_data(participant, track),
-            Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room)),
+            Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room, now)),
             Command::LimitDownlink { participant, limit_bps } => self.limit_downlink(participant, limit_bps, now),
             Command::Explain { participant } => self.explain(participant, now),
         };
@@ -85,8 +93,10 @@ impl Shard {
             ups: Vec::new(),
             quality: Monitor::default(),
             prefers_tcp: false,
+            is_guest: false,
         };
         let key = self.participants.insert(participant);
+        self.awake.looks.add(key);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);
         match mode {
@@ -107,15 +117,16 @@ impl Shard {
         self.unnegotiated.remove(&key);
         self.data_tracks.forget(key);
         self.directory.participants.remove(&participant.id);
+        self.forget_parked(participant.id);
         let peers = [participant.publisher.map(|side| side.peer), participant.subscriber.map(|side| side.peer)];
         for peer in peers.into_iter().flatten() {
             self.close_peer(peer, now);
         }
-        self.quit_room(participant.room, key);
+        self.quit_room(participant.room, key, now);
     }
 
     /// Transports and tracks stay as they are; who subscribes to what is a matter of the new room.
-    fn move_to(&mut self, key: ParticipantKey, room: RoomId) {
+    fn move_to(&mut self, key: ParticipantKey, room: RoomId, now: Instant) {
         let room_key = self.open_room(room);
         let Some(participant) = self.participants.get(key).filter(|participant| participant.room != room_key) else { return };
         let from = participant.room;
@@ -130,8 +141,9 @@ impl Shard {
                 room.speakers.remove(track.0);
             }
         }
+        self.withdraw(key);
         self.data_tracks.forget(key);
-        self.quit_room(from, key);
+        self.quit_room(from, key, now);
         self.rooms[room_key].participants.push(key);
         let participant = &mut self.participants[key];
         participant.room = room_key;
@@ -143,21 +155,24 @@ impl Shard {
                 up.set_playout_delay(delay);
             }
         }
+        self.announce_everywhere(key);
     }
 
-    fn open_room(&mut self, room: RoomId) -> RoomKey {
+    pub(crate) fn open_room(&mut self, room: RoomId) -> RoomKey {
         *self.directory.rooms.entry(room).or_insert_with(|| {
-            let (speakers, stage) = (Speakers::default(), Stage::default());
-            self.rooms.insert(Room { id: room, participants: Vec::new(), speakers, stage, playout_delay: None })
+            let (participants, speakers, stage) = (Vec::new(), Speakers::default(), Stage::default());
+            let shared = Shared::default();
+            self.rooms.insert(Room { id: room, participants, speakers, stage, playout_delay: None, shared, is_vocal: false })
         })
     }
 
-    fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey) {
-        if let Some(room) = self.rooms.get_mut(room_key) {
-            room.participants.retain(|&other| other != key);
-            if room.participants.is_empty() {
+    fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey, now: Instant) {
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
+        room.participants.retain(|&other| other != key);
+        if room.participants.is_empty() {
+            self.leave_shared(room_key, now);
+            if let Some(room) = self.rooms.remove(room_key) {
                 self.directory.rooms.remove(&room.id);
-                self.rooms.remove(room_key);
             }
         }
     }
@@ -188,7 +203,7 @@ impl Shard {
         found
     }
 
-    fn set_muted(&mut self, track: TrackId, muted: bool, now: Instant) -> Found {
+    pub(crate) fn set_muted(&mut self, track: TrackId, muted: bool, now: Instant) -> Found {
         let Some(&key) = self.directory.tracks.get(&track) else {
             let pending = self.participants.values_mut().flat_map(|p| &mut p.pending).find(|(id, _)| *id == track);
             let (_, request) = pending.ok_or(Discard::UnknownEntity)?;
@@ -207,6 +222,9 @@ impl Shard {
             return Ok(());
         }
         up.is_muted = muted;
+        self.tell_muted(key, muted);
+        self.wake_up(key);
+        let up = &mut self.ups[key];
         if muted {
             let owner = up.participant;
             if up.kind() == MediaKind::Audio

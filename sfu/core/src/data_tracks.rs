@@ -17,6 +17,8 @@ use crate::control::Found;
 use crate::error::Discard;
 use crate::ids::ParticipantKey;
 use crate::limits::MAX_DATA_TRACKS_PER_PARTICIPANT;
+use crate::relay::LinkId;
+use crate::relay::message::Message;
 use crate::shard::Shard;
 
 /// Data tracks of a shard.
@@ -24,12 +26,20 @@ use crate::shard::Shard;
 pub(crate) struct DataTracks {
     tracks: FxHashMap<TrackId, DataTrack>,
     by_handle: FxHashMap<(ParticipantKey, u16), TrackId>,
+    /// Tracks of other shards that were ever known; zero where no room is shared.
+    mirrors: usize,
 }
 
 struct DataTrack {
     publisher: ParticipantKey,
     handle: u16,
     subscribers: Vec<Subscriber>,
+    /// Where it is published, if that is another shard.
+    origin: Option<LinkId>,
+    /// Of a mirror: that shard knows that somebody here wants it.
+    is_asked_for: bool,
+    /// Shards with somebody who wants it.
+    relayed: Vec<LinkId>,
 }
 
 /// Who gets a track, and under which handle.
@@ -40,14 +50,16 @@ struct Subscriber {
 }
 
 impl DataTracks {
-    fn publish(&mut self, publisher: ParticipantKey, track: TrackId, handle: u16) {
+    fn publish(&mut self, publisher: ParticipantKey, track: TrackId, handle: u16, origin: Option<LinkId>) {
         self.end(track);
         if let Some(&replaced) = self.by_handle.get(&(publisher, handle)) {
             self.end(replaced);
         }
         if self.by_handle.keys().filter(|(owner, _)| *owner == publisher).count() < MAX_DATA_TRACKS_PER_PARTICIPANT {
             self.by_handle.insert((publisher, handle), track);
-            self.tracks.insert(track, DataTrack { publisher, handle, subscribers: Vec::new() });
+            self.tracks
+                .insert(track, DataTrack { publisher, handle, subscribers: Vec::new(), origin, is_asked_for: false, relayed: Vec::new() });
+            self.mirrors += usize::from(origin.is_some());
         }
     }
 
@@ -82,6 +94,11 @@ impl DataTracks {
         }
     }
 
+    /// A track with this id is announced.
+    pub(crate) fn knows(&self, track: TrackId) -> bool {
+        self.tracks.contains_key(&track)
+    }
+
     fn subscriber(&self, track: TrackId, place: usize) -> Option<Subscriber> {
         self.tracks.get(&track)?.subscribers.get(place).copied()
     }
@@ -90,11 +107,18 @@ impl DataTracks {
 impl Shard {
     pub(crate) fn publish_data(&mut self, id: ParticipantId, track: TrackId, handle: u16) -> Found {
         let key = self.participant(id)?;
-        self.data_tracks.publish(key, track, handle);
+        self.data_tracks.publish(key, track, handle, None);
+        for link in self.links_of(key) {
+            self.announce_data_tracks(key, link);
+        }
         Ok(())
     }
 
     pub(crate) fn unpublish_data(&mut self, track: TrackId) -> Found {
+        let publisher = self.data_tracks.tracks.get(&track).map(|known| known.publisher);
+        for link in publisher.map(|publisher| self.links_of(publisher)).unwrap_or_default() {
+            self.relay_data(link, &Message::DataClose { track });
+        }
         if self.data_tracks.end(track) { Ok(()) } else { Err(Discard::UnknownEntity) }
     }
 
@@ -106,6 +130,7 @@ impl Shard {
             return Err(Discard::UnknownEntity);
         }
         self.data_tracks.subscribe(track, Subscriber { participant, handle });
+        self.review_data_crossing();
         Ok(())
     }
 
@@ -118,6 +143,11 @@ impl Shard {
     pub(crate) fn forward_data_track(&mut self, now: Instant, publisher: ParticipantKey, mut packet: Vec<u8>) -> Result<(), Discard> {
         let handle = handle_of(&packet).ok_or(Discard::DataTrackMalformed)?;
         let track = *self.data_tracks.by_handle.get(&(publisher, handle)).ok_or(Discard::UnknownDataTrack)?;
+        if let Some(known) = self.data_tracks.tracks.get(&track).filter(|known| known.origin.is_none()) {
+            for &link in &known.relayed {
+                self.relay.push_fleeting(link, &Message::DataPacket { track, bytes: &packet });
+            }
+        }
         let mut place = 0;
         while let Some(subscriber) = self.data_tracks.subscriber(track, place) {
             place += 1;
@@ -130,6 +160,87 @@ impl Shard {
             self.peer_changed(key, now);
         }
         Ok(())
+    }
+}
+
+/// Data tracks of shared rooms; see [`crate::relay`].
+impl Shard {
+    fn relay_data(&mut self, link: LinkId, message: &Message<'_>) {
+        self.relay.push(link, message);
+    }
+
+    /// Tells another shard of a participant's data tracks. What it knows already it takes for the same.
+    pub(crate) fn announce_data_tracks(&mut self, key: ParticipantKey, link: LinkId) {
+        let Some(owner) = self.participants.get(key) else { return };
+        let Some(room) = self.rooms.get(owner.room).map(|room| room.id) else { return };
+        let id = owner.id;
+        let own = self.data_tracks.tracks.iter().filter(|(_, known)| known.publisher == key && known.origin.is_none());
+        let mut own: Vec<(TrackId, u16)> = own.map(|(&track, known)| (track, known.handle)).collect();
+        own.sort_unstable();
+        for (track, handle) in own {
+            self.relay_data(link, &Message::DataOpen { room, participant: id, track, handle });
+        }
+    }
+
+    /// A participant's data tracks end for other shards.
+    pub(crate) fn withdraw_data_tracks(&mut self, key: ParticipantKey) {
+        let own: Vec<TrackId> =
+            self.data_tracks.tracks.iter().filter(|(_, known)| known.publisher == key).map(|(&track, _)| track).collect();
+        for link in self.links_of(key) {
+            for &track in &own {
+                self.relay_data(link, &Message::DataClose { track });
+            }
+        }
+    }
+
+    /// A data track of another shard is published. One that is known stays as it is.
+    pub(crate) fn mirror_data_track(&mut self, guest: ParticipantKey, link: LinkId, track: TrackId, handle: u16) {
+        let known = self.data_tracks.tracks.get(&track);
+        if known.is_none_or(|known| (known.publisher, known.handle, known.origin) != (guest, handle, Some(link))) {
+            self.data_tracks.publish(guest, track, handle, Some(link));
+        }
+    }
+
+    pub(crate) fn end_data_mirror(&mut self, link: LinkId, track: TrackId) {
+        if self.data_tracks.tracks.get(&track).is_some_and(|known| known.origin == Some(link)) {
+            self.data_tracks.end(track);
+        }
+    }
+
+    pub(crate) fn take_data_packet(&mut self, now: Instant, link: LinkId, track: TrackId, bytes: &[u8]) -> Found {
+        let known = self.data_tracks.tracks.get(&track).filter(|known| known.origin == Some(link)).ok_or(Discard::RelayUnknown)?;
+        self.forward_data_track(now, known.publisher, bytes.to_vec())
+    }
+
+    /// Another shard wants packets of a data track of this one, or not any more.
+    pub(crate) fn take_data_want(&mut self, link: LinkId, track: TrackId, is_wanted: bool) {
+        let Some(known) = self.data_tracks.tracks.get_mut(&track).filter(|known| known.origin.is_none()) else { return };
+        known.relayed.retain(|&other| other != link);
+        if is_wanted {
+            known.relayed.push(link);
+        }
+    }
+
+    /// Asks for packets of data tracks that somebody here subscribes to, and for no others.
+    pub(crate) fn review_data_crossing(&mut self) {
+        if self.data_tracks.mirrors == 0 {
+            return;
+        }
+        let Self { data_tracks, relay, .. } = self;
+        for (&track, known) in &mut data_tracks.tracks {
+            let Some(link) = known.origin else { continue };
+            let is_wanted = !known.subscribers.is_empty();
+            if std::mem::replace(&mut known.is_asked_for, is_wanted) != is_wanted {
+                relay.push(link, &Message::DataWant { track, is_wanted });
+            }
+        }
+    }
+
+    /// Nothing of these participants' data tracks crosses to another shard any more.
+    pub(crate) fn stop_data_crossing(&mut self, participants: &[ParticipantKey], link: LinkId) {
+        for known in self.data_tracks.tracks.values_mut().filter(|known| participants.contains(&known.publisher)) {
+            known.relayed.retain(|&other| other != link);
+        }
     }
 }
 
@@ -167,8 +278,8 @@ mod tests {
         let mut keys = slotmap::SlotMap::<ParticipantKey, ()>::with_key();
         let (alice, bob) = (keys.insert(()), keys.insert(()));
         let mut tracks = DataTracks::default();
-        tracks.publish(alice, TrackId(1), 7);
-        tracks.publish(bob, TrackId(2), 7);
+        tracks.publish(alice, TrackId(1), 7, None);
+        tracks.publish(bob, TrackId(2), 7, None);
         tracks.subscribe(TrackId(1), Subscriber { participant: bob, handle: 1 });
         tracks.subscribe(TrackId(2), Subscriber { participant: alice, handle: 1 });
         tracks.forget(alice);
@@ -181,8 +292,8 @@ mod tests {
         let mut keys = slotmap::SlotMap::<ParticipantKey, ()>::with_key();
         let alice = keys.insert(());
         let mut tracks = DataTracks::default();
-        tracks.publish(alice, TrackId(1), 7);
-        tracks.publish(alice, TrackId(2), 7);
+        tracks.publish(alice, TrackId(1), 7, None);
+        tracks.publish(alice, TrackId(2), 7, None);
         assert_eq!(tracks.by_handle.get(&(alice, 7)), Some(&TrackId(2)));
         assert!(!tracks.tracks.contains_key(&TrackId(1)));
     }

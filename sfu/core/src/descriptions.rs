@@ -240,10 +240,12 @@ impl Shard {
         } else {
             self.events.push_back(Event::TrackReady { participant, track, mid, mime, simulcast });
         }
+        self.wake_up(up_key);
+        self.announce_track(up_key);
     }
 
     /// The same codec goes on under other payload types.
-    fn change_numbers(&mut self, key: UpKey, codec: NegotiatedCodec, now: Instant) {
+    pub(crate) fn change_numbers(&mut self, key: UpKey, codec: NegotiatedCodec, now: Instant) {
         let Some(up) = self.ups.get_mut(key) else { return };
         let changes_form = up.codec.red_payload_type.is_some() != codec.red_payload_type.is_some();
         up.codec = codec;
@@ -251,6 +253,7 @@ impl Shard {
             return;
         }
         let downs = up.downs.clone();
+        self.tell_form(key);
         for &down in &downs {
             self.stop_flow(down);
         }

@@ -69,6 +69,12 @@ discards! {
     UnknownDataTrack => "unknown-data-track",
     /// A control command for something that no longer exists.
     UnknownEntity => "unknown-entity",
+    /// Frame from another shard that does not parse or names what can't be.
+    RelayMalformed => "relay-malformed",
+    /// Frame from another shard about something that is gone.
+    RelayUnknown => "relay-unknown",
+    /// More handshakes wait than there is room for.
+    HandshakeQueue => "handshake-queue",
 }
 
 /// Counts drops by reason.

@@ -48,6 +48,7 @@ impl Shard {
         let Some(encoding) = self.ups.get_mut(carries.up).and_then(|up| up.encodings.get_mut(carries.encoding)) else { return };
         encoding.reception.on_sender_report(report.info.ntp, now);
         encoding.sender_report = Some(ReceivedSenderReport { ntp: report.info.ntp, rtp: report.info.rtp_timestamp, at: now });
+        self.tell_clock(carries.up, carries.encoding, now);
     }
 
     fn take_blocks(&mut self, now: Instant, key: PeerKey, blocks: impl Iterator<Item = ReportBlock>) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::audio::forms::{MADE, Source};
 use crate::demux::Kind;
 use crate::error::Discard;
-use crate::ids::{DownKey, PeerKey};
+use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::limits::MAX_DATAGRAM;
 use crate::net::Flow;
 use crate::peer::{Carries, Peer, Stream};
@@ -50,13 +50,7 @@ impl Shard {
             Kind::Stun => self.receive_stun(now, flow, datagram),
             Kind::Dtls => {
                 let key = self.demux.by_flow(&flow).ok_or(Discard::UnknownSource)?;
-                let peer = self.peers.get_mut(key).ok_or(Discard::UnknownSource)?;
-                let result = peer.transport.handle_dtls(now, flow, datagram, &mut self.egress.outbox);
-                if result.is_ok() {
-                    peer.heard_at = Some(now);
-                }
-                self.peer_changed(key, now);
-                result
+                self.receive_dtls(now, key, flow, datagram)
             }
             Kind::Srtp => {
                 let Some(key) = self.demux.by_flow(&flow) else { return Err(self.receive_stray(now, flow, datagram)) };
@@ -102,6 +96,10 @@ impl Shard {
         let extensions = Extensions::parse(&header, packet, &peer.inbound.extensions);
         if let Some(transport_sequence) = extensions.transport_cc {
             peer.inbound.twcc.record(transport_sequence, now);
+            if !peer.inbound.owes_feedback {
+                peer.inbound.owes_feedback = true;
+                self.awake.debtors.push(key);
+            }
         }
         let payload = header.payload(packet)?;
         let carries = match peer.inbound.streams.get(&header.ssrc).and_then(|stream| stream.carries) {
@@ -154,11 +152,14 @@ impl Shard {
         };
         let arrived = Arrived { meta, layering: &layering, block: &block, payload };
         let is_first = encoding.store(arrived, !up.is_muted, now)?;
+        if !encoding.relayed.is_empty() && !up.is_muted {
+            self.relay.packet(carries.up, carries.encoding, encoding, &arrived);
+        }
         if arrival.is_repair {
             encoding.nack.on_recovered(arrival.sequence, now);
         } else {
             encoding.reception.on_packet(encoding.numbering.source(arrival.sequence), arrival.header.timestamp, now);
-            if up.codec.has_nack && encoding.nack.on_packet(arrival.sequence, now) && !encoding.live.is_empty() {
+            if up.codec.has_nack && encoding.nack.on_packet(arrival.sequence, now) && encoding.has_audience() {
                 encoding.keyframe.want();
             }
         }
@@ -173,7 +174,19 @@ impl Shard {
             && let Some(participant) = self.participants.get(up.participant)
             && let Some(room) = self.rooms.get_mut(participant.room)
         {
-            room.speakers.level(up.id.0, level, now);
+            match room.shared.home() {
+                Some(home) => self.relay.level(home, carries.up, level),
+                None => {
+                    room.speakers.level(up.id.0, level, now);
+                    if !room.is_vocal {
+                        room.is_vocal = true;
+                        self.awake.vocal.push(participant.room);
+                    }
+                }
+            }
+        }
+        if !up.is_awake {
+            self.wake_up(carries.up);
         }
         Ok(())
     }
@@ -219,20 +232,30 @@ impl Shard {
                 if let Some(stream) = peer.inbound.streams.get_mut(&ssrc) {
                     stream.carries = None;
                 }
-                let listeners: Vec<DownKey> = if up.codec.codec.is_video() { known.live.clone() } else { up.downs.clone() };
-                for &down in &listeners {
-                    self.stop_flow(down);
-                }
-                if let Some(up) = self.ups.get_mut(up_key) {
-                    up.close_form();
-                }
-                for down in listeners {
-                    self.retarget(down, now);
-                }
+                self.tell_start_over(up_key, encoding);
+                self.restart_flows(up_key, encoding, now);
             }
             _ => known.ssrc = Some(header.ssrc),
         }
         Ok(carries)
+    }
+}
+
+impl Shard {
+    /// An encoding goes on as another stream: who gets it begins anew with that.
+    pub(crate) fn restart_flows(&mut self, up_key: UpKey, encoding: usize, now: Instant) {
+        let Some(up) = self.ups.get(up_key) else { return };
+        let Some(known) = up.encodings.get(encoding) else { return };
+        let listeners: Vec<DownKey> = if up.codec.codec.is_video() { known.live.clone() } else { up.downs.clone() };
+        for &down in &listeners {
+            self.stop_flow(down);
+        }
+        if let Some(up) = self.ups.get_mut(up_key) {
+            up.close_form();
+        }
+        for down in listeners {
+            self.retarget(down, now);
+        }
     }
 }
 

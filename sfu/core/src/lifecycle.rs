@@ -45,6 +45,7 @@ impl Shard {
             self.remove_down(down);
         }
         let Some(up) = self.ups.remove(key) else { return };
+        self.close_crossing(key, &up);
         match up.primary.and_then(|primary| self.ups.get_mut(primary)) {
             Some(primary) => primary.backups.retain(|&other| other != key),
             None => {
@@ -109,6 +110,7 @@ impl Shard {
         let ufrag = transport.local_ice().ufrag.clone();
         let peer = self.peers.insert(Peer::new(participant, role, transport, self.rng.random()));
         self.demux.add_ufrag(&ufrag, peer);
+        self.awake.reports.add(peer);
         self.peer_changed(peer, now);
         peer
     }

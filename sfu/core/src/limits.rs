@@ -31,6 +31,10 @@ pub const MAX_DATA_BUFFER: usize = 4 * 1024 * 1024;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time without an authenticated check after which consent is gone (RFC 7675 section 5.1).
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Datagrams of one transport's handshake that wait for their turn; the client repeats further ones. A flight has up to five.
+pub const MAX_HANDSHAKE_DATAGRAMS: usize = 8;
+/// Transports whose handshakes wait for a turn; clients of further ones repeat what they have sent.
+pub const MAX_WAITING_HANDSHAKES: usize = 4096;
 /// Packets of one stream that one NACK asks for; further ones wait for the next.
 pub const MAX_NACKS: usize = 256;
 /// Bytes waiting on a lossy data channel; a message that finds as many is dropped, it would only arrive late.

@@ -60,6 +60,8 @@ pub struct Inbound {
     pub twcc: TwccReceiver,
     /// What the client is told if it does not take that.
     pub uplink: UplinkLimit,
+    /// Something of it has not been reported yet.
+    pub owes_feedback: bool,
 }
 
 /// State of one received SSRC.

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use sfu_api::{Event, MediaKind, Speaker, TrackId, TransportRole};
+use slotmap::Key as _;
 
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
+use crate::publish::encoding::Encoding;
 use crate::publish::remb::Arrivals;
 use crate::room::Participant;
 use crate::rtp::rtcp::{
@@ -18,6 +20,9 @@ use crate::timers::TICKS_PER_SECOND;
 
 /// Media ticks between two looks at speakers and at which encodings flow (100 ms).
 const REVIEW_TICKS: u64 = 5;
+/// A track goes to sleep after so many quiet seconds: when its ring has become small, and its subscribers know that it has
+/// stopped.
+const QUIET_SECONDS: u8 = 15;
 /// Canonical name of what we report as a receiver. Down tracks have the names of their publishers' streams, since sender
 /// reports keep the publishers' clocks.
 const CNAME: &str = "sluice";
@@ -25,42 +30,63 @@ const CNAME: &str = "sluice";
 impl Shard {
     /// Every 20 ms: what is due for publishers, switches that wait; every 100 ms a review; reports spread over a second.
     pub(crate) fn media_tick(&mut self, tick: u64, now: Instant) {
-        let ups: Vec<UpKey> = self.ups.keys().collect();
-        for &up in &ups {
+        // Lists keep their memory: what is woken meanwhile is behind the places that are walked.
+        for place in 0..self.awake.ups.len() {
+            let up = self.awake.ups[place];
             self.send_nacks(up, now);
             self.request_keyframes(up, now);
             let Some(track) = self.ups.get_mut(up) else { continue };
             if !track.waiting.is_empty() {
                 self.egress.mark_switch(up);
             }
-            if tick.is_multiple_of(REVIEW_TICKS) {
+            // Reviews are spread over ticks, so that each has about as much to do.
+            let turn = tick + (up.data().as_ffi() & 0xffff_ffff).saturating_sub(1);
+            if turn.is_multiple_of(REVIEW_TICKS) {
                 self.review_sizes(up, now);
                 self.review(up, now);
                 self.review_codecs(up, now);
                 self.review_streams(up, now);
+                self.review_crossing(up, now);
             }
-            if tick.is_multiple_of(TICKS_PER_SECOND) {
+            if turn.is_multiple_of(TICKS_PER_SECOND) {
                 self.end_second(up, now);
             }
         }
-        let peers: Vec<PeerKey> = self.peers.keys().collect();
-        for (place, &key) in (0_u64..).zip(&peers) {
-            self.send_transport_feedback(key, now);
-            self.review_allocation(key, place % TICKS_PER_SECOND == tick % TICKS_PER_SECOND, now);
-            if place % TICKS_PER_SECOND == tick % TICKS_PER_SECOND {
-                self.send_reports(key, now);
-            }
+        self.awake.ups.retain(|&up| self.ups.get(up).is_some_and(|up| up.is_awake));
+        let debtors = self.awake.debtors.len();
+        for place in 0..debtors {
+            self.send_transport_feedback(self.awake.debtors[place], now);
         }
+        self.awake.debtors.drain(..debtors);
+        for key in self.awake.reports.take(tick, |key| self.peers.contains_key(key)) {
+            self.send_reports(key, now);
+            self.review_allocation(key, true, now);
+        }
+        self.review_waiting_allocations(now);
         self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);
             self.review_stages(now);
+            self.review_data_crossing();
+            self.give_up_waiting(now);
+        }
+    }
+
+    /// The media tick looks at a track from here on, until it has been quiet for a while.
+    pub(crate) fn wake_up(&mut self, key: UpKey) {
+        let Some(up) = self.ups.get_mut(key) else { return };
+        up.quiet_seconds = 0;
+        if !std::mem::replace(&mut up.is_awake, true) {
+            self.awake.ups.push(key);
         }
     }
 
     /// Asks for a keyframe of each encoding that needs one, not more often than is good for the picture.
     pub(crate) fn request_keyframes(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get_mut(key) else { return };
+        if up.crossing.is_mirror() {
+            return self.ask_for_keyframes(key, now);
+        }
         let Some(peer) = self.peers.get_mut(up.peer) else { return };
         for (index, encoding) in up.encodings.iter_mut().enumerate() {
             let Some(ssrc) = encoding.ssrc else { continue };
@@ -68,7 +94,7 @@ impl Shard {
                 continue;
             }
             let is_awaited = up.waiting.iter().filter_map(|&key| self.downs.get(key)?.flow.wanted).any(|wanted| wanted.encoding == index);
-            if !up.codec.codec.is_video() || up.is_muted || (encoding.live.is_empty() && !is_awaited) {
+            if !up.codec.codec.is_video() || up.is_muted || !(encoding.has_audience() || is_awaited) {
                 // Nobody waits any more.
                 encoding.keyframe.satisfy();
                 continue;
@@ -96,7 +122,7 @@ impl Shard {
         for encoding in &mut up.encodings {
             let Some(ssrc) = encoding.ssrc else { continue };
             let due = encoding.nack.due(now, rtt);
-            if due.gave_up && !encoding.live.is_empty() {
+            if due.gave_up && encoding.has_audience() {
                 encoding.keyframe.want();
             }
             if due.sequences.is_empty() {
@@ -114,11 +140,19 @@ impl Shard {
     }
 
     fn send_transport_feedback(&mut self, key: PeerKey, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.role == TransportRole::Publisher) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.inbound.owes_feedback = false;
+        if peer.role != TransportRole::Publisher {
+            return;
+        }
         let Some(media_ssrc) = peer.inbound.streams.keys().next().copied() else { return };
         self.scratch.clear();
         if peer.inbound.twcc.write_feedback(&mut self.scratch, peer.feedback_ssrc, media_ssrc, now) {
             self.egress.send_rtcp(peer, &mut self.scratch);
+        }
+        if peer.inbound.twcc.next_timeout().is_some() {
+            peer.inbound.owes_feedback = true;
+            self.awake.debtors.push(key);
         }
     }
 
@@ -215,7 +249,9 @@ impl Shard {
     fn review_sizes(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get(key) else { return };
         let Some(primary) = up.primary.map_or(Some(up), |primary| self.ups.get(primary)) else { return };
-        let most_asked = primary.wanted.most_asked(up.codec.codec.mime());
+        let codec = up.codec.codec;
+        let is_mirror = primary.crossing.is_mirror();
+        let most_asked = if is_mirror { primary.crossing.most_asked(codec) } else { primary.wanted.most_asked(codec.mime()) };
         if let Some(up) = self.ups.get_mut(key) {
             up.review_sizes(most_asked, now);
         }
@@ -249,6 +285,11 @@ impl Shard {
     fn end_second(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get_mut(key) else { return };
         up.encodings.iter_mut().for_each(crate::publish::encoding::Encoding::end_second);
+        let needs = |encoding: &Encoding| encoding.is_flowing(now) || encoding.nack.missing() > 0 || encoding.keyframe.is_wanted();
+        up.quiet_seconds = if !up.waiting.is_empty() || up.encodings.iter().any(needs) { 0 } else { up.quiet_seconds + 1 };
+        if up.quiet_seconds >= QUIET_SECONDS {
+            up.is_awake = false;
+        }
         let has_rate = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.wish.max_fps > 0);
         for down in up.downs.iter().copied().filter(has_rate).collect::<Vec<_>>() {
             self.retarget(down, now);
@@ -294,8 +335,16 @@ impl Shard {
     }
 
     fn report_speakers(&mut self, now: Instant) {
-        for room in self.rooms.values_mut() {
-            let Some(speakers) = room.speakers.tick(now) else { continue };
+        let rooms = self.awake.vocal.len();
+        for place in 0..rooms {
+            let key = self.awake.vocal[place];
+            let Some(room) = self.rooms.get_mut(key) else { continue };
+            let speakers = room.speakers.tick(now);
+            room.is_vocal = !room.speakers.is_idle(now);
+            if room.is_vocal {
+                self.awake.vocal.push(key);
+            }
+            let Some(speakers) = speakers else { continue };
             let mut heard: Vec<Speaker> = Vec::new();
             for (track, level) in speakers {
                 let up = self.directory.tracks.get(&TrackId(track)).and_then(|&up| self.ups.get(up));
@@ -310,6 +359,7 @@ impl Shard {
             }
             self.events.push_back(Event::Speakers { room: room.id, speakers: heard });
         }
+        self.awake.vocal.drain(..rooms);
     }
 }
 

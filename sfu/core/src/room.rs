@@ -7,6 +7,7 @@ use crate::audio::speaker::Speakers;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
 use crate::negotiate::{DownChoice, DownMedia, NegotiationError, PublisherSession, SubscriberSession};
 use crate::quality::Monitor;
+use crate::relay::Shared;
 
 /// A room: who is in it and who speaks.
 pub struct Room {
@@ -20,6 +21,10 @@ pub struct Room {
     pub stage: Stage<ParticipantKey>,
     /// Delay with which its video is to be played, whatever publishers say.
     pub playout_delay: Option<PlayoutDelay>,
+    /// Other shards that have it too.
+    pub shared: Shared,
+    /// Somebody is heard, so that there may be something to tell of speakers.
+    pub is_vocal: bool,
 }
 
 /// A participant: its peer connections, two or one for both directions, and what is negotiated on them.
@@ -40,6 +45,8 @@ pub struct Participant {
     pub quality: Monitor,
     /// It is told addresses for TCP only.
     pub prefers_tcp: bool,
+    /// It is on another shard, and here are only mirrors of its tracks.
+    pub is_guest: bool,
 }
 
 impl Participant {

@@ -35,6 +35,13 @@ impl Shard {
 
     /// Chooses again which encoding a subscriber should get; asks for its keyframe if that is another one.
     pub(crate) fn retarget(&mut self, key: DownKey, now: Instant) {
+        self.choose_target(key, now);
+        let Some(up) = self.downs.get(key).map(|down| down.up) else { return };
+        self.wake_up(up);
+        self.ask_for_encodings(up, false);
+    }
+
+    fn choose_target(&mut self, key: DownKey, now: Instant) {
         let Some(down) = self.downs.get_mut(key) else { return };
         let Some(up) = self.ups.get_mut(down.up) else { return };
         let is_connected =
@@ -67,7 +74,7 @@ impl Shard {
             }
             // What was recovered from copies under its number may come itself: the numbers of the two forms are not the same.
             self.stop_flow(key);
-            return self.retarget(key, now);
+            return self.choose_target(key, now);
         }
         if let Some(wanted) = &mut down.flow.wanted
             && wanted.encoding == chosen

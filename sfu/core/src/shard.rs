@@ -3,7 +3,9 @@
 //! The owner reads the clock and the sockets and calls, for every batch: [`Shard::handle_datagram`] and
 //! [`Shard::handle_command`] for what has come, [`Shard::handle_timeout`] when [`Shard::next_timeout`] has passed,
 //! [`Shard::flush`] and, as long as it says `More`, again after sending; then [`Shard::poll_event`] until it is empty.
-//! After every flush it sends what is in [`Shard::outbox`] and clears it.
+//! After every flush it sends what is in [`Shard::outbox`] and clears it. With what is left of its time it goes on with handshakes
+//! ([`Shard::step_handshake`]). Where rooms are shared with other shards it brings what they sent ([`Shard::handle_relay`]) and
+//! carries what is for them ([`Shard::relay_outbox`]).
 //!
 //! This file owns and routes. The journey of a packet is in [`crate::ingress`] and [`crate::egress`], commands are in
 //! [`crate::control`], descriptions in [`crate::descriptions`], RTCP is in [`crate::feedback`] and [`crate::reports`].
@@ -22,15 +24,17 @@ use crate::demux::Demux;
 use crate::downlink::Probing;
 use crate::egress::{Egress, Progress};
 use crate::error::DiscardCounters;
+use crate::handshakes::Handshakes;
 use crate::ids::{DownKey, ParticipantKey, PeerKey, RoomKey, UpKey};
 use crate::net::{Flow, Outbox};
 use crate::peer::Peer;
 use crate::publish::UpTrack;
+use crate::relay::Relay;
 use crate::room::{Participant, Room};
 use crate::snapshot::{Received, Snapshot};
 use crate::stray::Strays;
 use crate::subscribe::DownTrack;
-use crate::timers::Timers;
+use crate::timers::{Awake, Timers};
 use crate::transport::params::Candidate;
 use crate::transport::{Certificate, TransportEvent};
 
@@ -70,6 +74,12 @@ pub struct Shard {
     pub(crate) timers: Timers,
     /// Transports on which a probe is being sent.
     pub(crate) probing: Probing,
+    /// What the media tick looks at.
+    pub(crate) awake: Awake,
+    /// DTLS handshakes that wait for their turn.
+    pub(crate) handshakes: Handshakes,
+    /// Rooms that are shared with other shards.
+    pub(crate) relay: Relay,
     pub(crate) events: VecDeque<Event>,
     /// Participants whose subscriber session may need an offer; looked at in the flush, so that many changes make one offer.
     pub(crate) unnegotiated: FxHashSet<ParticipantKey>,
@@ -109,6 +119,9 @@ impl Shard {
             egress: Egress::default(),
             timers: Timers::default(),
             probing: Probing::default(),
+            awake: Awake::default(),
+            handshakes: Handshakes::default(),
+            relay: Relay::default(),
             events: VecDeque::new(),
             unnegotiated: FxHashSet::default(),
             reforming: Vec::new(),
@@ -169,8 +182,8 @@ impl Shard {
     /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        // Offers that did not fit into the last flush are due at once.
-        let offers = self.flushed_at.filter(|_| !self.unnegotiated.is_empty());
+        // Offers that did not fit into the last flush and handshakes that wait are due at once.
+        let offers = self.flushed_at.filter(|_| !self.unnegotiated.is_empty() || self.has_handshakes());
         [self.timers.next_timeout(), offers, self.probing.next_timeout()].into_iter().flatten().min()
     }
 

@@ -78,6 +78,10 @@ pub struct Snapshot {
     pub retransmitted: u64,
     /// What was dropped, by reason.
     pub discards: DiscardCounters,
+    /// Packets that came from other shards.
+    pub relayed: u64,
+    /// Frames for other shards that found no room on their way.
+    pub relay_dropped: u64,
 }
 
 /// What a path is made of.
@@ -105,7 +109,8 @@ impl PathKind {
 
 impl Snapshot {
     pub(crate) fn take(shard: &Shard) -> Self {
-        let tracks = |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind && up.primary.is_none()).count();
+        let tracks =
+            |kind: MediaKind| shard.ups.values().filter(|up| up.kind() == kind && up.primary.is_none() && !up.crossing.is_mirror()).count();
         let mut transports = [0; SrtpProfile::ALL.len()];
         let mut dtls = [0; DtlsVersion::ALL.len()];
         let mut paths = [0; PathKind::ALL.len()];
@@ -131,8 +136,9 @@ impl Snapshot {
         Self {
             layers_current,
             layers_wanted,
-            rooms: shard.rooms.len(),
-            participants: shard.participants.len(),
+            // A shared room counts where its home is.
+            rooms: shard.rooms.values().filter(|room| room.shared.home().is_none()).count(),
+            participants: shard.participants.values().filter(|participant| !participant.is_guest).count(),
             audio_tracks: tracks(MediaKind::Audio),
             video_tracks: tracks(MediaKind::Video),
             subscriptions: shard.downs.len(),
@@ -147,6 +153,8 @@ impl Snapshot {
             forwarded: shard.egress.forwarded,
             retransmitted: shard.retransmitted,
             discards: shard.discards.clone(),
+            relayed: shard.relay.counts().0,
+            relay_dropped: shard.relay.counts().1,
         }
     }
 }

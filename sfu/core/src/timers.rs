@@ -1,15 +1,71 @@
-//! Deadlines of the peers, and the ticks of the shard.
+//! Deadlines of the peers, the ticks of the shard, and what a tick looks at.
+//!
+//! Invariant: a tick costs what is due in it. Tracks that nothing comes of and nobody waits for, transports that owe no feedback
+//! and rooms in which nobody is heard are not looked at; what everybody has once in a while comes in turns.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use crate::ids::PeerKey;
+use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
 
 /// NACK, congestion feedback, keyframe requests and unfinished switches are looked at this often.
 pub const MEDIA_TICK: Duration = Duration::from_millis(20);
 /// Media ticks in a second: reports of all peers are spread over them.
 pub const TICKS_PER_SECOND: u64 = 50;
+/// Media ticks between two looks at a participant's connection: a second.
+pub const LOOK_TICKS: u64 = 50;
+
+/// What media ticks look at.
+pub struct Awake {
+    /// Tracks of which something comes, or that somebody waits for; those that `is_awake` marks.
+    pub ups: Vec<UpKey>,
+    /// Transports with unreported arrivals; those that `owes_feedback` marks.
+    pub debtors: Vec<PeerKey>,
+    /// Rooms in which somebody is heard; those that `is_vocal` marks.
+    pub vocal: Vec<RoomKey>,
+    /// Transports and when their reports are sent: once a second.
+    pub reports: Rota<PeerKey>,
+    /// Transports whose bandwidth is to be divided before their turn; those that their `Allotment` marks.
+    pub allocations: Vec<PeerKey>,
+    /// Participants and when their connections are judged: once a second.
+    pub looks: Rota<ParticipantKey>,
+}
+
+impl Default for Awake {
+    fn default() -> Self {
+        let (ups, debtors, vocal, allocations) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { ups, debtors, vocal, allocations, reports: Rota::new(TICKS_PER_SECOND), looks: Rota::new(LOOK_TICKS) }
+    }
+}
+
+/// Turns that come round: everybody has one of a fixed number of ticks, and each tick has about as many.
+#[derive(Debug)]
+pub struct Rota<K> {
+    turns: Vec<Vec<K>>,
+    next: usize,
+}
+
+impl<K: Copy> Rota<K> {
+    fn new(ticks: u64) -> Self {
+        Self { turns: (0..ticks).map(|_| Vec::new()).collect(), next: 0 }
+    }
+
+    /// Somebody has a turn from now on.
+    pub fn add(&mut self, key: K) {
+        let turn = self.next;
+        self.next = (turn + 1) % self.turns.len();
+        self.turns[turn].push(key);
+    }
+
+    /// Whose turn it is. Those who are gone are forgotten.
+    pub fn take(&mut self, tick: u64, exists: impl Fn(K) -> bool) -> Vec<K> {
+        let turn = usize::try_from(tick % self.turns.len() as u64).unwrap_or(0);
+        let keys = &mut self.turns[turn];
+        keys.retain(|&key| exists(key));
+        keys.clone()
+    }
+}
 
 /// See the module.
 #[derive(Default)]
@@ -87,6 +143,16 @@ mod tests {
         assert!(timers.pop_due(now).is_some());
         assert!(timers.pop_due(now).is_none());
         assert_eq!(timers.next_timeout(), Some(later));
+    }
+
+    #[test]
+    fn everybody_has_one_turn_and_turns_are_even() {
+        let mut rota = Rota::new(50);
+        (0..1000).for_each(|key| rota.add(key));
+        let mut seen: Vec<i32> = (7..57).flat_map(|tick| rota.take(tick, |key| key != 3)).collect();
+        assert!((7..57).all(|tick| (19..=20).contains(&rota.take(tick, |_| true).len())));
+        seen.sort_unstable();
+        assert_eq!(seen, (0..1000).filter(|&key| key != 3).collect::<Vec<_>>());
     }
 
     #[test]

@@ -22,6 +22,24 @@ pub struct NodeConfig {
     pub pin_threads: bool,
     /// Events that wait for whoever takes them.
     pub event_queue: usize,
+    /// When further participants of a room are put on another shard.
+    pub sharing: Sharing,
+}
+
+/// How large a room's part on one shard becomes before the room goes on on another shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sharing {
+    /// Participants of one room on one shard.
+    pub participants: usize,
+    /// Share of its time that a shard may be busy, in percent.
+    pub busy_percent: u32,
+}
+
+impl Default for Sharing {
+    /// Everything a shard has to do for 250 participants fits a core with ease; a shard that is two thirds busy still takes a burst.
+    fn default() -> Self {
+        Self { participants: 250, busy_percent: 65 }
+    }
 }
 
 impl Default for NodeConfig {
@@ -34,6 +52,7 @@ impl Default for NodeConfig {
             advertised: Advertised::Detected { include_loopback: false, stun_server: None },
             pin_threads: true,
             event_queue: 4_096,
+            sharing: Sharing::default(),
         }
     }
 }

@@ -1,11 +1,16 @@
-//! Brings commands to the shard that they are for, and decides on which shard a room lives.
+//! Brings commands to the shard that they are for, and decides on which shards a room lives.
 //!
-//! A room is placed when its first participant joins, on the shard with the fewest participants, and stays there while it has
-//! participants. Participants and tracks follow their room. Commands for one shard keep their order, also between callers.
+//! A room is placed when its first participant joins, on the shard with the fewest participants: its home. When it outgrows that
+//! ([`Sharing`]), further participants are placed on other shards, which then share the room. Participants stay where they are.
+//! Commands for one shard keep their order, also between callers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use sfu_api::{Command, ParticipantId, RoomId, TrackId};
+use sfu_api::{Command, ParticipantId, PlayoutDelay, RoomId, TrackId};
+
+use crate::config::Sharing;
 
 /// Why a command was not given to a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -20,9 +25,6 @@ pub enum CommandError {
     /// The participant is in another room.
     #[error("the participant is in another room")]
     OtherRoom,
-    /// The room to move to lives on another shard.
-    #[error("the room is on another shard")]
-    OtherShard,
     /// The track id is in use by another participant.
     #[error("the track id is in use")]
     TrackTaken,
@@ -45,12 +47,45 @@ pub(crate) struct Directory {
     tracks: HashMap<TrackId, ParticipantId>,
     /// Participants per shard.
     load: Vec<usize>,
+    /// Share of its time that each shard was busy of late, in percent; told by the shards.
+    busy_percent: Vec<Arc<AtomicU32>>,
+    sharing: Sharing,
+    /// Shards that have a way to each other, the lower number first.
+    lanes: BTreeSet<(u16, u16)>,
 }
 
 #[derive(Debug)]
 struct Room {
-    shard: u16,
-    participants: usize,
+    /// Its shards with the number of participants on each, the home first.
+    shards: Vec<(u16, usize)>,
+    playout_delay: Option<PlayoutDelay>,
+}
+
+impl Room {
+    fn on(shard: u16) -> Self {
+        Self { shards: vec![(shard, 0)], playout_delay: None }
+    }
+
+    fn is_on(&self, shard: u16) -> bool {
+        self.shards.iter().any(|(other, _)| *other == shard)
+    }
+
+    fn count_mut(&mut self, shard: u16) -> &mut usize {
+        let place = self.shards.iter().position(|(other, _)| *other == shard).unwrap_or_else(|| {
+            self.shards.push((shard, 0));
+            self.shards.len() - 1
+        });
+        &mut self.shards[place].1
+    }
+}
+
+/// What a shard has to be told before it gets its first participant of a room that others have already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Share {
+    pub(crate) room: RoomId,
+    pub(crate) home: u16,
+    pub(crate) others: Vec<u16>,
+    pub(crate) playout_delay: Option<PlayoutDelay>,
 }
 
 #[derive(Debug)]
@@ -61,9 +96,58 @@ struct Participant {
 }
 
 impl Directory {
-    pub(crate) fn new(shards: u16) -> Self {
+    pub(crate) fn new(shards: u16, sharing: Sharing) -> Self {
         let load = vec![0; usize::from(shards)];
-        Self { rooms: HashMap::new(), participants: HashMap::new(), tracks: HashMap::new(), load }
+        let busy_percent = load.iter().map(|_| Arc::default()).collect();
+        let (rooms, participants, tracks) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { rooms, participants, tracks, load, busy_percent, sharing, lanes: BTreeSet::new() }
+    }
+
+    /// Where a shard says how busy it is.
+    pub(crate) fn busy_percent(&self, shard: u16) -> Arc<AtomicU32> {
+        self.busy_percent.get(usize::from(shard)).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// What a shard has to know before it carries out a command that puts somebody into a room.
+    pub(crate) fn share_for(&self, command: &Command, shard: u16) -> Option<Share> {
+        let (Command::Join { room, .. } | Command::Move { room, .. }) = command else { return None };
+        let known = self.rooms.get(room).filter(|known| !known.is_on(shard))?;
+        let others: Vec<u16> = known.shards.iter().map(|(other, _)| *other).collect();
+        let home = *others.first()?;
+        Some(Share { room: *room, home, others, playout_delay: known.playout_delay })
+    }
+
+    /// Those shards to which a shard has no way yet.
+    pub(crate) fn missing_lanes(&self, shard: u16, others: &[u16]) -> Vec<u16> {
+        others.iter().copied().filter(|&other| !self.lanes.contains(&(shard.min(other), shard.max(other)))).collect()
+    }
+
+    /// Two shards have a way to each other.
+    pub(crate) fn lane_made(&mut self, shard: u16, other: u16) {
+        self.lanes.insert((shard.min(other), shard.max(other)));
+    }
+
+    /// The shards that a command for many is for, each with the participants that are on it. None: it is for one shard.
+    pub(crate) fn split(&self, command: &Command) -> Option<Vec<(u16, Command)>> {
+        match command {
+            Command::SendData { to, delivery, payload } => {
+                let mut parts: Vec<(u16, Vec<ParticipantId>)> = Vec::new();
+                for participant in to {
+                    let Ok(shard) = self.shard_of_participant(*participant) else { continue };
+                    match parts.iter_mut().find(|(other, _)| *other == shard) {
+                        Some((_, part)) => part.push(*participant),
+                        None => parts.push((shard, vec![*participant])),
+                    }
+                }
+                let command = |to| Command::SendData { to, delivery: *delivery, payload: payload.clone() };
+                (parts.len() > 1).then(|| parts.into_iter().map(|(shard, to)| (shard, command(to))).collect())
+            }
+            Command::SetPlayoutDelay { room, .. } => {
+                let known = self.rooms.get(room).filter(|known| known.shards.len() > 1)?;
+                Some(known.shards.iter().map(|(shard, _)| (*shard, command.clone())).collect())
+            }
+            _ => None,
+        }
     }
 
     /// The shard that a command is for. Changes nothing, so that a command that can't be delivered leaves no trace.
@@ -71,7 +155,8 @@ impl Directory {
         match command {
             Command::Join { room, participant, .. } => match self.participants.get(participant) {
                 Some(known) if known.room != *room => Err(CommandError::OtherRoom),
-                _ => Ok(self.rooms.get(room).map_or_else(|| self.least_loaded(), |room| room.shard)),
+                Some(known) => Ok(known.shard),
+                None => Ok(self.rooms.get(room).map_or_else(|| self.least_loaded(), |room| self.place(room))),
             },
             Command::Publish { participant, track, .. } => match self.tracks.get(track) {
                 Some(owner) if owner != participant => Err(CommandError::TrackTaken),
@@ -96,15 +181,12 @@ impl Directory {
             | Command::PublishCodec { participant, .. }
             | Command::LimitDownlink { participant, .. }
             | Command::Explain { participant } => self.shard_of_participant(*participant),
-            Command::SetPlayoutDelay { room, .. } => self.rooms.get(room).map(|room| room.shard).ok_or(CommandError::UnknownRoom),
-            Command::Move { participant, room } => {
-                let shard = self.shard_of_participant(*participant)?;
-                match self.rooms.get(room) {
-                    Some(room) if room.shard != shard => Err(CommandError::OtherShard),
-                    _ => Ok(shard),
-                }
+            Command::SetPlayoutDelay { room, .. } => {
+                self.rooms.get(room).and_then(|room| room.shards.first()).map(|(shard, _)| *shard).ok_or(CommandError::UnknownRoom)
             }
-            // All are in one room; those who have just left don't matter.
+            // The room goes on on the participant's shard too, so that its transports can stay.
+            Command::Move { participant, .. } => self.shard_of_participant(*participant),
+            // Those who have just left don't matter; see `split` for rooms on several shards.
             Command::SendData { to, .. } => {
                 to.iter().find_map(|p| self.shard_of_participant(*p).ok()).ok_or(CommandError::UnknownParticipant)
             }
@@ -118,6 +200,11 @@ impl Directory {
             Change::Join { room, participant } => self.join(room, participant, shard),
             Change::Leave { participant } => self.leave(participant),
             Change::Move { room, participant } => self.move_to(room, participant),
+            Change::SetPlayoutDelay { room, delay } => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.playout_delay = delay;
+                }
+            }
             Change::Publish { participant, track } => {
                 if self.tracks.insert(track, participant).is_none()
                     && let Some(owner) = self.participants.get_mut(&participant)
@@ -146,12 +233,29 @@ impl Directory {
         (0..).zip(&self.load).min_by_key(|(_, load)| **load).map_or(0, |(shard, _)| shard)
     }
 
+    /// Where the next participant of a room goes: to the first of its shards with room, else to a further one, else to where the
+    /// fewest of the room are.
+    fn place(&self, room: &Room) -> u16 {
+        let is_busy = |shard: u16| {
+            let busy = self.busy_percent.get(usize::from(shard)).map_or(0, |busy| busy.load(Ordering::Relaxed));
+            busy >= self.sharing.busy_percent
+        };
+        let fits = |&&(shard, count): &&(u16, usize)| count < self.sharing.participants && !is_busy(shard);
+        if let Some((shard, _)) = room.shards.iter().find(fits) {
+            return *shard;
+        }
+        let others = (0..).zip(&self.load).filter(|(shard, _)| !room.is_on(*shard) && !is_busy(*shard));
+        let further = others.min_by_key(|(_, load)| **load).map(|(shard, _)| shard);
+        let emptiest = room.shards.iter().min_by_key(|(_, count)| *count).map(|(shard, _)| *shard);
+        further.or(emptiest).unwrap_or(0)
+    }
+
     fn join(&mut self, room: RoomId, participant: ParticipantId, shard: u16) {
         if self.participants.contains_key(&participant) {
             return;
         }
         self.participants.insert(participant, Participant { room, shard, tracks: Vec::new() });
-        self.rooms.entry(room).or_insert(Room { shard, participants: 0 }).participants += 1;
+        *self.rooms.entry(room).or_insert_with(|| Room::on(shard)).count_mut(shard) += 1;
         self.load[usize::from(shard)] += 1;
     }
 
@@ -161,20 +265,21 @@ impl Directory {
             self.tracks.remove(&track);
         }
         self.load[usize::from(shard)] -= 1;
-        self.quit(room);
+        self.quit(room, shard);
     }
 
     fn move_to(&mut self, room: RoomId, participant: ParticipantId) {
         let Some(known) = self.participants.get_mut(&participant).filter(|known| known.room != room) else { return };
         let (from, shard) = (std::mem::replace(&mut known.room, room), known.shard);
-        self.rooms.entry(room).or_insert(Room { shard, participants: 0 }).participants += 1;
-        self.quit(from);
+        *self.rooms.entry(room).or_insert_with(|| Room::on(shard)).count_mut(shard) += 1;
+        self.quit(from, shard);
     }
 
-    fn quit(&mut self, room: RoomId) {
+    fn quit(&mut self, room: RoomId, shard: u16) {
         if let Some(entry) = self.rooms.get_mut(&room) {
-            entry.participants -= 1;
-            if entry.participants == 0 {
+            *entry.count_mut(shard) -= 1;
+            entry.shards.retain(|(_, count)| *count > 0);
+            if entry.shards.is_empty() {
                 self.rooms.remove(&room);
             }
         }
@@ -190,6 +295,7 @@ pub(crate) enum Change {
     Move { room: RoomId, participant: ParticipantId },
     Publish { participant: ParticipantId, track: TrackId },
     Unpublish { track: TrackId },
+    SetPlayoutDelay { room: RoomId, delay: Option<PlayoutDelay> },
 }
 
 impl Change {
@@ -200,6 +306,7 @@ impl Change {
             Command::Move { room, participant } => Self::Move { room: *room, participant: *participant },
             Command::Publish { participant, track, .. } => Self::Publish { participant: *participant, track: *track },
             Command::Unpublish { track } => Self::Unpublish { track: *track },
+            Command::SetPlayoutDelay { room, delay } => Self::SetPlayoutDelay { room: *room, delay: *delay },
             _ => Self::None,
         }
     }
@@ -215,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_room_is_placed_where_the_fewest_participants_are() {
-        let mut directory = Directory::new(3);
+        let mut directory = Directory::new(3, Sharing::default());
         assert_eq!(give(&mut directory, join(1, 1)), Ok(0));
         assert_eq!(give(&mut directory, join(1, 2)), Ok(0));
         assert_eq!(give(&mut directory, join(2, 3)), Ok(1));
@@ -225,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_room_stays_while_it_has_participants_and_may_move_after() {
-        let mut directory = Directory::new(2);
+        let mut directory = Directory::new(2, Sharing::default());
         give(&mut directory, join(1, 1)).unwrap();
         give(&mut directory, join(2, 2)).unwrap();
         give(&mut directory, join(1, 3)).unwrap();
@@ -240,7 +347,7 @@ mod tests {
 
     #[test]
     fn joining_twice_counts_once() {
-        let mut directory = Directory::new(2);
+        let mut directory = Directory::new(2, Sharing::default());
         give(&mut directory, join(1, 1)).unwrap();
         give(&mut directory, join(1, 1)).unwrap();
         assert_eq!(directory.load, [1, 0]);
@@ -250,12 +357,68 @@ mod tests {
     }
 
     #[test]
-    fn a_participant_moves_on_its_shard_only_and_is_found_in_the_new_room() {
-        let mut directory = Directory::new(2);
+    fn a_room_that_has_outgrown_its_shard_goes_on_on_others() {
+        let mut directory = Directory::new(3, Sharing { participants: 2, busy_percent: 65 });
+        give(&mut directory, join(9, 100)).unwrap();
+        let places: Vec<_> = (1..=8).map(|participant| give(&mut directory, join(1, participant)).unwrap()).collect();
+        assert_eq!(places, [1, 1, 2, 2, 0, 0, 1, 2], "the emptiest shard first, and evenly once all are full");
+        give(&mut directory, leave(3)).unwrap();
+        give(&mut directory, leave(4)).unwrap();
+        give(&mut directory, leave(8)).unwrap();
+        assert_eq!(directory.rooms[&RoomId(1)].shards, [(1, 3), (0, 2)]);
+        assert_eq!(give(&mut directory, join(1, 9)), Ok(2));
+    }
+
+    #[test]
+    fn a_busy_shard_gets_nobody_while_another_one_is_idle() {
+        let mut directory = Directory::new(2, Sharing::default());
+        assert_eq!(give(&mut directory, join(1, 1)), Ok(0));
+        directory.busy_percent(0).store(90, Ordering::Relaxed);
+        assert_eq!(give(&mut directory, join(1, 2)), Ok(1));
+        directory.busy_percent(1).store(90, Ordering::Relaxed);
+        directory.busy_percent(0).store(10, Ordering::Relaxed);
+        assert_eq!(give(&mut directory, join(1, 3)), Ok(0));
+        directory.busy_percent(0).store(90, Ordering::Relaxed);
+        assert_eq!(give(&mut directory, join(1, 4)), Ok(1), "where the fewest of the room are");
+    }
+
+    #[test]
+    fn a_shard_is_told_of_a_room_with_its_first_participant_only() {
+        let mut directory = Directory::new(2, Sharing { participants: 1, busy_percent: 65 });
+        assert_eq!(directory.share_for(&join(1, 1), 0), None);
+        give(&mut directory, join(1, 1)).unwrap();
+        let delay = Some(PlayoutDelay { min_ms: 10, max_ms: 20 });
+        give(&mut directory, Command::SetPlayoutDelay { room: RoomId(1), delay }).unwrap();
+        let share = Share { room: RoomId(1), home: 0, others: vec![0], playout_delay: delay };
+        assert_eq!(directory.share_for(&join(1, 2), 1), Some(share));
+        assert_eq!(directory.missing_lanes(1, &[0]), [0]);
+        directory.lane_made(1, 0);
+        assert!(directory.missing_lanes(0, &[1]).is_empty());
+        assert_eq!(give(&mut directory, join(1, 2)), Ok(1));
+        assert_eq!(directory.share_for(&join(1, 3), 1), None);
+    }
+
+    #[test]
+    fn what_is_for_many_is_split_by_their_shards() {
+        let mut directory = Directory::new(2, Sharing { participants: 1, busy_percent: 65 });
+        give(&mut directory, join(1, 1)).unwrap();
+        let delay = Command::SetPlayoutDelay { room: RoomId(1), delay: None };
+        assert_eq!((directory.split(&data(&[1])), directory.split(&delay)), (None, None));
+        give(&mut directory, join(1, 2)).unwrap();
+        assert_eq!(directory.split(&data(&[2, 1, 9])).unwrap(), [(1, data(&[2])), (0, data(&[1]))]);
+        assert_eq!(directory.split(&delay).unwrap(), [(0, delay.clone()), (1, delay.clone())]);
+    }
+
+    #[test]
+    fn a_participant_that_moves_stays_on_its_shard_and_is_found_in_the_new_room() {
+        let mut directory = Directory::new(2, Sharing::default());
         give(&mut directory, join(1, 1)).unwrap();
         give(&mut directory, join(2, 2)).unwrap();
-        assert_eq!(give(&mut directory, move_to(1, 2)), Err(CommandError::OtherShard));
+        assert_eq!(directory.share_for(&move_to(1, 2), 0).map(|share| share.home), Some(1));
+        assert_eq!(give(&mut directory, move_to(1, 2)), Ok(0));
+        assert_eq!(directory.rooms[&RoomId(2)].shards, [(1, 1), (0, 1)]);
         assert_eq!(give(&mut directory, move_to(1, 3)), Ok(0));
+        assert_eq!(directory.rooms[&RoomId(2)].shards, [(1, 1)]);
         assert!(!directory.rooms.contains_key(&RoomId(1)));
         assert_eq!(give(&mut directory, join(3, 3)), Ok(0), "the new room is where its first participant was");
         give(&mut directory, leave(1)).unwrap();
@@ -265,7 +428,7 @@ mod tests {
 
     #[test]
     fn tracks_are_found_by_their_owner_and_go_with_it() {
-        let mut directory = Directory::new(2);
+        let mut directory = Directory::new(2, Sharing::default());
         give(&mut directory, join(1, 1)).unwrap();
         give(&mut directory, join(2, 2)).unwrap();
         assert_eq!(give(&mut directory, publish(2, 7)), Ok(1));
@@ -278,7 +441,7 @@ mod tests {
 
     #[test]
     fn an_unpublished_track_is_unknown() {
-        let mut directory = Directory::new(1);
+        let mut directory = Directory::new(1, Sharing::default());
         give(&mut directory, join(1, 1)).unwrap();
         give(&mut directory, publish(1, 7)).unwrap();
         give(&mut directory, Command::Unpublish { track: TrackId(7) }).unwrap();
@@ -288,7 +451,7 @@ mod tests {
 
     #[test]
     fn data_goes_to_the_room_of_whoever_is_still_there() {
-        let mut directory = Directory::new(2);
+        let mut directory = Directory::new(2, Sharing::default());
         give(&mut directory, join(1, 1)).unwrap();
         give(&mut directory, join(2, 2)).unwrap();
         assert_eq!(give(&mut directory, data(&[9, 2])), Ok(1));
@@ -297,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_command_that_was_not_delivered_leaves_no_trace() {
-        let directory = Directory::new(2);
+        let directory = Directory::new(2, Sharing::default());
         assert_eq!(directory.shard_of(&join(1, 1)), Ok(0));
         assert!(directory.participants().is_empty());
         assert_eq!(directory.shard_of(&leave(1)), Err(CommandError::UnknownParticipant));

@@ -12,6 +12,7 @@ mod control;
 mod events;
 #[doc(hidden)]
 pub mod fuzzing;
+mod lanes;
 pub mod metrics;
 mod net;
 mod node;
@@ -20,7 +21,7 @@ mod stats;
 mod worker;
 
 pub use addresses::{Advertised, AdvertisedAddress};
-pub use config::NodeConfig;
+pub use config::{NodeConfig, Sharing};
 pub use control::CommandError;
 pub use node::{Node, NodeError, NodeHandle};
 pub use stats::{AcceptCounters, Histogram, LoopCounters, ShardReport, SocketBuffers, TcpCounters, UdpCounters};

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use sfu_api::{Command, Event, ParticipantId};
+use sfu_core::relay::LinkId;
 use sfu_core::shard::{Shard, ShardConfig};
 use sfu_core::transport::params::Candidate;
 use sfu_core::transport::{Certificate, CertificateError};
@@ -17,12 +18,13 @@ use tokio::sync::mpsc;
 
 use crate::addresses::candidates;
 use crate::config::NodeConfig;
-use crate::control::{Change, CommandError, Directory};
+use crate::control::{Change, CommandError, Directory, Share};
 use crate::events::{EventQueue, Refusals};
+use crate::lanes::Lane;
 use crate::net::accept::{self, Acceptor, MAX_SHARDS, ufrag_prefix};
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
-use crate::worker::{Mailbox, Order, Reception, ReportSlot, Worker, WorkerParts, read_clock};
+use crate::worker::{Mailbox, Order, Outside, Reception, ReportSlot, Sharing, Worker, WorkerParts, read_clock};
 
 /// Age from which a missing report says that a shard hangs; three are made in this time.
 const REPORT_OVERDUE: Duration = Duration::from_secs(3);
@@ -115,6 +117,7 @@ impl Node {
         let (events, receiver) = mpsc::channel(config.event_queue.max(1));
         let refusals = Arc::new(Refusals::new(&events));
         let cores = if config.pin_threads { allowed_cores() } else { Vec::new() };
+        let directory = Directory::new(shards, config.sharing);
         let mut all_candidates = Vec::new();
         let (mut reports, mut workers) = (Vec::new(), Vec::new());
         for (shard, parts) in (0..).zip(parts) {
@@ -125,16 +128,18 @@ impl Node {
             all_candidates.extend(candidates.iter().copied().filter(|c| !all_candidates.contains(c)).collect::<Vec<_>>());
             let certificate = certificate.clone();
             let (ufrag_prefix, seed) = (ufrag_prefix(shard), rand::random());
-            let engine = Shard::new(ShardConfig { candidates, certificate, ufrag_prefix, seed });
+            let mut engine = Shard::new(ShardConfig { candidates, certificate, ufrag_prefix, seed });
+            engine.set_link_id(LinkId(shard));
             let reception = acceptor.take().map(|acceptor| Reception { acceptor, mailboxes: mailboxes.clone() });
             let report = ReportSlot::default();
             reports.push(Arc::clone(&report));
             let (events, refusals) = (EventQueue::new(events.clone()), Arc::clone(&refusals));
-            workers.push(Worker::new(shard, parts, engine, reception, events, refusals, report));
+            let outside = Outside { events, refusals, report, busy_percent: directory.busy_percent(shard) };
+            workers.push(Worker::new(shard, parts, engine, reception, outside));
         }
         let inner = Inner {
             mailboxes,
-            directory: Mutex::new(Directory::new(shards)),
+            directory: Mutex::new(directory),
             refusals,
             reports,
             candidates: all_candidates,
@@ -163,16 +168,45 @@ impl NodeHandle {
         // Held while the order is queued, so that two callers can't swap the order of their commands.
         let mut directory = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner);
         let moving = moving(&command);
-        let shard = directory.shard_of(&command).inspect_err(|error| {
-            if *error == CommandError::OtherShard {
-                self.refuse_move(moving);
-            }
-        })?;
         let change = Change::of(&command);
-        let mailbox = self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?;
-        mailbox.send(Order::Command(command)).inspect_err(|_| self.refuse_move(moving))?;
+        if let Some(parts) = directory.split(&command) {
+            let mut result = Ok(());
+            for (shard, part) in parts {
+                // What one shard can't take is no reason to keep it from the others.
+                result = result.and(self.order(shard, Order::Command(part)));
+            }
+            directory.delivered(change, 0);
+            return result;
+        }
+        let shard = directory.shard_of(&command)?;
+        let order = match directory.share_for(&command, shard) {
+            None => Order::Command(command),
+            Some(share) => self.share(&mut directory, shard, share, command).inspect_err(|_| self.refuse_move(moving))?,
+        };
+        let lanes = if let Order::Share(sharing) = &order { sharing.lanes.iter().map(|lane| lane.link.0).collect() } else { Vec::new() };
+        self.order(shard, order).inspect_err(|_| self.refuse_move(moving))?;
+        for other in lanes {
+            directory.lane_made(shard, other);
+        }
         directory.delivered(change, shard);
         Ok(())
+    }
+
+    fn order(&self, shard: u16, order: Order) -> Result<(), CommandError> {
+        self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?.send(order)
+    }
+
+    /// A shard gets its first participant of a room that others have: they need ways to each other. Where a shard has got its end
+    /// and the other has not, both get new ones next time.
+    fn share(&self, directory: &mut Directory, shard: u16, share: Share, command: Command) -> Result<Order, CommandError> {
+        let bell = |shard: u16| self.0.mailboxes.get(usize::from(shard)).map(Mailbox::bell).ok_or(CommandError::Stopped);
+        let mut lanes = Vec::new();
+        for other in directory.missing_lanes(shard, &share.others) {
+            let (here, there) = Lane::pair((LinkId(shard), bell(shard)?), (LinkId(other), bell(other)?));
+            self.order(other, Order::Lane(Box::new(there)))?;
+            lanes.push(here);
+        }
+        Ok(Order::Share(Box::new(Sharing { lanes, share, command })))
     }
 
     /// What signaling believes is done and can't be is an event.
@@ -344,7 +378,7 @@ mod tests {
         let (events, mut receiver) = mpsc::channel(1);
         let handle = NodeHandle(Arc::new(Inner {
             mailboxes: vec![mailbox.clone()],
-            directory: Mutex::new(Directory::new(1)),
+            directory: Mutex::new(Directory::new(1, crate::config::Sharing::default())),
             refusals: Arc::new(Refusals::new(&events)),
             reports: Vec::new(),
             candidates: Vec::new(),

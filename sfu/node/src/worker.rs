@@ -1,13 +1,14 @@
 //! LOOP 1: one thread per shard. It reads the clock, drains sockets, drives the engine and sends what comes out.
 //!
-//! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready; take commands for at most
-//! [`COMMAND_SLICE`]; run timers; flush the engine and send, until it has no more; hand out events. There is no batching timer: at
-//! low load a turn is one packet, under load what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
+//! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready; take what other shards have sent; take
+//! commands for at most [`COMMAND_SLICE`]; run timers; send to other shards; flush the engine and send, until it has no more; go on
+//! with handshakes for at most [`HANDSHAKE_SLICE`]; hand out events. There is no batching timer: at low load a turn is one packet,
+//! under load what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
 //! Time given to the engine never goes back from one batch to the next (`clock`).
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,11 +17,13 @@ use mio::net::TcpListener;
 use mio::{Events, Poll, Token, Waker};
 use sfu_api::Command;
 use sfu_core::egress::Progress;
+use sfu_core::relay::LinkId;
 use sfu_core::shard::Shard;
 
 use crate::clock::{Arrivals, Moment};
-use crate::control::CommandError;
+use crate::control::{CommandError, Share};
 use crate::events::{EventQueue, Refusals};
+use crate::lanes::{Bell, Lane};
 use crate::net::accept::{Acceptor, Handover};
 use crate::net::sockets::Sockets;
 use crate::net::udp::{BATCH, UdpEndpoint};
@@ -35,6 +38,8 @@ const FIRST_LISTENER: usize = 1 << 16;
 const EVENTS_PER_TURN: usize = 256;
 /// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile.
 const COMMAND_SLICE: Duration = Duration::from_millis(1);
+/// Time for handshakes in one turn: they cost up to some hundred microseconds a datagram, and media waits meanwhile.
+const HANDSHAKE_SLICE: Duration = Duration::from_millis(1);
 /// Commands and connections that wait for a shard.
 const MAILBOX: usize = 16_384;
 /// Data messages among them: a flood of data must leave room for joins and leaves.
@@ -49,7 +54,28 @@ pub(crate) enum Order {
     Command(Command),
     /// Boxed: rare, and larger than a command.
     Connection(Box<Handover>),
+    /// A way to another shard.
+    Lane(Box<Lane>),
+    /// A command that puts somebody into a room that other shards have.
+    Share(Box<Sharing>),
     Stop,
+}
+
+/// What a shard has to know of a room that others have, with the command for which it has to know it.
+pub(crate) struct Sharing {
+    /// Ways to those of the others to which it had none.
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) share: Share,
+    pub(crate) command: Command,
+}
+
+/// Where a worker leaves what others take.
+pub(crate) struct Outside {
+    pub(crate) events: EventQueue,
+    /// Of all shards together.
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) report: ReportSlot,
+    pub(crate) busy_percent: Arc<AtomicU32>,
 }
 
 /// Sends orders to a shard and wakes it.
@@ -59,9 +85,15 @@ pub(crate) struct Mailbox {
     /// Data messages that wait.
     data_waiting: Arc<AtomicUsize>,
     waker: Arc<Waker>,
+    bell: Arc<Bell>,
 }
 
 impl Mailbox {
+    /// Wakes the shard for what came by a lane.
+    pub(crate) const fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
     /// Never blocks.
     pub(crate) fn send(&self, order: Order) -> Result<(), CommandError> {
         let data = usize::from(matches!(order, Order::Command(Command::SendData { .. })));
@@ -106,6 +138,7 @@ pub(crate) struct WorkerParts {
     poll: Poll,
     orders: Orders,
     sockets: Sockets,
+    bell: Arc<Bell>,
 }
 
 /// The receiving end of a mailbox.
@@ -126,12 +159,14 @@ pub(crate) struct Worker {
     sockets: Sockets,
     reception: Option<Reception>,
     engine: Shard,
-    events: EventQueue,
-    /// Of all shards together.
-    refusals: Arc<Refusals>,
+    /// Ways to other shards.
+    lanes: Vec<Lane>,
+    bell: Arc<Bell>,
+    outside: Outside,
     counters: LoopCounters,
-    report: ReportSlot,
     next_report: Instant,
+    /// Time spent in turns until the last report, and when that was.
+    reported: (Duration, Instant),
     /// Receive times of the turn's datagrams with how many have each, for the latency histogram.
     arrivals: Vec<(Instant, u32)>,
 }
@@ -146,7 +181,8 @@ impl WorkerParts {
         let orders = Orders { queue, data_waiting: Arc::clone(&data_waiting), has_more: false, _waker: Arc::clone(&waker) };
         let mut sockets = Sockets::new(endpoints, FIRST_ENDPOINT);
         sockets.register(poll.registry())?;
-        Ok((Self { poll, orders, sockets }, Mailbox { orders: sender, data_waiting, waker }))
+        let bell = Arc::new(Bell::new(Arc::clone(&waker)));
+        Ok((Self { poll, orders, sockets, bell: Arc::clone(&bell) }, Mailbox { orders: sender, data_waiting, waker, bell }))
     }
 
     /// Accepts for all `shards`, in this shard's loop.
@@ -164,16 +200,9 @@ impl WorkerParts {
 
 impl Worker {
     /// A worker that is ready to run.
-    pub(crate) fn new(
-        shard: u16,
-        parts: WorkerParts,
-        engine: Shard,
-        reception: Option<Reception>,
-        events: EventQueue,
-        refusals: Arc<Refusals>,
-        report: ReportSlot,
-    ) -> Self {
-        let WorkerParts { poll, orders, sockets } = parts;
+    pub(crate) fn new(shard: u16, parts: WorkerParts, engine: Shard, reception: Option<Reception>, outside: Outside) -> Self {
+        let WorkerParts { poll, orders, sockets, bell } = parts;
+        let now = Instant::now();
         Self {
             shard,
             poll,
@@ -181,11 +210,12 @@ impl Worker {
             sockets,
             reception,
             engine,
-            events,
-            refusals,
+            lanes: Vec::new(),
+            bell,
+            outside,
             counters: LoopCounters::default(),
-            report,
-            next_report: Instant::now(),
+            next_report: now,
+            reported: (Duration::ZERO, now),
             arrivals: Vec::with_capacity(BATCH * 4),
         }
     }
@@ -196,9 +226,12 @@ impl Worker {
         let mut previous = Instant::now();
         let mut is_running = true;
         while is_running {
+            self.bell.fall_asleep();
             let deadline = self.deadline(previous);
             let patience = deadline.saturating_duration_since(Instant::now());
-            if let Err(error) = self.poll.poll(&mut ready, Some(patience))
+            let polled = self.poll.poll(&mut ready, Some(patience));
+            self.bell.wake_up();
+            if let Err(error) = polled
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(shard = self.shard, %error, "the event queue is gone");
@@ -217,11 +250,12 @@ impl Worker {
     /// When to stop waiting; not later than now if there is something to do already.
     fn deadline(&self, now: Instant) -> Instant {
         let has_connections = self.reception.as_ref().is_some_and(|r| r.acceptor.has_more());
-        if self.orders.has_more || has_connections || self.sockets.is_readable() {
+        let has_frames = self.lanes.iter().any(|lane| !lane.is_empty());
+        if self.orders.has_more || has_connections || has_frames || self.engine.has_handshakes() || self.sockets.is_readable() {
             return now;
         }
         let first_packet = self.reception.as_ref().and_then(|r| r.acceptor.next_timeout());
-        let retry = self.events.has_waiting().then(|| now + EVENT_RETRY);
+        let retry = self.outside.events.has_waiting().then(|| now + EVENT_RETRY);
         [self.engine.next_timeout(), first_packet, retry].into_iter().flatten().fold(self.next_report, Instant::min)
     }
 
@@ -232,18 +266,25 @@ impl Worker {
         self.report_closed(batch.now);
         self.receive(batch, previous);
         self.report_closed(batch.now);
+        self.take_frames(batch.now);
         let is_running = self.take_orders(batch.now);
         if self.engine.next_timeout().is_some_and(|at| at <= batch.now) {
             self.engine.handle_timeout(batch.now);
         }
+        // The others begin while this shard sends to its own.
+        self.send_frames(batch.now);
         let trains = self.flush(batch.now);
         self.report_closed(batch.now);
+        // Media is out; what follows costs nobody's packets time.
+        let sent_at = Instant::now();
+        self.shake_hands(sent_at, batch.now);
+        self.send_frames(batch.now);
         self.hand_out_events();
 
         let finished = Instant::now();
         if trains > 0 {
             for &(arrival, datagrams) in &self.arrivals {
-                self.counters.forward_latency.observe(finished.saturating_duration_since(arrival), datagrams);
+                self.counters.forward_latency.observe(sent_at.saturating_duration_since(arrival), datagrams);
             }
         }
         self.counters.turns += 1;
@@ -302,6 +343,55 @@ impl Worker {
         }
     }
 
+    /// Takes what other shards have sent.
+    fn take_frames(&mut self, now: Instant) {
+        let Self { lanes, engine, .. } = self;
+        for lane in lanes.iter_mut().filter(|lane| !lane.is_empty()) {
+            let link = lane.link;
+            lane.receive(|frames| engine.handle_relay(now, link, frames));
+        }
+    }
+
+    /// Sends what is for other shards, as far as there is room.
+    fn send_frames(&mut self, now: Instant) {
+        let Self { lanes, engine, .. } = self;
+        let mut has_sent = false;
+        for lane in lanes {
+            let outbox = engine.relay_outbox(lane.link);
+            if outbox.is_empty() {
+                continue;
+            }
+            let room = lane.room();
+            let frames = outbox.prepare(room);
+            let sent = if frames.is_empty() || !lane.send(frames) { 0 } else { frames.len() };
+            outbox.sent(sent);
+            has_sent = true;
+        }
+        if has_sent {
+            engine.mend_torn(now);
+        }
+    }
+
+    /// Goes on with handshakes until there are none or the slice is used up.
+    fn shake_hands(&mut self, started: Instant, now: Instant) {
+        let mut has_stepped = false;
+        while self.engine.step_handshake(now) {
+            has_stepped = true;
+            if Instant::now().saturating_duration_since(started) >= HANDSHAKE_SLICE {
+                break;
+            }
+        }
+        if has_stepped {
+            self.flush(now);
+        }
+    }
+
+    /// A way to another shard; one that was there before led to nobody.
+    fn add_lane(&mut self, lane: Lane) {
+        self.lanes.retain(|known| known.link != lane.link);
+        self.lanes.push(lane);
+    }
+
     /// Takes commands and connections until there are none or the slice is used up. False: the shard is to stop.
     fn take_orders(&mut self, now: Instant) -> bool {
         while self.orders.has_more {
@@ -311,6 +401,20 @@ impl Worker {
                         self.orders.data_waiting.fetch_sub(1, Ordering::Relaxed);
                     }
                     self.counters.commands += 1;
+                    // What it names may have been announced by another shard a moment ago.
+                    self.take_frames(now);
+                    self.engine.handle_command(now, command);
+                }
+                Ok(Order::Lane(lane)) => self.add_lane(*lane),
+                Ok(Order::Share(sharing)) => {
+                    let Sharing { lanes, share: Share { room, home, others, playout_delay: delay }, command } = *sharing;
+                    self.counters.commands += 1;
+                    lanes.into_iter().for_each(|lane| self.add_lane(lane));
+                    let others: Vec<LinkId> = others.into_iter().map(LinkId).collect();
+                    self.engine.share_room(room, LinkId(home), &others);
+                    if delay.is_some() {
+                        self.engine.handle_command(now, Command::SetPlayoutDelay { room, delay });
+                    }
                     self.engine.handle_command(now, command);
                 }
                 Ok(Order::Connection(connection)) => self.sockets.tcp.adopt(*connection, self.poll.registry(), now),
@@ -339,9 +443,10 @@ impl Worker {
     }
 
     fn hand_out_events(&mut self) {
-        self.events.retry();
+        let events = &mut self.outside.events;
+        events.retry();
         while let Some(event) = self.engine.poll_event() {
-            self.events.push(event);
+            events.push(event);
         }
     }
 
@@ -351,9 +456,19 @@ impl Worker {
         if let Some(reception) = &mut self.reception {
             reception.acceptor.retry();
         }
-        self.refusals.hand_over(&mut self.events);
+        self.outside.refusals.hand_over(&mut self.outside.events);
+        self.tell_load(now);
         let report = self.report(now);
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        *self.outside.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    /// Says how busy the shard was since it last said so.
+    fn tell_load(&mut self, now: Instant) {
+        let (spent, at) = std::mem::replace(&mut self.reported, (self.counters.turn.sum(), now));
+        let passed = now.saturating_duration_since(at).as_micros().max(1);
+        let busy = self.counters.turn.sum().saturating_sub(spent).as_micros();
+        let percent = u32::try_from(busy.saturating_mul(100) / passed).unwrap_or(u32::MAX);
+        self.outside.busy_percent.store(percent, Ordering::Relaxed);
     }
 
     fn report(&self, taken_at: Instant) -> ShardReport {
@@ -361,7 +476,7 @@ impl Worker {
             shard: self.shard,
             taken_at,
             engine: self.engine.snapshot(),
-            turns: LoopCounters { events_dropped: self.events.dropped(), ..self.counters },
+            turns: LoopCounters { events_dropped: self.outside.events.dropped(), ..self.counters },
             udp: self.sockets.udp_counters,
             socket_buffers: self.sockets.buffers(),
             tcp: self.sockets.tcp.counters(),
@@ -401,7 +516,7 @@ mod tests {
             mailbox.send(leave()).unwrap();
         }
         assert_eq!(mailbox.send(leave()), Err(CommandError::Overloaded));
-        let report = Arc::clone(&worker.report);
+        let report = Arc::clone(&worker.outside.report);
         let thread = std::thread::spawn(|| worker.run());
         mailbox.stop();
         thread.join().unwrap();
@@ -439,6 +554,7 @@ mod tests {
         let engine = Shard::new(ShardConfig { candidates: Vec::new(), certificate, ufrag_prefix: "aa".to_owned(), seed: [1; 32] });
         let (events, _) = tokio::sync::mpsc::channel(1);
         let refusals = Arc::new(Refusals::new(&events));
-        (Worker::new(0, parts, engine, None, EventQueue::new(events), refusals, ReportSlot::default()), mailbox)
+        let outside = Outside { events: EventQueue::new(events), refusals, report: ReportSlot::default(), busy_percent: Arc::default() };
+        (Worker::new(0, parts, engine, None, outside), mailbox)
     }
 }

@@ -1,10 +1,10 @@
-//! One shard, its participants and the network between them, in virtual time; plays signaling too.
+//! One shard or several, their participants and the network between them, in virtual time; plays signaling and the node too.
 //!
 //! A scenario calls [`World::join`], [`World::publish`] and so on, lets time pass with [`World::run_for`] or
 //! [`World::run_until`] and asserts what participants report. Everything random follows from one seed. Time moves from event to
 //! event, rounded up to a millisecond, so that what happens at about the same time is one batch, as on a real server.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use sfu_core::egress::Progress;
 use sfu_core::error::Discard;
 use sfu_core::media::Codec;
 use sfu_core::net::{Flow, Protocol};
+use sfu_core::relay::LinkId;
 use sfu_core::rtp::ntp::{NtpTime, WallClock};
 use sfu_core::shard::{Shard, ShardConfig};
 use sfu_core::snapshot::Snapshot;
@@ -46,13 +47,23 @@ pub const ROOM: RoomId = RoomId(1);
 const SIGNALING_DELAY: Duration = Duration::from_millis(5);
 /// M-lines per kind that livekit-client has from the start, with one peer connection.
 const LINES_TO_RECEIVE: usize = 3;
+/// Port of the first shard.
+const FIRST_PORT: u16 = 7882;
+/// Time for handshakes in one turn.
+const HANDSHAKE_SLICE: Duration = Duration::from_millis(1);
 /// Grid of time.
 const STEP: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub struct World {
-    /// The engine.
+    /// The engine; the first shard, if there are several.
     pub shard: Shard,
+    /// Further shards.
+    pub others: Vec<Shard>,
+    /// Bytes that fit on the way from one shard to another.
+    pub ring_bytes: usize,
+    /// Time that a datagram of a handshake costs. A turn spends about [`HANDSHAKE_SLICE`] on handshakes.
+    pub handshake_takes: Duration,
     /// Everything that the engine told signaling.
     pub log: Vec<Event>,
     /// Datagrams that the engine sent to addresses of nobody here.
@@ -72,6 +83,8 @@ pub struct World {
     wakes: Vec<Instant>,
     by_address: HashMap<SocketAddr, usize>,
     nat: Nat,
+    placing: Placing,
+    rings: Rings,
     by_id: HashMap<ParticipantId, usize>,
     owners: HashMap<TrackId, usize>,
     /// Subscriptions to tracks that are not ready yet.
@@ -81,6 +94,47 @@ pub struct World {
     tapped: Vec<Datagram>,
     tap_left: usize,
     next_track: u64,
+}
+
+/// What is on its way between shards: from, to, bytes.
+type Rings = BTreeMap<(usize, usize), Vec<u8>>;
+
+/// Who is on which shard.
+#[derive(Default)]
+struct Placing {
+    shards: HashMap<ParticipantId, usize>,
+    /// Shards of each room with the number of participants there, the home first.
+    rooms: HashMap<RoomId, Vec<(usize, usize)>>,
+}
+
+impl Placing {
+    fn shard_of(&self, participant: ParticipantId) -> usize {
+        self.shards.get(&participant).copied().unwrap_or(0)
+    }
+
+    /// Somebody is in a room from here on; what its shard has to know if it had nobody there.
+    fn enter(&mut self, room: RoomId, shard: usize) -> Option<(LinkId, Vec<LinkId>)> {
+        let places = self.rooms.entry(room).or_default();
+        if let Some((_, count)) = places.iter_mut().find(|(other, _)| *other == shard) {
+            *count += 1;
+            return None;
+        }
+        places.push((shard, 1));
+        let others: Vec<LinkId> = places.iter().filter(|(other, _)| *other != shard).map(|&(other, _)| link(other)).collect();
+        others.first().copied().map(|home| (home, others))
+    }
+
+    fn quit(&mut self, room: RoomId, shard: usize) {
+        let Some(places) = self.rooms.get_mut(&room) else { return };
+        for (_, count) in places.iter_mut().filter(|(other, _)| *other == shard) {
+            *count -= 1;
+        }
+        places.retain(|(_, count)| *count > 0);
+    }
+}
+
+fn link(shard: usize) -> LinkId {
+    LinkId(u16::try_from(shard).unwrap_or(u16::MAX))
 }
 
 /// What clients call their address and the engine sees as another.
@@ -132,15 +186,36 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::with_shards(seed, 1)
+    }
+
+    /// An empty world with several shards; rooms are shared by those on which somebody was put ([`Self::join_on`]).
+    ///
+    /// # Panics
+    /// If there is no certificate to be had.
+    #[must_use]
+    pub fn with_shards(seed: u64, count: usize) -> Self {
         let (seed, clock) = (Seed::new(seed), Clock::new());
-        let shard = Shard::new(ShardConfig {
-            candidates: vec![Candidate { protocol: Protocol::Udp, address: server_address() }],
-            certificate: Certificate::generate().expect("the cryptography library makes certificates"),
-            ufrag_prefix: "s0".into(),
-            seed: seed.rng("shard").random(),
+        let certificate = Certificate::generate().expect("the cryptography library makes certificates");
+        let mut shards = (0..count).map(|index| {
+            let mut shard = Shard::new(ShardConfig {
+                candidates: vec![Candidate { protocol: Protocol::Udp, address: shard_address(index) }],
+                certificate: certificate.clone(),
+                ufrag_prefix: format!("s{index}"),
+                seed: seed.rng(&if index == 0 { "shard".to_owned() } else { format!("shard{index}") }).random(),
+            });
+            shard.set_link_id(link(index));
+            shard
         });
+        let shard = shards.next().expect("there is a shard");
+        let others = shards.collect();
         Self {
             shard,
+            others,
+            ring_bytes: 1 << 20,
+            handshake_takes: Duration::ZERO,
+            placing: Placing::default(),
+            rings: Rings::new(),
             log: Vec::new(),
             to_strangers: 0,
             has_dynacast: false,
@@ -221,8 +296,13 @@ impl World {
 
     /// Somebody joins over links with 10 ms of delay.
     pub fn join(&mut self, room: RoomId) -> Who {
+        self.join_on(room, 0)
+    }
+
+    /// Somebody joins on one of several shards, over links with 10 ms of delay.
+    pub fn join_on(&mut self, room: RoomId, shard: usize) -> Who {
         let link = LinkConfig::delayed(Duration::from_millis(10));
-        self.join_over(room, link, link)
+        self.enter(room, link, link, PeerMode::Dual, shard)
     }
 
     /// Somebody joins with one peer connection and offers it at once, with three m-lines per kind to receive on.
@@ -235,15 +315,15 @@ impl World {
     /// Like [`Self::join_single`], but offers only after [`Self::open_publisher`].
     pub fn enter_single(&mut self, room: RoomId) -> Who {
         let link = LinkConfig::delayed(Duration::from_millis(10));
-        self.enter(room, link, link, PeerMode::Single)
+        self.enter(room, link, link, PeerMode::Single, 0)
     }
 
     /// Somebody joins.
     pub fn join_over(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig) -> Who {
-        self.enter(room, up, down, PeerMode::Dual)
+        self.enter(room, up, down, PeerMode::Dual, 0)
     }
 
-    fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode) -> Who {
+    fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode, shard: usize) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
         let addresses = [address(index, 0), address(index, 1)];
@@ -258,6 +338,7 @@ impl World {
         self.participants.push(participant);
         self.by_address.extend(addresses.map(|address| (address, index)));
         self.by_id.insert(id, index);
+        self.placing.shards.insert(id, shard);
         self.command(Command::Join { room, participant: id, can_subscribe: true, mode });
         Who(index)
     }
@@ -480,7 +561,8 @@ impl World {
     /// A datagram from anywhere reaches the engine now. Flows are the server's view.
     pub fn inject(&mut self, flow: Flow, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        self.shard.handle_datagram(self.clock.now(), flow, &mut bytes);
+        let (now, shard) = (self.clock.now(), shard_at(flow.local));
+        self.engine(shard).handle_datagram(now, flow, &mut bytes);
     }
 
     /// Seals an RTP packet as a participant's publisher side would, for [`Self::inject`].
@@ -577,6 +659,24 @@ impl World {
         Who(self.owners[&track])
     }
 
+    /// One of the shards.
+    ///
+    /// # Panics
+    /// If there is none with this number.
+    pub fn engine(&mut self, shard: usize) -> &mut Shard {
+        if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] }
+    }
+
+    fn engines(&self) -> impl Iterator<Item = &Shard> {
+        std::iter::once(&self.shard).chain(&self.others)
+    }
+
+    /// Shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        1 + self.others.len()
+    }
+
     /// The engine's counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -586,7 +686,7 @@ impl World {
     /// Datagrams that the engine dropped for a reason.
     #[must_use]
     pub fn discarded(&self, reason: Discard) -> u64 {
-        self.shard.snapshot().discards.get(reason)
+        self.engines().map(|shard| shard.snapshot().discards.get(reason)).sum()
     }
 
     /// Lets time pass.
@@ -638,7 +738,12 @@ impl World {
     fn next_event(&self) -> Instant {
         let mut next = self.clock.now() + Duration::from_secs(3600);
         next = self.signaling.front().map_or(next, |&(at, _)| at.min(next));
-        next = self.shard.next_timeout().map_or(next, |at| at.min(next));
+        for shard in self.engines() {
+            next = shard.next_timeout().map_or(next, |at| at.min(next));
+        }
+        if self.rings.values().any(|ring| !ring.is_empty()) {
+            next = next.min(self.clock.now());
+        }
         next = self.roads.iter().filter_map(Road::next_event).fold(next, Instant::min);
         for (participant, &wake) in self.participants.iter().zip(&self.wakes).filter(|(participant, _)| !participant.is_gone) {
             next = next.min(wake);
@@ -657,7 +762,9 @@ impl World {
                 self.participants[index].down.send(now, bytes, datagram);
             }
         }
-        for (index, participant) in self.participants.iter_mut().enumerate() {
+        self.cross(now);
+        let Self { participants, shard, others, nat, tapped, tap_left, wakes, .. } = self;
+        for (index, participant) in participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
             }
@@ -665,43 +772,163 @@ impl World {
             if has_arrival {
                 participant.receive(now);
             }
-            if has_arrival || self.wakes[index] <= now {
+            if has_arrival || wakes[index] <= now {
                 participant.poll(now);
-                self.wakes[index] = participant.next_timeout();
+                wakes[index] = participant.next_timeout();
             }
             while let Some(Datagram { mut flow, mut bytes }) = participant.up.receive(now) {
-                flow.local = self.nat.outside_of(flow.local);
-                if self.tap_left > 0 {
-                    self.tap_left -= 1;
-                    self.tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
+                flow.local = nat.outside_of(flow.local);
+                if *tap_left > 0 {
+                    *tap_left -= 1;
+                    tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
                 }
-                self.shard.handle_datagram(now, reversed(flow), &mut bytes);
+                let engine = match shard_at(flow.remote) {
+                    0 => &mut *shard,
+                    number => &mut others[number - 1],
+                };
+                engine.handle_datagram(now, reversed(flow), &mut bytes);
             }
         }
         while self.signaling.front().is_some_and(|&(at, _)| at <= now) {
             let Some((_, signal)) = self.signaling.pop_front() else { break };
             self.carry(now, signal);
         }
-        if self.shard.next_timeout().is_some_and(|at| at <= now) {
-            self.shard.handle_timeout(now);
+        for shard in std::iter::once(&mut self.shard).chain(&mut self.others) {
+            if shard.next_timeout().is_some_and(|at| at <= now) {
+                shard.handle_timeout(now);
+            }
         }
+        self.load_rings(now);
         self.clock.advance_to(now + self.turn_takes);
         let now = self.clock.now();
+        for shard in 0..self.shards() {
+            self.flush(shard, now);
+            self.shake_hands(shard);
+        }
+        self.load_rings(self.clock.now());
+        for shard in 0..self.shards() {
+            while let Some(event) = self.engine(shard).poll_event() {
+                self.signal(event);
+            }
+        }
+    }
+
+    fn flush(&mut self, shard: usize, now: Instant) {
         loop {
-            let progress = self.shard.flush(now);
-            self.send(now);
+            let progress = self.engine(shard).flush(now);
+            self.send(shard, now);
             if progress == Progress::Done {
                 break;
             }
         }
-        while let Some(event) = self.shard.poll_event() {
-            self.signal(event);
+    }
+
+    /// Goes on with handshakes for a slice of time, behind everything else.
+    fn shake_hands(&mut self, shard: usize) {
+        let until = self.clock.now() + HANDSHAKE_SLICE;
+        let mut has_stepped = false;
+        while self.engine(shard).has_handshakes() {
+            self.clock.advance_to(self.clock.now() + self.handshake_takes);
+            let now = self.clock.now();
+            has_stepped |= self.engine(shard).step_handshake(now);
+            if now >= until {
+                break;
+            }
+        }
+        if has_stepped {
+            self.flush(shard, self.clock.now());
+        }
+    }
+
+    /// Brings the shards what is on its way to them.
+    fn cross(&mut self, now: Instant) {
+        for ((from, to), bytes) in std::mem::take(&mut self.rings) {
+            self.engine(to).handle_relay(now, link(from), &bytes);
+        }
+    }
+
+    /// Takes from the shards what is for others, as far as there is room.
+    fn load_rings(&mut self, now: Instant) {
+        for from in 0..self.shards() {
+            let links: Vec<LinkId> = self.engine(from).relay_links().collect();
+            for link in links {
+                let room = self.ring_bytes - self.rings.get(&(from, link.0.into())).map_or(0, Vec::len);
+                let outbox = self.engine(from).relay_outbox(link);
+                let bytes = outbox.prepare(room).to_vec();
+                outbox.sent(bytes.len());
+                self.rings.entry((from, link.0.into())).or_default().extend(bytes);
+            }
+            self.engine(from).mend_torn(now);
+        }
+    }
+
+    /// Does what a node does: gives a command to the shards that it is for.
+    fn place(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::SendData { to, delivery, payload } => {
+                for shard in 0..self.shards() {
+                    let to: Vec<ParticipantId> = to.iter().copied().filter(|&who| self.placing.shard_of(who) == shard).collect();
+                    if !to.is_empty() {
+                        self.engine(shard).handle_command(now, Command::SendData { to, delivery, payload: payload.clone() });
+                    }
+                }
+            }
+            Command::SetPlayoutDelay { .. } => {
+                for shard in 0..self.shards() {
+                    self.engine(shard).handle_command(now, command.clone());
+                }
+            }
+            command => {
+                let shard = self.shard_of(&command);
+                if let Command::Join { room, .. } | Command::Move { room, .. } = command
+                    && let Some((home, others)) = self.placing.enter(room, shard)
+                {
+                    self.engine(shard).share_room(room, home, &others);
+                }
+                if let Command::Leave { participant } | Command::Move { participant, .. } = command
+                    && let Some(&index) = self.by_id.get(&participant)
+                {
+                    self.placing.quit(self.participants[index].room, shard);
+                }
+                if let Command::Move { participant, room } = command
+                    && let Some(&index) = self.by_id.get(&participant)
+                {
+                    self.participants[index].room = room;
+                }
+                self.engine(shard).handle_command(now, command);
+            }
+        }
+    }
+
+    fn shard_of(&self, command: &Command) -> usize {
+        match command {
+            Command::Unpublish { track } | Command::SetMuted { track, .. } => {
+                self.owners.get(track).map_or(0, |&owner| self.placing.shard_of(self.participants[owner].id))
+            }
+            Command::Join { participant, .. }
+            | Command::Leave { participant }
+            | Command::Publish { participant, .. }
+            | Command::Offer { participant, .. }
+            | Command::Answer { participant, .. }
+            | Command::RestartIce { participant }
+            | Command::Subscribe { participant, .. }
+            | Command::Unsubscribe { participant, .. }
+            | Command::SetWish { participant, .. }
+            | Command::PreferTcp { participant, .. }
+            | Command::PublishData { participant, .. }
+            | Command::UnpublishData { participant, .. }
+            | Command::SubscribeData { participant, .. }
+            | Command::UnsubscribeData { participant, .. }
+            | Command::PublishCodec { participant, .. }
+            | Command::Move { participant, .. } => self.placing.shard_of(*participant),
+            Command::SendData { .. } | Command::SetPlayoutDelay { .. } => 0,
         }
     }
 
     /// Puts what the engine sends on the downlinks.
-    fn send(&mut self, now: Instant) {
-        let outbox = self.shard.outbox();
+    fn send(&mut self, shard: usize, now: Instant) {
+        let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+        let outbox = engine.outbox();
         for (flow, bytes) in outbox.datagrams() {
             let inside = self.nat.inside_of(flow.remote);
             match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
@@ -722,7 +949,7 @@ impl World {
 
     fn carry(&mut self, now: Instant, signal: Signal) {
         match signal {
-            Signal::ToEngine(command) => self.shard.handle_command(now, command),
+            Signal::ToEngine(command) => self.place(now, command),
             Signal::ToClient(index, _) if self.participants[index].is_gone => {}
             Signal::ToClient(index, ToClient::Answer(sdp)) => {
                 self.participants[index].take_answer(now, &sdp);
@@ -808,7 +1035,16 @@ impl World {
 /// Where the engine is.
 #[must_use]
 pub fn server_address() -> SocketAddr {
-    ([192, 0, 2, 1], 7882).into()
+    shard_address(0)
+}
+
+/// Where a shard is: a port for each.
+fn shard_address(shard: usize) -> SocketAddr {
+    ([192, 0, 2, 1], FIRST_PORT + link(shard).0).into()
+}
+
+fn shard_at(address: SocketAddr) -> usize {
+    usize::from(address.port().saturating_sub(FIRST_PORT))
 }
 
 fn address(index: usize, side: u16) -> SocketAddr {

@@ -113,6 +113,8 @@ pub struct Allotment {
     ran_at: Option<Instant>,
     again_at: Option<Instant>,
     is_due: bool,
+    /// It is in the list of those that wait.
+    is_listed: bool,
 }
 
 impl Allotment {
@@ -122,6 +124,10 @@ impl Allotment {
 
     fn wants_to_run(&self, now: Instant) -> bool {
         self.is_due || self.again_at.is_some_and(|at| at <= now)
+    }
+
+    fn waits(&self) -> bool {
+        self.is_due || self.again_at.is_some()
     }
 }
 
@@ -145,7 +151,29 @@ impl Shard {
         peer.allotment.is_due = true;
         if peer.allotment.may_run(now) {
             self.allocate(key, now);
+        } else {
+            self.list_allocation(key);
         }
+    }
+
+    fn list_allocation(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.allotment.waits()) else { return };
+        if !std::mem::replace(&mut peer.allotment.is_listed, true) {
+            self.awake.allocations.push(key);
+        }
+    }
+
+    /// With every media tick: those that wait for the end of an interval, or for a track that may rise by now.
+    pub(crate) fn review_waiting_allocations(&mut self, now: Instant) {
+        for place in 0..self.awake.allocations.len() {
+            self.review_allocation(self.awake.allocations[place], false, now);
+        }
+        let Self { awake, peers, .. } = self;
+        awake.allocations.retain(|&key| {
+            let Some(peer) = peers.get_mut(key) else { return false };
+            peer.allotment.is_listed = peer.allotment.waits();
+            peer.allotment.is_listed
+        });
     }
 
     /// The same for everybody who gets a track.
@@ -157,7 +185,7 @@ impl Shard {
         }
     }
 
-    /// With every media tick: what is due or has waited for its time; `is_turn`: the look that comes once a second.
+    /// Divides what a transport's way carries if that is due; `is_turn`: it is once a second.
     pub(crate) fn review_allocation(&mut self, key: PeerKey, is_turn: bool, now: Instant) {
         let Some(peer) = self.peers.get(key).filter(|peer| !peer.downs.is_empty()) else { return };
         if (is_turn || peer.allotment.wants_to_run(now)) && peer.allotment.may_run(now) {
@@ -215,6 +243,7 @@ impl Shard {
         for down in downs {
             self.note_decision(down, now);
         }
+        self.list_allocation(key);
     }
 
     /// Audio goes out without redundancy where there is hardly room for itself.

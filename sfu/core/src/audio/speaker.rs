@@ -16,6 +16,8 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(300);
 /// A challenger has to be ahead for this long, which is one tick more than the paper asks for. Otherwise two who speak at once
 /// take turns in being dominant every three seconds, whenever a tick hits a pause between syllables.
 const TAKEOVER: Duration = Duration::from_millis(100);
+/// Longer than anything that is remembered of a microphone.
+const IDLE: Duration = Duration::from_secs(2);
 /// A level that changed by less is not worth a report.
 const LEVEL_STEP: f32 = 0.05;
 
@@ -27,6 +29,9 @@ pub struct Speakers {
     /// Beats the dominant speaker, since when.
     challenger: Option<(u64, Instant)>,
     reported: Vec<(u64, f32)>,
+    /// What was reported came from somebody else.
+    is_unknown: bool,
+    heard_at: Option<Instant>,
     last_report: Option<Instant>,
 }
 
@@ -34,6 +39,19 @@ impl Speakers {
     /// The level of one audio packet of somebody.
     pub fn level(&mut self, who: u64, level: AudioLevel, now: Instant) {
         self.microphones.entry(who).or_insert_with(|| Activity::new(now)).hear(level, now);
+        self.heard_at = Some(now);
+    }
+
+    /// Reports were made elsewhere until now.
+    pub fn take_over(&mut self) {
+        self.is_unknown = true;
+    }
+
+    /// There will be nothing to report until somebody is heard again.
+    #[must_use]
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let is_silent = self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= IDLE);
+        is_silent && self.reported.is_empty() && !self.is_unknown
     }
 
     /// Somebody left or sends no audio any more.
@@ -52,7 +70,7 @@ impl Speakers {
         }
         let mut speaking: Vec<(u64, f32)> = self.speaking().map(|(who, microphone)| (who, microphone.level())).collect();
         speaking.sort_by(|a, b| self.is_dominant(b.0).cmp(&self.is_dominant(a.0)).then(b.1.total_cmp(&a.1)));
-        if !differs(&speaking, &self.reported) {
+        if !std::mem::take(&mut self.is_unknown) && !differs(&speaking, &self.reported) {
             return None;
         }
         self.reported.clone_from(&speaking);

@@ -15,6 +15,7 @@ use crate::publish::rates::LayerRates;
 use crate::publish::reception::Reception;
 use crate::publish::ring::{Meta, Ring, RingSize};
 use crate::quality::traffic::UplinkMeter;
+use crate::relay::LinkId;
 use crate::rtp::ntp::NtpTime;
 use crate::rtp::payload::Layering;
 use crate::rtp::payload::dependency_descriptor::{MAX_LEN, MAX_SPATIAL_LAYERS, has_structure};
@@ -104,6 +105,10 @@ pub struct Encoding {
     pub sender_report: Option<ReceivedSenderReport>,
     /// Subscribers that get this encoding now; dense, walked for every packet.
     pub live: Vec<DownKey>,
+    /// Other shards to which its packets cross.
+    pub relayed: Vec<LinkId>,
+    /// Of a mirror: it flows where it is published, whether or not it crosses.
+    pub flows_elsewhere: bool,
     /// Extended sequence numbers that arrived since the last flush, in order of arrival.
     pub fresh: Vec<u64>,
     /// Packets that wait for the structure of their dependency descriptor.
@@ -151,6 +156,8 @@ impl Encoding {
             keyframe: KeyframeRequester::default(),
             sender_report: None,
             live: Vec::new(),
+            relayed: Vec::new(),
+            flows_elsewhere: false,
             fresh: Vec::new(),
             held: ArrayVec::new(),
             meter: UplinkMeter::default(),
@@ -245,6 +252,11 @@ impl Encoding {
         if let Some(highest) = self.highest {
             self.numbering.start_over(first, highest);
         }
+        self.follow_new_stream(clock_rate_hz);
+    }
+
+    /// What comes next has nothing to do with what came, but that its numbers go on.
+    pub fn follow_new_stream(&mut self, clock_rate_hz: u32) {
         self.reception = Reception::new(clock_rate_hz);
         self.stored = 0;
         self.nack = NackGenerator::default();
@@ -311,7 +323,13 @@ impl Encoding {
     /// Packets have arrived lately.
     #[must_use]
     pub fn is_flowing(&self, now: Instant) -> bool {
-        self.last_packet_at.is_some_and(|at| now.saturating_duration_since(at) <= ACTIVE_WINDOW)
+        self.flows_elsewhere || self.last_packet_at.is_some_and(|at| now.saturating_duration_since(at) <= ACTIVE_WINDOW)
+    }
+
+    /// Somebody gets its packets, here or by way of another shard.
+    #[must_use]
+    pub fn has_audience(&self) -> bool {
+        !(self.live.is_empty() && self.relayed.is_empty())
     }
 
     /// As the selector sees it.

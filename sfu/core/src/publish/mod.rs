@@ -24,6 +24,7 @@ use crate::ids::{DownKey, ParticipantKey, PeerKey, UpKey};
 use crate::limits::{MAX_BACKUP_CODECS, MAX_ENCODINGS};
 use crate::media::{Codec, Mid, NegotiatedCodec, Rid};
 use crate::negotiate::{AnnouncedTrack, EncodingWish, UpMedia, configuration};
+use crate::relay::Crossing;
 use crate::rtp::extension::playout_delay_value;
 use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
 use crate::rtp::payload::red::RedPayload;
@@ -83,6 +84,12 @@ pub struct UpTrack {
     /// Since when each of its sizes, counted over all encodings and their layers, does not come though its publisher should send
     /// it.
     absent_since: ArrayVec<Option<Instant>, MAX_RUNGS>,
+    /// What it has to do with other shards.
+    pub crossing: Crossing,
+    /// The media tick looks at it.
+    pub is_awake: bool,
+    /// Seconds in which nothing came of it and nobody waited for it.
+    pub quiet_seconds: u8,
 }
 
 /// Sizes of a track.
@@ -137,6 +144,9 @@ impl UpTrack {
             playout_delay: None,
             is_screen: request.source == MediaSource::Screen,
             absent_since: ArrayVec::new(),
+            crossing: Crossing::default(),
+            is_awake: false,
+            quiet_seconds: 0,
         };
         track.announce_sizes(request);
         Some(track)

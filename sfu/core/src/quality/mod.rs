@@ -24,8 +24,6 @@ use crate::subscribe::selector::wanted_rung;
 
 /// Between two looks at a participant.
 const LOOK: Duration = Duration::from_secs(1);
-/// The same in media ticks.
-const LOOK_TICKS: u64 = 50;
 /// Looks that are judged together.
 const SPAN: usize = 3;
 /// Nothing was heard of a client for so long: more than the longest interval of consent checks (RFC 7675 section 5.1: 6 s),
@@ -213,12 +211,7 @@ const fn is_video(part: usize) -> bool {
 impl Shard {
     /// With every media tick: looks at those participants whose turn it is.
     pub(crate) fn judge_connections(&mut self, tick: u64, now: Instant) {
-        let turns: Vec<ParticipantKey> = (0_u64..)
-            .zip(self.participants.keys())
-            .filter(|(place, _)| place % LOOK_TICKS == tick % LOOK_TICKS)
-            .map(|(_, key)| key)
-            .collect();
-        for key in turns {
+        for key in self.awake.looks.take(tick, |key| self.participants.contains_key(key)) {
             let Some(look) = self.look_at(key, now) else { continue };
             let Some(participant) = self.participants.get_mut(key) else { continue };
             if let Some(Verdict { quality, score, direction, cause }) = participant.quality.judge(&look) {
@@ -273,7 +266,9 @@ impl Shard {
             }
             if !is_muted && kind == MediaKind::Video {
                 let up = &self.ups[up_key];
-                let wanted = up.downs.iter().filter_map(|&key| self.rung_to_send(self.downs.get(key)?, up, now)).max();
+                let here = up.downs.iter().filter_map(|&key| self.rung_to_send(self.downs.get(key)?, up, now)).max();
+                let elsewhere = up.crossing.wishes().filter(|(codec, _)| *codec == up.codec.codec).filter_map(|(_, most)| most).max();
+                let wanted = here.max(elsewhere.map(usize::from));
                 look.missing_up = look.missing_up.max(missing_layers(up, wanted, now));
             }
         }

@@ -100,6 +100,8 @@ pub struct Transport {
     flush_at: Option<Instant>,
     /// Where the handshake goes while no path is nominated.
     dtls_flow: Option<Flow>,
+    /// The client has proved that it holds its keys.
+    is_handshake_done: bool,
     /// When connecting takes too long.
     deadline: Option<Instant>,
     events: VecDeque<TransportEvent>,
@@ -130,6 +132,7 @@ impl Transport {
             early_data: ArrayVec::new(),
             flush_at: None,
             dtls_flow: None,
+            is_handshake_done: false,
             deadline: None,
             events: VecDeque::new(),
         }
@@ -196,17 +199,29 @@ impl Transport {
         Ok(outcome)
     }
 
+    /// DTLS datagrams may cost public-key cryptography, until the handshake is done.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.state != State::Ended && !self.is_handshake_done
+    }
+
+    /// Whether a DTLS datagram would be taken.
+    ///
+    /// # Errors
+    /// Why it would be dropped.
+    pub fn check_dtls(&self, flow: Flow, datagram: &[u8]) -> Result<(), Discard> {
+        if !self.accepts_from(flow) {
+            return Err(Discard::UnknownSource);
+        }
+        if dtls::is_well_formed(datagram) { Ok(()) } else { Err(Discard::DtlsMalformed) }
+    }
+
     /// Takes a DTLS datagram.
     ///
     /// # Errors
     /// Why it was dropped. Its sender is not told.
     pub fn handle_dtls(&mut self, now: Instant, flow: Flow, datagram: &[u8], out: &mut Outbox) -> Result<(), Discard> {
-        if !self.accepts_from(flow) {
-            return Err(Discard::UnknownSource);
-        }
-        if !dtls::is_well_formed(datagram) {
-            return Err(Discard::DtlsMalformed);
-        }
+        self.check_dtls(flow, datagram)?;
         self.dtls_flow = Some(flow);
         let result = self.dtls.handle(now, datagram);
         self.drain_dtls(now, out);
@@ -349,6 +364,7 @@ impl Transport {
                     }
                 }
                 DtlsOutput::Connected(peer) => {
+                    self.is_handshake_done = true;
                     self.peer = Some(peer);
                     self.verify_peer(now);
                 }

@@ -17,7 +17,9 @@ mod paths;
 mod publishing;
 mod quality;
 mod reports;
+mod sharing;
 mod single;
+mod storms;
 mod subscribing;
 mod switching;
 

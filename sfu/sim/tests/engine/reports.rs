@@ -81,7 +81,7 @@ fn speakers(world: &World) -> Vec<ParticipantId> {
 }
 
 /// How far the newest packet's capture time, as the subscriber computes it by sender reports, is from the truth, in ms.
-fn capture_error(world: &World, people: &[Who], track: TrackId) -> f64 {
+pub(crate) fn capture_error(world: &World, people: &[Who], track: TrackId) -> f64 {
     let receiving = world.participant(people[1]).receiving(track).unwrap();
     let started = world.sender(track).started().unwrap();
     let (number, timestamp, interval) = match receiving.codec {
