@@ -11,12 +11,10 @@ import os
 import time
 from typing import Any
 
-import pytest
-
 from calls import PICTURES, TONES_HZ, url
-from namespaces import Namespace
+from link import Direction, Link
 from remote import RemotePeer
-from topology import IPV4, Network, forwarding
+from topology import IPV4, Network
 from waiting import until
 
 IS_LONG = os.environ.get("SLUICE_LONG") == "1"
@@ -24,27 +22,10 @@ WATCH_S = 60 if IS_LONG else 8
 SETTLE_S = 45
 FREEZE_LIMIT_MS = 500
 QUEUE_MS = 300
-BURST_BYTES = 3_000
-"""Two packets: what a line of this rate has sent before the next one comes."""
+DELAY_MS = 20
 CAMERA = {"width": 960, "height": 540, "fps": 20, "simulcast": True, "max_bitrate_bps": 2_000_000, "noise": 60}
 LINES_BPS = {"narrow": 300_000, "middle": 1_000_000, "wide": 5_000_000}
 SAMPLE_RATE_HZ = 48_000
-
-
-def shape(network: Network, name: str, rate_bps: int | None) -> None:
-    """The line from the router to a client carries so much, behind a queue of 300 ms; None: everything."""
-    device = f"{name}0"
-    if rate_bps is None:
-        network.router.run("tc", "qdisc", "del", "dev", device, "root")
-    else:
-        limits = ("rate", f"{rate_bps}bit", "burst", str(BURST_BYTES), "latency", f"{QUEUE_MS}ms")
-        network.router.run("tc", "qdisc", "replace", "dev", device, "root", "tbf", *limits)
-
-
-def cable(host: Namespace, router: Namespace, name: str) -> None:
-    """Packets have their size on the wire: segmentation is not left to the other end."""
-    for namespace, device in ((host, "eth0"), (router, f"{name}0")):
-        namespace.run("ethtool", "-K", device, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
 
 
 async def publisher(network: Network, participant: Any) -> RemotePeer:
@@ -56,15 +37,18 @@ async def publisher(network: Network, participant: Any) -> RemotePeer:
     return alice
 
 
-async def viewer(network: Network, participant: Any, name: str, rate_bps: int | None) -> RemotePeer:
-    """A Chromium behind a line of this rate."""
-    host = network.client(name)
-    cable(host, network.router, name)
-    if rate_bps is not None:
-        shape(network, name, rate_bps)
+def line(rate_bps: int = 0, delay_ms: float = DELAY_MS, loss_percent: float = 0) -> Direction:
+    """One direction of a line; 0 bit/s: no limit."""
+    return Direction(rate_bps=rate_bps, queue_ms=QUEUE_MS, delay_ms=delay_ms, loss_percent=loss_percent)
+
+
+async def viewer(network: Network, participant: Any, name: str, down: Direction, up: Direction | None = None) -> tuple[RemotePeer, Link]:
+    """A Chromium behind such a line; what it sends has no limit."""
+    host, link = network.far_client(name)
+    link.set(forward=down, back=up or line())
     made = await participant(host, name, "chromium")
     await made.join(url=url(network.address()))
-    return made
+    return made, link
 
 
 async def width(who: RemotePeer) -> int:
@@ -116,7 +100,7 @@ async def test_three_lines_get_three_sizes_at_once(lab, serve, participant):
     network = Network.make(lab, families=(IPV4,))
     serve(network.server)
     await publisher(network, participant)
-    viewers = {name: await viewer(network, participant, name, rate_bps) for name, rate_bps in LINES_BPS.items()}
+    viewers = {name: (await viewer(network, participant, name, line(rate_bps)))[0] for name, rate_bps in LINES_BPS.items()}
 
     async def widths() -> list[int]:
         return [await width(who) for who in viewers.values()]
@@ -140,10 +124,10 @@ async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, 
     network = Network.make(lab, families=(IPV4,))
     serve(network.server)
     await publisher(network, participant)
-    who = await viewer(network, participant, "bob", 2_000_000)
+    who, link = await viewer(network, participant, "bob", line(2_000_000))
     await who.sees(identity="alice", picture_id=PICTURES["alice"])
     await who.hears(identity="alice", frequency_hz=TONES_HZ["alice"])
-    shape(network, "bob", 100_000)
+    link.set(forward=line(100_000))
 
     async def is_paused() -> bool:
         return (await who.stream_states())[-1:] == ["paused"]
@@ -161,7 +145,7 @@ async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, 
     assert (await video(who))["framesDecoded"] - frames <= 2
     await who.hears(identity="alice", frequency_hz=TONES_HZ["alice"])
     began = time.monotonic()
-    shape(network, "bob", None)
+    link.set(forward=line(2_000_000))
     await until("the picture comes back by itself", lambda: _is_active(who), within_s=30, poll_s=0.2)
     print(f"the picture is back after {time.monotonic() - began:.1f} s", flush=True)
     await who.sees(identity="alice", picture_id=PICTURES["alice"])
@@ -169,3 +153,24 @@ async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, 
 
 async def _is_active(who: RemotePeer) -> bool:
     return (await who.stream_states())[-1:] == ["active"]
+
+
+async def test_a_call_is_usable_with_loss_and_a_long_way(lab, serve, participant):
+    """3 % of the packets are lost in each direction, and a round trip takes 200 ms."""
+    network = Network.make(lab, families=(IPV4,))
+    serve(network.server)
+    await publisher(network, participant)
+    bad = line(delay_ms=100, loss_percent=3)
+    who, _ = await viewer(network, participant, "bob", bad, bad)
+    await who.sees(identity="alice", picture_id=PICTURES["alice"])
+    await who.hears(identity="alice", frequency_hz=TONES_HZ["alice"])
+
+    async def has_settled() -> bool:
+        return await width(who) == CAMERA["width"]
+
+    await until("loss alone does not lower the picture", has_settled, within_s=SETTLE_S, poll_s=0.5)
+    found = await watch(who, WATCH_S)
+    show("3 % loss, 200 ms", found)
+    assert found["fps"] >= CAMERA["fps"] * 0.8
+    assert found["longest gap ms"] <= 2 * FREEZE_LIMIT_MS
+    assert found["concealed %"] <= 3
