@@ -49,6 +49,11 @@ impl Shard {
         if !is_connected || down.payload_type.is_none() || up.is_muted {
             return;
         }
+        if up.kind() == MediaKind::Video && self.waits_for_share(key, now) {
+            return;
+        }
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let Some(up) = self.ups.get_mut(down.up) else { return };
         let offered = up.offered(now);
         down.target = match up.kind() {
             MediaKind::Video => select(&down.wish, &offered, down.share.cap),

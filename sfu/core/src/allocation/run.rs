@@ -93,10 +93,11 @@ impl Share {
         self.lacking_since.is_some_and(|since| now.saturating_duration_since(since) >= GRACE)
     }
 
-    /// What it comes with: what flowed while nothing was known of the bandwidth is not taken from it before something is.
-    fn memory(&self, is_live: bool) -> Memory {
+    /// What it comes with. `had_everything`: it flowed while nothing was known of the bandwidth, and is not to lose that before
+    /// something shows that there is too little.
+    fn memory(&self, had_everything: bool) -> Memory {
         let everything = Place { rung: usize::MAX, temporal: u8::MAX };
-        if is_live && self.cap == Cap::None { Memory::at(Some(everything)) } else { self.memory }
+        if had_everything { Memory::at(Some(everything)) } else { self.memory }
     }
 
     /// The subscriber should know that it is paused.
@@ -115,6 +116,8 @@ pub struct Allotment {
     is_due: bool,
     /// It is in the list of those that wait.
     is_listed: bool,
+    /// There was something to divide the last time.
+    is_divided: bool,
 }
 
 impl Allotment {
@@ -199,6 +202,7 @@ impl Shard {
         (peer.allotment.ran_at, peer.allotment.again_at, peer.allotment.is_due) = (Some(now), None, false);
         let budget = budget(peer);
         let downs = peer.downs.clone();
+        let is_first = !std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());
         let Some(budget) = budget else {
             self.spare_redundancy(&downs, None, 0, now);
             for down in downs {
@@ -213,14 +217,14 @@ impl Shard {
             let Some(up) = self.ups.get(down.up) else { continue };
             if up.kind() == MediaKind::Audio {
                 audio_bps = audio_bps.saturating_add(audio_rate(down, up));
-            } else if let Some(claim) = self.claim(place, down, up, now) {
+            } else if let Some(claim) = self.claim(place, down, up, is_first, now) {
                 keys.push(down_key);
                 claims.push(claim);
             } else {
                 self.uncap(down_key, now);
             }
         }
-        self.spare_redundancy(&downs, Some(budget.bps).filter(|_| !budget.is_open), audio_bps, now);
+        self.spare_redundancy(&downs, Some(budget), audio_bps, now);
         // Who has waited long enough for a probe to find room gets it from those who come after it.
         let is_long = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.share.lacks_for_long(now));
         let budget = Budget { is_open: budget.is_open && !keys.iter().any(is_long), ..budget };
@@ -247,10 +251,10 @@ impl Shard {
     }
 
     /// Audio goes out without redundancy where there is hardly room for itself.
-    fn spare_redundancy(&mut self, downs: &[DownKey], budget_bps: Option<u64>, audio_bps: u64, now: Instant) {
+    fn spare_redundancy(&mut self, downs: &[DownKey], budget: Option<Budget>, audio_bps: u64, now: Instant) {
         for &key in downs {
             let Some(down) = self.downs.get_mut(key) else { continue };
-            let has_changed = down.red_payload_type.is_some() && down.redundancy.on_budget(budget_bps, audio_bps);
+            let has_changed = down.red_payload_type.is_some() && down.redundancy.on_budget(budget, audio_bps);
             if has_changed {
                 self.retarget(key, now);
             }
@@ -268,7 +272,7 @@ impl Shard {
     }
 
     /// None: nothing is to be sent, whatever the bandwidth.
-    fn claim(&self, place: usize, down: &DownTrack, up: &UpTrack, now: Instant) -> Option<Claim> {
+    fn claim(&self, place: usize, down: &DownTrack, up: &UpTrack, is_first: bool, now: Instant) -> Option<Claim> {
         if !down.wish.enabled || down.payload_type.is_none() || up.is_muted {
             return None;
         }
@@ -284,7 +288,7 @@ impl Shard {
             smallness_px: if size == 0 { 0 } else { u64::MAX - size },
             place,
         };
-        (!steps.is_empty()).then_some(Claim { rank, steps, memory: down.share.memory(down.flow.live.is_some()) })
+        (!steps.is_empty()).then_some(Claim { rank, steps, memory: down.share.memory(is_first && down.flow.live.is_some()) })
     }
 
     /// A cause for which nothing flows came or went; the subscriber is told if that makes a difference.
@@ -298,6 +302,19 @@ impl Shard {
         {
             self.events.push_back(Event::StreamState { participant, track, is_paused });
         }
+    }
+
+    /// A subscription is about to begin: where bandwidth is divided it waits for its share. True if it has none yet.
+    pub(crate) fn waits_for_share(&mut self, key: DownKey, now: Instant) -> bool {
+        let Some(down) = self.downs.get_mut(key) else { return false };
+        let peer = down.peer;
+        let is_divided = self.peers.get(peer).is_some_and(|peer| peer.allotment.is_divided);
+        if !is_divided || down.share.cap != Cap::None || !down.wish.enabled {
+            return false;
+        }
+        down.share.cap = Cap::Paused;
+        self.allocation_due(peer, now);
+        true
     }
 
     /// Which size a publisher should send for a subscription.

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::allocation::Budget;
+
 /// Loss from which on redundancy is worth its bitrate; LiveKit's clients hear a difference from about here on.
 const ON_ABOVE: f32 = 0.01;
 /// Loss below which the link counts as clean.
@@ -44,13 +46,14 @@ impl Redundancy {
 
     /// What the downlink carries and what all audio on it takes now, in bits per second; None: nothing limits it. True if that
     /// changed [`Self::is_unaffordable`].
-    pub fn on_budget(&mut self, budget_bps: Option<u64>, audio_bps: u64) -> bool {
+    pub fn on_budget(&mut self, budget: Option<Budget>, audio_bps: u64) -> bool {
         let before = self.is_unaffordable;
-        self.is_unaffordable = budget_bps.is_some_and(|budget_bps| {
+        self.is_unaffordable = budget.is_some_and(|Budget { bps: budget_bps, is_open }| {
             if before {
                 budget_bps < audio_bps.saturating_mul(AMPLE_FACTOR)
             } else {
-                budget_bps.saturating_mul(4) < audio_bps.saturating_mul(TIGHT_QUARTERS)
+                // While it may carry more, nothing is taken away.
+                !is_open && budget_bps.saturating_mul(4) < audio_bps.saturating_mul(TIGHT_QUARTERS)
             }
         });
         self.is_unaffordable != before
@@ -73,13 +76,15 @@ impl Redundancy {
 mod tests {
     #[test]
     fn a_narrow_downlink_has_none_to_spare_until_it_is_wide_enough_for_twice_as_much() {
-        let mut redundancy = super::Redundancy::default();
-        assert!(!redundancy.on_budget(Some(130_000), 100_000));
-        assert!(redundancy.on_budget(Some(120_000), 100_000) && redundancy.is_unaffordable());
+        let closed = |bps| Some(Budget { bps, is_open: false });
+        let open = |bps| Some(Budget { bps, is_open: true });
+        let mut redundancy = Redundancy::default();
+        assert!(!redundancy.on_budget(closed(130_000), 100_000) && !redundancy.on_budget(open(120_000), 100_000));
+        assert!(redundancy.on_budget(closed(120_000), 100_000) && redundancy.is_unaffordable());
         // Without, it takes half as much.
-        assert!(!redundancy.on_budget(Some(190_000), 50_000));
-        assert!(redundancy.on_budget(Some(200_000), 50_000) && !redundancy.is_unaffordable());
-        assert!(redundancy.on_budget(Some(0), 100_000) && redundancy.on_budget(None, 50_000));
+        assert!(!redundancy.on_budget(closed(190_000), 50_000) && !redundancy.on_budget(open(190_000), 50_000));
+        assert!(redundancy.on_budget(open(200_000), 50_000) && !redundancy.is_unaffordable());
+        assert!(redundancy.on_budget(closed(0), 100_000) && redundancy.on_budget(None, 50_000));
     }
 
     use super::*;
