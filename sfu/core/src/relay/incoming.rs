@@ -356,6 +356,7 @@ fn mirrored(opened: &Opened, guest: ParticipantKey) -> Option<UpTrack> {
         has_pli: false,
         has_fir: false,
         has_transport_cc: false,
+        has_remb: false,
     };
     let media = UpMedia {
         mid: Mid::new(),
