@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 export PATH := $(CURDIR)/.cache/node/bin:$(CURDIR)/.cache/tools/bin:$(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: run test help setup-run setup-test build release web fmt lint deny e2e bench-instructions clean
+.PHONY: run test help setup-run setup-test build release web fmt lint deny e2e bench-gate bench-instructions clean
 
 run: setup-run web            ## Build and start everything on loopback; prints one URL
 	@tools/run.sh
@@ -44,6 +44,9 @@ deny: setup-test              ## Licences, bans and sources of all dependencies
 
 e2e: setup-test web build     ## Whole-system tests in Chromium against a real server
 	cd tests/e2e && npm test
+
+bench-gate: setup-test        ## Compare the instructions per forwarded packet with the committed baseline
+	benches/gate.sh
 
 bench-instructions:           ## Instructions and allocations per forwarded packet (valgrind)
 	benches/instructions.sh

@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sfu-api", &[]),
     // tools around the engine, used by no product crate except in tests
     ("sfu-sim", &["sfu-core", "sfu-api"]),
-    ("bench-micro", &["sfu-core", "sfu-api", "sfu-sim"]),
+    ("bench-micro", &["sfu-core", "sfu-node", "sfu-api", "sfu-sim"]),
     // feeds the parsers of both sides; it is no part of the product, so it may see both
     ("fuzz-targets", &["sfu-core", "sfu-node", "sfu-api", "signaling-server", "signaling-core", "signaling-api"]),
 ];

@@ -92,6 +92,7 @@ step licences check deny
 step demo check tools/web.sh
 step clippy check tools/clippy.sh
 step rust cargo cargo test --locked --workspace --no-fail-fast
+step instructions cargo benches/gate.sh
 step binary check cargo build --locked -p sluice
 step demo-unit vitest npm --prefix web-demo run --silent test
 step e2e-types check npm --prefix tests/e2e run --silent check

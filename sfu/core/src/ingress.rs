@@ -139,6 +139,10 @@ impl Shard {
     /// Stores a packet and queues it for forwarding.
     fn publish(&mut self, now: Instant, carries: Carries, arrival: &Arrival<'_>) -> Result<(), Discard> {
         let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
+        let level = arrival.extensions.audio_level.filter(|_| !up.is_muted);
+        let room_key = level.and(self.participants.get(up.participant)).map(|owner| owner.room);
+        let room = room_key.and_then(|key| self.rooms.get_mut(key));
+        let is_forwarded = !up.is_muted && up.is_heard(room.as_deref().is_none_or(|room| room.speakers.hears(up.id.0)));
         let normalized = up.normalized(arrival.payload, arrival.payload_type)?;
         let payload = normalized.as_deref().unwrap_or(arrival.payload);
         let encoding = up.encodings.get_mut(carries.encoding).ok_or(Discard::UnknownSsrc)?;
@@ -151,8 +155,8 @@ impl Shard {
             ..Meta::plain(arrival.sequence, arrival.header.timestamp, arrival.header.marker)
         };
         let arrived = Arrived { meta, layering: &layering, block: &block, payload };
-        let is_first = encoding.store(arrived, !up.is_muted, now)?;
-        if !encoding.relayed.is_empty() && !up.is_muted {
+        let is_first = encoding.store(arrived, is_forwarded, now)?;
+        if !encoding.relayed.is_empty() && is_forwarded {
             self.relay.packet(carries.up, carries.encoding, encoding, &arrived);
         }
         if arrival.is_repair {
@@ -166,21 +170,17 @@ impl Shard {
         if is_first {
             self.egress.mark(carries.up, carries.encoding);
         }
-        if up.make_form(&Source { meta: &meta, block: &block, payload }, now) {
+        if up.make_form(&Source { meta: &meta, block: &block, payload }, is_forwarded, now) {
             self.egress.mark(carries.up, MADE);
         }
-        if let Some(level) = arrival.extensions.audio_level
-            && !up.is_muted
-            && let Some(participant) = self.participants.get(up.participant)
-            && let Some(room) = self.rooms.get_mut(participant.room)
-        {
+        if let (Some(level), Some(key), Some(room)) = (level, room_key, room) {
             match room.shared.home() {
                 Some(home) => self.relay.level(home, carries.up, level),
                 None => {
                     room.speakers.level(up.id.0, level, now);
                     if !room.is_vocal {
                         room.is_vocal = true;
-                        self.awake.vocal.push(participant.room);
+                        self.awake.vocal.push(key);
                     }
                 }
             }

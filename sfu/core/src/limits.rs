@@ -45,3 +45,5 @@ pub const MAX_EARLY_DATA: usize = 8;
 pub const MAX_UNOPENED_DATA: usize = 1024 * 1024;
 /// Data tracks that one participant may publish; more are refused in signaling and not forwarded here.
 pub const MAX_DATA_TRACKS_PER_PARTICIPANT: usize = 64;
+/// Microphones of one room that are forwarded; when more send, the loudest are. Those that were among them a moment ago come on top.
+pub const MAX_HEARD_TRACKS: usize = 16;

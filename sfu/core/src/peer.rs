@@ -15,14 +15,15 @@ use crate::publish::twcc::TwccReceiver;
 use crate::transport::Transport;
 use crate::transport::srtp::{InboundStream, SrtpProfile};
 
-/// A transport with what belongs to it.
+/// A transport with what belongs to it. What every sent packet needs comes first, in the order in which it lies in memory.
+#[repr(C)]
 pub struct Peer {
+    /// ICE, DTLS, SRTP, SCTP.
+    pub transport: Transport,
     /// Whose.
     pub participant: ParticipantKey,
     /// Publisher or subscriber side.
     pub role: TransportRole,
-    /// ICE, DTLS, SRTP, SCTP.
-    pub transport: Transport,
     /// What arrives from the client: streams by SSRC.
     pub inbound: Inbound,
     /// Down tracks that are sent here.

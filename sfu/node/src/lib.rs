@@ -6,6 +6,8 @@
 //! Not here: what a packet means (`sfu-core`), who may do what (`signaling`).
 
 mod addresses;
+#[doc(hidden)]
+pub mod bench;
 mod clock;
 mod config;
 mod control;

@@ -179,7 +179,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         counter("sfu_loop_turns_total", "Turns of the shards' loops.", plain(sum(|r| r.turns.turns))),
         histogram(
             "sfu_forward_latency_seconds",
-            "From the kernel's receive time of a packet to the end of sending what its turn had to send.",
+            "Of every datagram sent: from the kernel's receive time of the oldest packet of its turn to the end of its send.",
             reports.iter().map(|r| &r.turns.forward_latency),
         ),
         histogram("sfu_loop_lag_seconds", "How late timers ran.", reports.iter().map(|r| &r.turns.lag)),

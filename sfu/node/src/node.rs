@@ -346,7 +346,7 @@ fn allowed_cores() -> Vec<usize> {
     (0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect()
 }
 
-fn spawn(shard: usize, worker: Worker, core: Option<usize>) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(shard: usize, worker: Worker, core: Option<usize>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("sfu-shard-{shard}")).spawn(move || {
         if let Some(core) = core
             && let Err(error) = pin(core)

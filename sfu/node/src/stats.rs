@@ -95,8 +95,8 @@ pub struct LoopCounters {
     pub commands: u64,
     /// Events that were lost because nobody took them.
     pub events_dropped: u64,
-    /// From the kernel's receive time of a datagram to the return of the system call that sent its turn's packets. Turns that
-    /// sent nothing do not count.
+    /// Of every datagram that was sent: from the kernel's receive time of the oldest one that its turn took to a moment after
+    /// the system call that sent it. Turns without received datagrams do not count.
     pub forward_latency: Histogram,
     /// How late timers ran.
     pub lag: Histogram,

@@ -26,7 +26,7 @@ use crate::events::{EventQueue, Refusals};
 use crate::lanes::{Bell, Lane};
 use crate::net::accept::{Acceptor, Handover};
 use crate::net::sockets::Sockets;
-use crate::net::udp::{BATCH, UdpEndpoint};
+use crate::net::udp::UdpEndpoint;
 use crate::stats::{LoopCounters, ShardReport};
 
 /// Token of the waker; sockets follow.
@@ -167,8 +167,8 @@ pub(crate) struct Worker {
     next_report: Instant,
     /// Time spent in turns until the last report, and when that was.
     reported: (Duration, Instant),
-    /// Receive times of the turn's datagrams with how many have each, for the latency histogram.
-    arrivals: Vec<(Instant, u32)>,
+    /// Receive time of the oldest of the turn's datagrams, for the latency histogram.
+    oldest: Option<Instant>,
 }
 
 impl WorkerParts {
@@ -216,7 +216,7 @@ impl Worker {
             counters: LoopCounters::default(),
             next_report: now,
             reported: (Duration::ZERO, now),
-            arrivals: Vec::with_capacity(BATCH * 4),
+            oldest: None,
         }
     }
 
@@ -273,7 +273,7 @@ impl Worker {
         }
         // The others begin while this shard sends to its own.
         self.send_frames(batch.now);
-        let trains = self.flush(batch.now);
+        self.flush(batch.now);
         self.report_closed(batch.now);
         // Media is out; what follows costs nobody's packets time.
         let sent_at = Instant::now();
@@ -282,13 +282,8 @@ impl Worker {
         self.hand_out_events();
 
         let finished = Instant::now();
-        if trains > 0 {
-            for &(arrival, datagrams) in &self.arrivals {
-                self.counters.forward_latency.observe(sent_at.saturating_duration_since(arrival), datagrams);
-            }
-        }
         self.counters.turns += 1;
-        self.counters.batches += u64::from(!self.arrivals.is_empty());
+        self.counters.batches += u64::from(self.oldest.is_some());
         self.counters.turn.observe(finished.saturating_duration_since(batch.now), 1);
         if batch.now >= self.next_report {
             self.once_a_second(batch.now);
@@ -323,15 +318,12 @@ impl Worker {
     }
 
     fn receive(&mut self, batch: Moment, previous: Instant) {
-        let Self { sockets, engine, poll, arrivals, .. } = self;
-        arrivals.clear();
+        let Self { sockets, engine, poll, oldest, .. } = self;
+        *oldest = None;
         let clock = Arrivals::new(batch, previous);
         sockets.receive(poll.registry(), |flow, received_at, datagram| {
             let arrival = clock.time_of(received_at);
-            match arrivals.last_mut() {
-                Some((at, datagrams)) if *at == arrival => *datagrams += 1,
-                _ => arrivals.push((arrival, 1)),
-            }
+            *oldest = Some(oldest.map_or(arrival, |oldest| oldest.min(arrival)));
             engine.handle_datagram(arrival, flow, datagram);
         });
     }
@@ -428,16 +420,20 @@ impl Worker {
         true
     }
 
-    /// Sends all that the engine has. Returns the number of trains.
-    fn flush(&mut self, now: Instant) -> usize {
-        let mut trains = 0;
+    /// Sends all that the engine has.
+    fn flush(&mut self, now: Instant) {
+        let (latency, oldest) = (&mut self.counters.forward_latency, self.oldest);
         loop {
             let progress = self.engine.flush(now);
             let outbox = self.engine.outbox();
-            trains += self.sockets.send(outbox, self.poll.registry());
+            self.sockets.send(outbox, self.poll.registry(), |datagrams| {
+                if let Some(arrival) = oldest {
+                    latency.observe(Instant::now().saturating_duration_since(arrival), datagrams);
+                }
+            });
             outbox.clear();
             if progress == Progress::Done {
-                return trains;
+                return;
             }
         }
     }

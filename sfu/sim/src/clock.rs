@@ -15,7 +15,12 @@ impl Clock {
     /// A clock at zero. There is room before it, for code that subtracts.
     #[must_use]
     pub fn new() -> Self {
-        let origin = Instant::now() + Duration::from_secs(3600);
+        Self::starting(Instant::now() + Duration::from_secs(3600))
+    }
+
+    /// A clock at zero, which is this moment: for an engine that is to go on in real time.
+    #[must_use]
+    pub fn starting(origin: Instant) -> Self {
         Self { origin, now: origin }
     }
 

@@ -73,6 +73,7 @@ pub struct World {
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
     clock: Clock,
+    place: Place,
     seed: Seed,
     rng: StdRng,
     participants: Vec<Participant>,
@@ -137,6 +138,30 @@ fn link(shard: usize) -> LinkId {
     LinkId(u16::try_from(shard).unwrap_or(u16::MAX))
 }
 
+/// When a world begins and at which addresses it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its clock, at zero.
+    pub clock: Clock,
+    /// The engine's address.
+    pub server: SocketAddr,
+    /// How the addresses of clients begin.
+    pub clients: [u8; 2],
+}
+
+impl Place {
+    /// Nowhere and at no time that matters.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
+    }
+
+    /// Which shard is at an address: the first at the engine's, the others behind a port each.
+    fn shard_at(&self, address: SocketAddr) -> usize {
+        if address == self.server { 0 } else { usize::from(address.port().saturating_sub(FIRST_PORT)) }
+    }
+}
+
 /// What clients call their address and the engine sees as another.
 #[derive(Default)]
 struct Nat {
@@ -189,17 +214,31 @@ impl World {
         Self::with_shards(seed, 1)
     }
 
+    /// An empty world at a place, for an engine that is to go on with real sockets.
+    ///
+    /// # Panics
+    /// If there is no certificate to be had.
+    #[must_use]
+    pub fn at(seed: u64, place: Place) -> Self {
+        Self::build(seed, place, 1)
+    }
+
     /// An empty world with several shards; rooms are shared by those on which somebody was put ([`Self::join_on`]).
     ///
     /// # Panics
     /// If there is no certificate to be had.
     #[must_use]
     pub fn with_shards(seed: u64, count: usize) -> Self {
-        let (seed, clock) = (Seed::new(seed), Clock::new());
+        Self::build(seed, Place::anywhere(), count)
+    }
+
+    fn build(seed: u64, place: Place, count: usize) -> Self {
+        let (seed, clock) = (Seed::new(seed), place.clock);
         let certificate = Certificate::generate().expect("the cryptography library makes certificates");
         let mut shards = (0..count).map(|index| {
+            let address = if index == 0 { place.server } else { shard_address(index) };
             let mut shard = Shard::new(ShardConfig {
-                candidates: vec![Candidate { protocol: Protocol::Udp, address: shard_address(index) }],
+                candidates: vec![Candidate { protocol: Protocol::Udp, address }],
                 certificate: certificate.clone(),
                 ufrag_prefix: format!("s{index}"),
                 seed: seed.rng(&if index == 0 { "shard".to_owned() } else { format!("shard{index}") }).random(),
@@ -222,6 +261,7 @@ impl World {
             turn_takes: Duration::ZERO,
             rng: seed.rng("world"),
             clock,
+            place,
             seed,
             participants: Vec::new(),
             roads: Vec::new(),
@@ -247,8 +287,18 @@ impl World {
     #[must_use]
     pub fn fan_out(seed: u64, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (Self, TrackId, Vec<Who>) {
         let mut world = Self::new(seed);
+        let (track, subscribers) = world.fan_out_to(spec, subscribers);
+        (world, track, subscribers)
+    }
+
+    /// Like [`Self::fan_out`], in a world that is there.
+    ///
+    /// # Panics
+    /// If media does not flow to each.
+    pub fn fan_out_to(&mut self, spec: impl FnOnce(&mut Self) -> TrackSpec, subscribers: usize) -> (TrackId, Vec<Who>) {
+        let world = self;
         let publisher = world.join(ROOM);
-        let spec = spec(&mut world);
+        let spec = spec(world);
         let track = world.publish(publisher, spec);
         let subscribers: Vec<Who> = (0..subscribers).map(|_| world.join(ROOM)).collect();
         for &who in &subscribers {
@@ -258,7 +308,7 @@ impl World {
         world.expect("media flows to every subscriber", Duration::from_secs(5), |world| {
             all.iter().all(|&who| world.participant(who).receiving(track).is_some_and(|track| track.packets > 0))
         });
-        (world, track, subscribers)
+        (track, subscribers)
     }
 
     /// Current virtual time.
@@ -326,7 +376,7 @@ impl World {
     fn enter(&mut self, room: RoomId, up: LinkConfig, down: LinkConfig, mode: PeerMode, shard: usize) -> Who {
         let index = self.participants.len();
         let id = ParticipantId(index as u64 + 1);
-        let addresses = [address(index, 0), address(index, 1)];
+        let addresses = [0, 1].map(|side| self.address(index, side));
         let links = (Link::new(up, split(&mut self.rng)), Link::new(down, split(&mut self.rng)));
         let offset = Duration::from_millis(self.rng.random_range(0..1_000_000));
         let participant = Participant::new(self.now(), (id, room), addresses, links, wall_clock(&self.clock, offset), &mut self.rng);
@@ -341,6 +391,12 @@ impl World {
         self.placing.shards.insert(id, shard);
         self.command(Command::Join { room, participant: id, can_subscribe: true, mode });
         Who(index)
+    }
+
+    fn address(&self, index: usize, side: u16) -> SocketAddr {
+        let [.., high, low] = index.to_be_bytes();
+        let [a, b] = self.place.clients;
+        ([a, b, high, low], 5000 + side).into()
     }
 
     /// Somebody leaves; the client is gone at once, the engine learns it from signaling.
@@ -561,7 +617,7 @@ impl World {
     /// A datagram from anywhere reaches the engine now. Flows are the server's view.
     pub fn inject(&mut self, flow: Flow, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        let (now, shard) = (self.clock.now(), shard_at(flow.local));
+        let (now, shard) = (self.clock.now(), self.place.shard_at(flow.local));
         self.engine(shard).handle_datagram(now, flow, &mut bytes);
     }
 
@@ -738,13 +794,13 @@ impl World {
     fn next_event(&self) -> Instant {
         let mut next = self.clock.now() + Duration::from_secs(3600);
         next = self.signaling.front().map_or(next, |&(at, _)| at.min(next));
+        next = self.roads.iter().filter_map(Road::next_event).fold(next, Instant::min);
         for shard in self.engines() {
             next = shard.next_timeout().map_or(next, |at| at.min(next));
         }
         if self.rings.values().any(|ring| !ring.is_empty()) {
             next = next.min(self.clock.now());
         }
-        next = self.roads.iter().filter_map(Road::next_event).fold(next, Instant::min);
         for (participant, &wake) in self.participants.iter().zip(&self.wakes).filter(|(participant, _)| !participant.is_gone) {
             next = next.min(wake);
             for arrival in [participant.up.next_arrival(), participant.down.next_arrival()].into_iter().flatten() {
@@ -763,7 +819,7 @@ impl World {
             }
         }
         self.cross(now);
-        let Self { participants, shard, others, nat, tapped, tap_left, wakes, .. } = self;
+        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, .. } = self;
         for (index, participant) in participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
@@ -782,7 +838,7 @@ impl World {
                     *tap_left -= 1;
                     tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
                 }
-                let engine = match shard_at(flow.remote) {
+                let engine = match place.shard_at(flow.remote) {
                     0 => &mut *shard,
                     number => &mut others[number - 1],
                 };
@@ -1041,15 +1097,6 @@ pub fn server_address() -> SocketAddr {
 /// Where a shard is: a port for each.
 fn shard_address(shard: usize) -> SocketAddr {
     ([192, 0, 2, 1], FIRST_PORT + link(shard).0).into()
-}
-
-fn shard_at(address: SocketAddr) -> usize {
-    usize::from(address.port().saturating_sub(FIRST_PORT))
-}
-
-fn address(index: usize, side: u16) -> SocketAddr {
-    let [.., high, low] = index.to_be_bytes();
-    ([10, 0, high, low], 5000 + side).into()
 }
 
 fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {

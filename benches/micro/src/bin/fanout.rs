@@ -13,6 +13,7 @@ use sfu_core::egress::Progress;
 use sfu_core::media::Codec;
 use sfu_core::shard::Shard;
 use sfu_sim::participant::{Datagram, TrackSpec};
+use sfu_sim::scalability::Mode;
 use sfu_sim::world::World;
 
 /// Frames per second of the camera.
@@ -35,6 +36,9 @@ struct Args {
     /// Bytes of RTP payload in a packet, about.
     #[arg(long, default_value_t = 1160)]
     payload: u32,
+    /// Three temporal layers, as browsers send VP8 in simulcast.
+    #[arg(long)]
+    temporal: bool,
 }
 
 fn main() {
@@ -93,6 +97,7 @@ fn camera(world: &mut World, args: &Args) -> TrackSpec {
     let mut spec = world.single(Codec::Vp8);
     if let TrackSpec::Video(config) = &mut spec {
         config.fps = FPS;
+        config.mode = if args.temporal { Mode::L1T3 } else { config.mode };
         config.max_payload = usize::try_from(args.payload).unwrap_or(config.max_payload);
         for encoding in &mut config.encodings {
             // A little less, so that few frames need one packet more.

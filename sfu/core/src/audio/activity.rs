@@ -99,6 +99,11 @@ impl Activity {
         self.level
     }
 
+    /// The level, or silence where packets have stopped (DTX).
+    pub(super) fn level_at(&self, now: Instant) -> f32 {
+        if now.saturating_duration_since(self.last_packet) <= HANGOVER { self.level } else { 0.0 }
+    }
+
     pub(super) fn scores(&self) -> Scores {
         let blocks = self.steps.chunks_exact(BLOCK_FRAMES).filter(|block| active_frames(block) >= ACTIVE_FRAMES).count();
         // The rates are those of the paper's exponential distributions, as Jitsi's implementation has them.

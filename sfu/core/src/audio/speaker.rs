@@ -2,13 +2,15 @@
 //!
 //! In: levels as they arrive, and a tick. Out: everybody who speaks, the dominant speaker first, when that changes. The
 //! dominant speaker is identified as by Volfin and Cohen (2012): a challenger has to beat the incumbent on three time
-//! scales, so that neither a cough nor an interjection takes over. Not here: what a microphone's scores are
-//! (`activity`), whom to forward.
+//! scales, so that neither a cough nor an interjection takes over. And whom a listener could not tell from the crowd: in a room
+//! with more than [`MAX_HEARD_TRACKS`] microphones only the loudest are forwarded, so that what everybody receives does not grow
+//! with the room. Not here: what a microphone's scores are (`activity`), forwarding.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::activity::{Activity, Scores};
+use crate::limits::MAX_HEARD_TRACKS;
 use crate::rtp::extension::AudioLevel;
 
 /// Shortest time between two reports.
@@ -20,6 +22,8 @@ const TAKEOVER: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(2);
 /// A level that changed by less is not worth a report.
 const LEVEL_STEP: f32 = 0.05;
+/// Who was among the loudest is heard for this long, through pauses and while others are louder for a word.
+const HELD: Duration = Duration::from_secs(2);
 
 /// See the module. People are known by any number that the caller likes.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +37,8 @@ pub struct Speakers {
     is_unknown: bool,
     heard_at: Option<Instant>,
     last_report: Option<Instant>,
+    /// When those who are heard were last among the loudest; empty in a room in which all are heard.
+    loudest: BTreeMap<u64, Instant>,
 }
 
 impl Speakers {
@@ -57,6 +63,7 @@ impl Speakers {
     /// Somebody left or sends no audio any more.
     pub fn remove(&mut self, who: u64) {
         self.microphones.remove(&who);
+        self.loudest.remove(&who);
         self.dominant.take_if(|dominant| *dominant == who);
     }
 
@@ -65,6 +72,7 @@ impl Speakers {
     pub fn tick(&mut self, now: Instant) -> Option<Vec<(u64, f32)>> {
         self.microphones.values_mut().for_each(|microphone| microphone.settle(now));
         self.choose_dominant(now);
+        self.choose_loudest(now);
         if self.last_report.is_some_and(|at| now.saturating_duration_since(at) < REPORT_INTERVAL) {
             return None;
         }
@@ -82,6 +90,23 @@ impl Speakers {
     #[must_use]
     pub fn dominant(&self) -> Option<u64> {
         self.dominant
+    }
+
+    /// Somebody's packets are to be forwarded: there are few microphones, or this is one of the loudest.
+    #[must_use]
+    pub fn hears(&self, who: u64) -> bool {
+        self.loudest.is_empty() || self.loudest.contains_key(&who)
+    }
+
+    fn choose_loudest(&mut self, now: Instant) {
+        if self.microphones.len() <= MAX_HEARD_TRACKS {
+            self.loudest.clear();
+            return;
+        }
+        let mut ranked: Vec<(u64, f32)> = self.microphones.iter().map(|(&who, microphone)| (who, microphone.level_at(now))).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        self.loudest.extend(ranked.into_iter().take(MAX_HEARD_TRACKS).map(|(who, _)| (who, now)));
+        self.loudest.retain(|_, at| now.saturating_duration_since(*at) <= HELD);
     }
 
     fn choose_dominant(&mut self, now: Instant) {

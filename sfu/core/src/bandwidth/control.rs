@@ -28,8 +28,8 @@ const RISING: Duration = Duration::from_millis(22);
 /// ... and of this one, as good as empty.
 const LOW: Duration = Duration::from_millis(12);
 /// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
-const OF_OVERFLOWING: f64 = 0.7;
-const RISE_PER_S: f64 = 0.001;
+const OF_OVERFLOWING: f64 = 0.5;
+const RISE_PER_S: f64 = 0.000_3;
 /// A queue is to be empty after this.
 const DRAIN: Duration = Duration::from_millis(600);
 /// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
@@ -49,13 +49,17 @@ const CAPACITY_AGE: Duration = Duration::from_secs(20);
 /// Between two probes that may show nothing: this, twice as long after each that did not, up to the last.
 const PROBE_INTERVAL: Duration = Duration::from_millis(2_500);
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(20);
-/// The same where trains of media show that there is more.
+/// The same where trains of media show that there is more; twice as long after each result that was wrong, for others use the
+/// link as well then.
 const SHOWN_INTERVAL: Duration = Duration::from_secs(4);
+const MAX_SHOWN_INTERVAL: Duration = Duration::from_secs(60);
 /// A queue so soon after a probe's result means that the result was wrong.
 const PROBATION: Duration = Duration::from_millis(1_500);
 /// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
 const PROBE_FACTOR: f64 = 2.0;
 const FIRST_PROBE_FACTOR: f64 = 4.0;
+/// What arrives for a second beyond the rate raises it.
+const SHOWN: f64 = 1.05;
 /// Beyond what is wanted, so that the estimate reaches it.
 const PROBE_MARGIN: f64 = 1.2;
 /// Against competitors: growth per second, and what a loss leaves.
@@ -76,8 +80,10 @@ pub struct Signals {
     pub usage: Usage,
     /// What arrives, over a quarter of a second.
     pub acked_bps: Option<f64>,
-    /// The same over a tenth: what passes a queue that has just begun.
+    /// The same over a tenth, or over some ten packets: what passes a queue that has just begun.
     pub acked_now_bps: Option<f64>,
+    /// The same over a second.
+    pub acked_long_bps: Option<f64>,
     /// What is sent, over a second.
     pub sent_bps: Option<f64>,
     /// About loss.
@@ -115,6 +121,7 @@ pub struct Control {
     last_cut: Option<Instant>,
     last_queue: Duration,
     probe_interval: Duration,
+    shown_interval: Duration,
     next_probe: Option<Instant>,
     /// When a probe last raised the rate.
     raised_by_probe: Option<Instant>,
@@ -135,6 +142,7 @@ impl Default for Control {
             last_cut: None,
             last_queue: Duration::ZERO,
             probe_interval: PROBE_INTERVAL,
+            shown_interval: SHOWN_INTERVAL,
             next_probe: None,
             raised_by_probe: None,
             has_probed: false,
@@ -188,8 +196,7 @@ impl Control {
         }
         let queue = signals.queue.unwrap_or_default();
         // What the link loses whatever is sent has passed the queue.
-        let passed = |acked: Option<f64>| acked.unwrap_or(self.target_bps) / (1.0 - signals.inherent_loss.min(0.5));
-        let (acked_bps, acked_now_bps) = (passed(signals.acked_bps), passed(signals.acked_now_bps));
+        let acked_now_bps = signals.acked_now_bps.unwrap_or(self.target_bps) / (1.0 - signals.inherent_loss);
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow => {
@@ -268,7 +275,7 @@ impl Control {
         let is_wanted = wanted_bps > self.target_bps * 1.02;
         let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > Duration::from_millis(800);
         let is_shown = train_bps.is_some_and(|bps| bps > self.target_bps * 1.5)
-            && self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > SHOWN_INTERVAL);
+            && self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > self.shown_interval);
         let is_early = self.next_probe.is_some_and(|at| now < at) && !is_shown;
         if !is_wanted || !is_quiet || is_early || self.limit == Limit::Silence {
             return None;
@@ -321,8 +328,13 @@ impl Control {
 
     /// Begins to empty a queue.
     fn cut(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
-        if self.raised_by_probe.take().is_some_and(|at| now.saturating_duration_since(at) < PROBATION) {
-            self.probe_failed(now);
+        if let Some(at) = self.raised_by_probe.take() {
+            if now.saturating_duration_since(at) < PROBATION {
+                self.shown_interval = (self.shown_interval * 2).min(MAX_SHOWN_INTERVAL);
+                self.probe_failed(now);
+            } else {
+                self.shown_interval = SHOWN_INTERVAL;
+            }
         }
         self.phase = Phase::Drain { since: now, from: queue, before_bps: self.target_bps };
         self.lower(now, queue, acked_bps);
@@ -347,7 +359,7 @@ impl Control {
     }
 
     fn grow(&mut self, now: Instant, signals: &Signals, queue: Duration, elapsed_s: f64, wanted_bps: f64) {
-        let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss.min(0.5));
+        let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss);
         let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * PROBE_MARGIN);
         let growth = match self.phase {
             Phase::Grow if signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
@@ -358,6 +370,13 @@ impl Control {
             Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
             _ => return,
         };
+        // More was sent than that, and all of it came.
+        if let Some(shown_bps) = signals.acked_long_bps.filter(|bps| *bps > self.target_bps * SHOWN)
+            && queue < RISING
+            && self.phase == Phase::Grow
+        {
+            self.set(shown_bps);
+        }
         if self.target_bps < ceiling && !self.is_app_limited {
             self.set((self.target_bps + growth).min(ceiling));
         }

@@ -107,7 +107,7 @@ struct Credit {
     since: Option<Instant>,
 }
 
-/// Share of the target that retransmissions may have, and for how long they may save it up.
+/// Share of the target, or of what arrives if that is more, that retransmissions may have, and for how long they may save it up.
 const RESEND_SHARE: f64 = 0.4;
 const RESEND_SAVING: Duration = Duration::from_millis(100);
 /// A packet, about.
@@ -333,7 +333,8 @@ impl Bandwidth {
     /// A packet may be resent now; if not, the client asks again. What a full queue dropped must not be poured into it at once.
     pub fn may_resend(&mut self, now: Instant) -> bool {
         let Some(measured) = &self.measured else { return true };
-        let bytes_per_s = measured.control.target_bps() / 8.0 * RESEND_SHARE;
+        let bps = measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0));
+        let bytes_per_s = bps / 8.0 * RESEND_SHARE;
         let elapsed = self.resends.since.map_or(RESEND_SAVING, |since| now.saturating_duration_since(since));
         let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + 2.0 * RESEND_BYTES;
         self.resends = Credit { bytes: (self.resends.bytes + bytes_per_s * elapsed.as_secs_f64()).min(most), since: Some(now) };
@@ -443,11 +444,14 @@ impl Measured {
         self.round_trip = Some(round_trip);
         let queue = self.queue.end_report().map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
         let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN);
+        // So many that one more or less does not matter.
+        let few_packets_us = i64::try_from(10_000_000_000_000 / whole(self.control.target_bps()).max(1) / 100).unwrap_or(0);
         let signals = Signals {
             queue,
             usage: self.trendline.usage(),
             acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
-            acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US),
+            acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US.max(few_packets_us)),
+            acked_long_bps: self.arrived.bps(SENT_WINDOW_US),
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),
             inherent_loss: self.loss.inherent(),
@@ -477,7 +481,7 @@ impl Measured {
 /// See [`Measured::hear`].
 const LONG_PAUSE: Duration = Duration::from_secs(20);
 /// A queue of this length counts as one.
-const QUEUE_SEEN: Duration = Duration::from_millis(15);
+const QUEUE_SEEN: Duration = Duration::from_millis(8);
 
 /// What would be sent at most.
 fn wanted_bps(demand: Demand) -> f64 {

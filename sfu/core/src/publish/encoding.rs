@@ -111,6 +111,8 @@ pub struct Encoding {
     pub flows_elsewhere: bool,
     /// Extended sequence numbers that arrived since the last flush, in order of arrival.
     pub fresh: Vec<u64>,
+    /// What was stored before the next fresh packet was not forwarded, on purpose: that leaves no gap in the numbers of outputs.
+    pub resumes: bool,
     /// Packets that wait for the structure of their dependency descriptor.
     held: ArrayVec<u64, MAX_HELD>,
     /// For the judgement of the connection.
@@ -159,6 +161,7 @@ impl Encoding {
             relayed: Vec::new(),
             flows_elsewhere: false,
             fresh: Vec::new(),
+            resumes: false,
             held: ArrayVec::new(),
             meter: UplinkMeter::default(),
             highest: None,

@@ -55,6 +55,8 @@ pub struct UpTrack {
     pub encodings: ArrayVec<Encoding, MAX_ENCODINGS>,
     /// Muted tracks are received but not forwarded.
     pub is_muted: bool,
+    /// A microphone whose packets are not forwarded, because many others are louder.
+    is_drowned: bool,
     /// Every subscription, flowing or not.
     pub downs: Vec<DownKey>,
     /// Subscriptions that wait for a keyframe of the encoding that they want.
@@ -130,6 +132,7 @@ impl UpTrack {
             codec,
             encodings,
             is_muted: request.muted,
+            is_drowned: false,
             downs: Vec::new(),
             waiting: Vec::new(),
             shape_before: ArrayVec::new(),
@@ -255,14 +258,23 @@ impl UpTrack {
         payload.ok_or(Discard::RedMalformed).map(Some)
     }
 
+    /// Takes note of whether a packet is loud enough to be forwarded, and returns that. After some that were not, the numbers
+    /// that subscribers see go on without a gap.
+    pub fn is_heard(&mut self, is_heard: bool) -> bool {
+        if is_heard && self.is_drowned {
+            self.encodings.iter_mut().for_each(|encoding| encoding.resumes = true);
+        }
+        self.is_drowned = !is_heard;
+        is_heard
+    }
+
     /// Makes the other form of an audio packet that was stored, if somebody listens to it. True if that has its first fresh
     /// packet.
-    pub fn make_form(&mut self, source: &forms::Source<'_>, now: Instant) -> bool {
+    pub fn make_form(&mut self, source: &forms::Source<'_>, is_forwarded: bool, now: Instant) -> bool {
         if !self.has_forms() {
             return false;
         }
         let is_red = self.form(0) == Form::Red;
-        let is_forwarded = !self.is_muted;
         let Some((sent, [made, ..])) = self.encodings.split_first_mut() else { return false };
         if made.live.is_empty() && self.waiting.is_empty() {
             self.made_since = None;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::rtp::ntp::{CompactNtp, NtpTime};
+use crate::rtp::ntp::{CompactNtp, NtpTime, ticks_in};
 use crate::rtp::rtcp::ReportBlock;
 
 /// A distance of more seconds between two packets' transit times is not jitter (libwebrtc: 450,000 ticks of video, 5 s).
@@ -60,8 +60,7 @@ impl Reception {
             self.before = Some((at, before));
             return;
         }
-        let passed = now.saturating_duration_since(at).as_micros() * u128::from(self.clock_rate_hz) / 1_000_000;
-        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        let passed = i64::try_from(ticks_in(now.saturating_duration_since(at), self.clock_rate_hz)).unwrap_or(i64::MAX);
         let distance = passed.saturating_sub(i64::from(timestamp.wrapping_sub(before).cast_signed())).unsigned_abs();
         // More than that is a muted or restarted source, whose timestamps stood still or jumped.
         if let Ok(distance) = u32::try_from(distance)

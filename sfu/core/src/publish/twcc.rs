@@ -159,7 +159,8 @@ impl TwccReceiver {
 /// In units of 250 us; wraps after 12 days, like the reference time on the wire.
 #[expect(clippy::cast_possible_truncation, reason = "wraps like the field on the wire")]
 fn units(duration: Duration) -> u32 {
-    (duration.as_micros() / u128::from(TransportCcTime::UNIT_US)) as u32
+    const PER_SECOND: u32 = 1_000_000 / TransportCcTime::UNIT_US;
+    (duration.as_secs() as u32).wrapping_mul(PER_SECOND).wrapping_add(duration.subsec_micros() / TransportCcTime::UNIT_US)
 }
 
 #[cfg(test)]

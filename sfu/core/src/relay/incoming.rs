@@ -242,7 +242,7 @@ impl Shard {
         if encoding.store(arrived, !up.is_muted, now)? {
             self.egress.mark(key, index);
         }
-        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, now) {
+        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, !up.is_muted, now) {
             self.egress.mark(key, MADE);
         }
         if !up.is_awake {

@@ -153,7 +153,8 @@ pub fn playout_delay_value(min_ms: u32, max_ms: u32) -> [u8; 3] {
 /// Absolute send time: 24 bits of seconds with 18 bits behind the point, from any start.
 #[must_use]
 pub fn abs_send_time(since_start: std::time::Duration) -> [u8; 3] {
-    let units = (since_start.as_micros() << 18) / 1_000_000;
+    let fraction = (u64::from(since_start.subsec_micros()) << 18) / 1_000_000;
+    let units = (since_start.as_secs() << 18).wrapping_add(fraction);
     let [.., a, b, c] = units.to_be_bytes();
     [a, b, c]
 }

@@ -65,6 +65,14 @@ fn fixed_point(duration: Duration) -> u64 {
     (duration.as_secs() << 32).wrapping_add(u64::try_from(fraction).unwrap_or(u64::MAX))
 }
 
+/// Ticks of a codec's clock in a duration.
+#[must_use]
+pub fn ticks_in(duration: Duration, clock_rate_hz: u32) -> u64 {
+    let rate = u64::from(clock_rate_hz);
+    let fraction = u64::from(duration.subsec_micros()) * rate / 1_000_000;
+    duration.as_secs().saturating_mul(rate).saturating_add(fraction)
+}
+
 /// The middle 32 bits of a timestamp, or a duration of up to 18 hours: 16.16 fixed point seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct CompactNtp(pub u32);

@@ -33,17 +33,41 @@ use selector::Target;
 use stream_state::StreamState;
 
 /// One subscription: what flows from a published track to one subscriber.
+///
+/// The order is that of memory: what every forwarded packet needs comes first and together, because with many subscribers none
+/// of it is in the processor's cache when its turn comes.
+#[repr(C)]
 pub struct DownTrack {
+    /// On which transport.
+    pub peer: PeerKey,
+    /// SSRC of the media.
+    pub ssrc: u32,
+    /// Payload type that the subscriber agreed to; None until it has, and while it waits for a codec.
+    pub payload_type: Option<u8>,
+    /// Payload type of retransmissions, if agreed.
+    pub rtx_payload_type: Option<u8>,
+    /// Payload type of packets with redundancy, if agreed.
+    pub red_payload_type: Option<u8>,
+    /// Which header extensions it agreed to.
+    pub reads: Reads,
+    /// Header extension ids, where the subscriber's are not ours.
+    pub renumbering: Option<Renumbering>,
+    /// Which layers of the live encoding flow; None: it has none, or they are not known yet.
+    pub filter: Option<Box<LayerFilter>>,
+    /// For retransmission.
+    pub history: History,
+    /// What was sent.
+    pub sent: Sent,
+    /// Which encoding flows, and which one should.
+    pub flow: FlowState,
+    /// Numbers of the output.
+    pub rewriter: Rewriter,
     /// To what.
     pub track: TrackId,
     /// From where: one of the track's codecs.
     pub up: UpKey,
-    /// On which transport.
-    pub peer: PeerKey,
     /// Canonical name (RFC 3550 section 6.5.1): tracks with the same one are played in step.
     pub cname: Box<str>,
-    /// SSRC of the media.
-    pub ssrc: u32,
     /// SSRC of retransmissions.
     pub rtx_ssrc: u32,
     /// Codecs of the newest offer, by the payload types of their configurations.
@@ -52,38 +76,18 @@ pub struct DownTrack {
     pub formats: Vec<DownFormat>,
     /// Signaling knows that the client takes it.
     pub is_accepted: bool,
-    /// Payload type that the subscriber agreed to; None until it has, and while it waits for a codec.
-    pub payload_type: Option<u8>,
-    /// Payload type of retransmissions, if agreed.
-    pub rtx_payload_type: Option<u8>,
-    /// Payload type of packets with redundancy, if agreed.
-    pub red_payload_type: Option<u8>,
     /// Whether plain audio should get redundancy.
     pub redundancy: Redundancy,
-    /// Which header extensions it agreed to.
-    pub reads: Reads,
-    /// Header extension ids, where the subscriber's are not ours.
-    pub renumbering: Option<Renumbering>,
     /// Nothing starts before this time: the client does not know the stream yet.
     pub hold_until: Option<Instant>,
     /// What the subscriber wants.
     pub wish: VideoWish,
     /// What it should get by that.
     pub target: Option<Target>,
-    /// Which encoding flows, and which one should.
-    pub flow: FlowState,
-    /// Which layers of the live encoding flow; None: it has none, or they are not known yet.
-    pub filter: Option<Box<LayerFilter>>,
-    /// Numbers of the output.
-    pub rewriter: Rewriter,
-    /// For retransmission.
-    pub history: History,
     /// Extended sequence number of the next retransmission.
     pub next_rtx_sequence: u64,
     /// Bounds retransmission.
     pub resend_budget: ResendBudget,
-    /// What was sent.
-    pub sent: Sent,
     /// Newest sender report: how the subscriber will refer to it, and when it was sent.
     pub last_sender_report: Option<(CompactNtp, Instant)>,
     /// What the subscriber reports.
@@ -101,12 +105,12 @@ pub struct DownTrack {
 /// Which encoding flows to a subscriber and which one it waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FlowState {
+    /// The newest packet sent was the last of its frame.
+    pub is_frame_complete: bool,
     /// Encoding that flows.
     pub live: Option<usize>,
     /// Encoding whose keyframe is waited for.
     pub wanted: Option<Waiting>,
-    /// The newest packet sent was the last of its frame.
-    pub is_frame_complete: bool,
 }
 
 /// Header extensions of a subscriber.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::window::Window;
 use crate::publish::ring::Meta;
+use crate::rtp::ntp::ticks_in;
 use crate::rtp::payload::vp8::Vp8Offsets;
 use crate::rtp::sequence::low16;
 
@@ -71,6 +72,8 @@ pub struct Placed {
     pub timestamp: u32,
     /// Added to the fields of its payload descriptor.
     pub picture: Vp8Offsets,
+    /// No later packet went out before it.
+    pub is_newest: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,17 +87,18 @@ struct Last {
     frame_number: u16,
 }
 
-/// See the module.
+/// See the module. What each packet needs comes first, in the order in which it lies in memory.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Rewriter {
-    epochs: [Epoch; EPOCHS],
-    current: EpochId,
-    has_epoch: bool,
-    first_sequence: u64,
     last: Option<Last>,
-    clock_rate_hz: u32,
     /// Above the newest source number of the epoch, forwarded or left out.
     next_source: u64,
+    current: EpochId,
+    has_epoch: bool,
+    clock_rate_hz: u32,
+    first_sequence: u64,
+    epochs: [Epoch; EPOCHS],
     /// Source numbers of the epoch that were left out.
     left_out: Window<16>,
 }
@@ -104,14 +108,14 @@ impl Rewriter {
     #[must_use]
     pub fn new(clock_rate_hz: u32, first_sequence: u16) -> Self {
         Self {
-            epochs: [Epoch::default(); EPOCHS],
+            last: None,
+            next_source: 0,
             current: 0,
             has_epoch: false,
+            clock_rate_hz,
             // SRTP starts at rollover counter zero; packets reordered before the first one don't exist here.
             first_sequence: u64::from(first_sequence),
-            last: None,
-            clock_rate_hz,
-            next_source: 0,
+            epochs: [Epoch::default(); EPOCHS],
             left_out: Window::default(),
         }
     }
@@ -171,6 +175,13 @@ impl Rewriter {
         };
     }
 
+    /// Begins a new epoch of the same encoding with `first`: what was left out in front of it leaves no gap in the numbers.
+    pub fn resume(&mut self, first: &Meta, now: Instant) {
+        if let Some(epoch) = self.epoch() {
+            self.switch(epoch.encoding, first, Junction::default(), now);
+        }
+    }
+
     /// The output goes on with another source, whose numbers mean something else: no earlier number leads anywhere.
     pub fn leave_source(&mut self) {
         self.has_epoch = false;
@@ -179,6 +190,7 @@ impl Rewriter {
 
     /// Places a packet of the current epoch's encoding; None if it is older than the epoch or than what is remembered.
     /// `pictures_left_out` are the VP8 pictures in front of it that the subscriber does not get.
+    #[inline]
     pub fn place(&mut self, meta: &Meta, pictures_left_out: u16, now: Instant) -> Option<Placed> {
         let epoch = &self.epochs[usize::from(self.current) % EPOCHS];
         if !self.has_epoch || meta.sequence < epoch.first {
@@ -194,21 +206,28 @@ impl Rewriter {
         }
         let picture = Vp8Offsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
         let frame_number = epoch.frame_number;
-        if self.last.is_none_or(|last| sequence > last.sequence) {
-            let new = Last { sequence, timestamp, at: now, picture_id: 0, tl0_picture_index: 0, key_index: 0, frame_number: 0 };
+        let new = Last { sequence, timestamp, at: now, picture_id: 0, tl0_picture_index: 0, key_index: 0, frame_number: 0 };
+        let last = self.last.get_or_insert(new);
+        let is_newest = sequence >= last.sequence;
+        if is_newest {
+            (last.sequence, last.timestamp, last.at) = (sequence, timestamp, now);
             // What a packet does not say stays as it was: an empty packet has no picture id.
-            let last = self.last.insert(self.last.map_or(new, |last| Last { sequence, timestamp, at: now, ..last }));
-            if let Some(fields) = meta.payload.picture {
-                last.picture_id = fields.picture_id.map_or(last.picture_id, |id| id.value.wrapping_add(picture.picture_id));
-                last.tl0_picture_index =
-                    fields.tl0_picture_index.map_or(last.tl0_picture_index, |(_, i)| i.wrapping_add(picture.tl0_picture_index));
-                last.key_index = fields.key_index.map_or(last.key_index, |(_, i)| i.wrapping_add(picture.key_index));
+            if let Some(fields) = &meta.payload.picture {
+                if let Some(id) = fields.picture_id {
+                    last.picture_id = id.value.wrapping_add(picture.picture_id);
+                }
+                if let Some((_, index)) = fields.tl0_picture_index {
+                    last.tl0_picture_index = index.wrapping_add(picture.tl0_picture_index);
+                }
+                if let Some((_, index)) = fields.key_index {
+                    last.key_index = index.wrapping_add(picture.key_index);
+                }
             }
             if meta.descriptor.len > 0 {
                 last.frame_number = low16(meta.frame.number.into()).wrapping_add(frame_number);
             }
         }
-        Some(Placed { sequence, timestamp, picture })
+        Some(Placed { sequence, timestamp, picture, is_newest })
     }
 
     /// Leaves a packet of the current epoch's encoding out: what follows takes its number. False if a number was kept for it,
@@ -321,8 +340,8 @@ impl Rewriter {
 
     /// Ticks of a duration, bounded far below half of the timestamp space.
     fn ticks(&self, duration: Duration) -> u32 {
-        let ticks = duration.as_micros().saturating_mul(u128::from(self.clock_rate_hz)) / 1_000_000;
-        u32::try_from(ticks.min(u128::from(u32::MAX / 4))).expect("bounded by a u32")
+        let ticks = ticks_in(duration, self.clock_rate_hz);
+        u32::try_from(ticks.min(u64::from(u32::MAX / 4))).expect("bounded by a u32")
     }
 }
 

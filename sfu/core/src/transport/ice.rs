@@ -37,13 +37,15 @@ pub struct StunOutcome {
 
 /// The lite side of one ICE session.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct IceAgent {
+    /// First, because every packet that is sent needs it and nothing else.
+    selected: Option<Flow>,
     prefix: String,
     current: Generation,
     /// Credentials from before a restart, accepted until the client nominates a path with the current ones.
     previous: Option<Generation>,
     paths: ArrayVec<Path, MAX_PATHS_PER_TRANSPORT>,
-    selected: Option<Flow>,
 }
 
 /// A path without a check for this long may be taken over by another client: a NAT gives its port to somebody else.

@@ -84,16 +84,17 @@ pub enum RemoteError {
     FingerprintChanged,
 }
 
-/// One side of a peer connection.
+/// One side of a peer connection. What every sent packet needs comes first, in the order in which it lies in memory.
+#[repr(C)]
 pub struct Transport {
     state: State,
+    srtp: Option<SrtpSession>,
     ice: IceAgent,
     probes: Probes,
     dtls: Box<dyn Dtls>,
     /// Waits for the client's description.
     peer: Option<DtlsPeer>,
     remote: Option<RemoteParams>,
-    srtp: Option<SrtpSession>,
     data: DataChannels,
     early_data: ArrayVec<Vec<u8>, MAX_EARLY_DATA>,
     /// SCTP has something to send that no datagram or timer will flush.

@@ -4,6 +4,7 @@
 //! Everything here is non-blocking and is driven by the one loop in `worker`; nothing here reads a clock.
 
 pub(crate) mod accept;
+pub(crate) mod control;
 pub(crate) mod framing;
 pub(crate) mod sockets;
 pub(crate) mod tcp;

@@ -11,6 +11,9 @@ use sfu_core::net::{Flow, Outbox, Protocol};
 use super::tcp::TcpConnections;
 use super::udp::{ReceiveBuffer, SocketBuffers, UdpCounters, UdpEndpoint, is_answerable};
 
+/// Trains between two looks at the clock: a look costs a fiftieth of a system call.
+const TOLD_EVERY: usize = 16;
+
 /// UDP endpoints and TCP connections of a shard.
 pub(crate) struct Sockets {
     endpoints: Vec<Endpoint>,
@@ -83,10 +86,12 @@ impl Sockets {
         self.tcp.read(registry, |flow, packet| visit(flow, None, packet));
     }
 
-    /// Sends everything; what can't be sent is dropped and counted. Returns the number of trains.
-    pub(crate) fn send(&mut self, outbox: &Outbox, registry: &Registry) -> usize {
-        for train in outbox.trains() {
+    /// Sends everything; what can't be sent is dropped and counted. Tells now and then how many datagrams left since it told last.
+    pub(crate) fn send(&mut self, outbox: &Outbox, registry: &Registry, mut sent: impl FnMut(u32)) {
+        let mut datagrams = 0;
+        for (place, train) in outbox.trains().iter().enumerate() {
             let (segment_len, bytes) = (usize::from(train.segment_len), outbox.bytes(train));
+            datagrams += u32::try_from(bytes.len().div_ceil(segment_len.max(1))).unwrap_or(u32::MAX);
             match train.flow.protocol {
                 Protocol::Tcp => self.tcp.send(&train.flow, segment_len, bytes, registry),
                 Protocol::Udp => match self.endpoints.iter_mut().find(|e| e.socket.serves(train.flow.local)) {
@@ -94,8 +99,13 @@ impl Sockets {
                     None => self.udp_counters.dropped_unreachable += bytes.len().div_ceil(segment_len.max(1)) as u64,
                 },
             }
+            if (place + 1) % TOLD_EVERY == 0 {
+                sent(std::mem::take(&mut datagrams));
+            }
         }
-        outbox.trains().len()
+        if datagrams > 0 {
+            sent(datagrams);
+        }
     }
 
     /// Where the endpoints are bound.

@@ -1,18 +1,20 @@
 //! Batched UDP: `recvmmsg` with UDP_GRO and kernel timestamps in, trains with UDP_SEGMENT out.
 //!
-//! In: up to [`BATCH`] messages a call, each one datagram or several of equal size from one source. Out: one `sendmsg` per train;
-//! beside segmentation a `sendmmsg` saves next to nothing. Nothing here allocates after [`ReceiveBuffer::new`].
+//! In: up to [`BATCH`] messages a call, each one datagram or several of equal size from one source. Out: one `sendmsg` or `sendto`
+//! per train; beside segmentation a `sendmmsg` saves next to nothing. Nothing here allocates after [`ReceiveBuffer::new`].
 //! A full socket buffer drops, as UDP would, and counts. A train that the kernel refuses is sent datagram by datagram; when that
 //! works, segmentation is off for this socket from then on. Not here: which socket a flow belongs to (`worker`).
 
 use std::io;
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSocketState};
 use sfu_core::net::{Flow, Protocol};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, MsgHdr, SockRef, Socket, Type};
+
+use super::control::Control;
 
 /// Messages that one receive call takes; `quinn-udp` has room for as many.
 pub(crate) const BATCH: usize = quinn_udp::BATCH_SIZE;
@@ -190,11 +192,18 @@ impl UdpEndpoint {
     }
 
     fn send_once(&self, flow: &Flow, segment_len: Option<usize>, bytes: &[u8], counters: &mut UdpCounters) -> Sent {
-        let src_ip = self.local.ip().is_unspecified().then(|| flow.local.ip());
-        let transmit = Transmit { destination: flow.remote, ecn: None, contents: bytes, segment_size: segment_len, src_ip };
+        let from = self.local.ip().is_unspecified().then(|| flow.local.ip());
         let datagrams = segment_len.map_or(1, |len| bytes.len().div_ceil(len)) as u64;
-        let sent = match self.state.try_send((&self.socket).into(), &transmit) {
-            Ok(()) => Sent::Yes,
+        let segment = segment_len.and_then(|len| u16::try_from(len).ok());
+        let result = if segment.is_none() && from.is_none() {
+            self.socket.send_to(bytes, flow.remote)
+        } else {
+            let (to, buffers, control) = (flow.remote.into(), [IoSlice::new(bytes)], Control::new(segment, from));
+            let message = MsgHdr::new().with_addr(&to).with_buffers(&buffers).with_control(control.bytes());
+            SockRef::from(&self.socket).sendmsg(&message, 0)
+        };
+        let sent = match result {
+            Ok(_) => Sent::Yes,
             Err(error) => Sent::from_error(&error, segment_len.is_some()),
         };
         match sent {
@@ -363,6 +372,22 @@ mod tests {
         server.send(&flow, 5, b"hello", &mut UdpCounters::default());
         let mut answer = [0; 16];
         assert_eq!(client.recv_from(&mut answer).unwrap(), (5, asked));
+    }
+
+    #[test]
+    fn a_train_leaves_from_the_address_that_was_asked() {
+        let mut server = endpoint("0.0.0.0:0");
+        let client = plain_socket("127.0.0.1:0");
+        let asked: SocketAddr = (IpAddr::from([127, 0, 0, 2]), server.local().port()).into();
+        let flow = Flow { protocol: Protocol::Udp, local: asked, remote: client.local_addr().unwrap() };
+        let (bytes, mut counters) = (pattern(2_500), UdpCounters::default());
+        server.send(&flow, 1_000, &bytes, &mut counters);
+        assert_eq!((counters.sends, counters.sent_datagrams), (1, 3));
+        let mut buffer = [0; 2_000];
+        for datagram in cut(&bytes, 1_000) {
+            let (len, source) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..len], source), (&datagram[..], asked));
+        }
     }
 
     #[test]

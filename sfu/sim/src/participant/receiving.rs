@@ -268,6 +268,13 @@ impl ReceivingTrack {
         }
     }
 
+    /// Packets that are missing by their numbers; negative if some came twice.
+    #[must_use]
+    pub fn lost(&self) -> i64 {
+        let expected = self.first.zip(self.highest).map_or(0, |(first, highest)| highest + 1 - first);
+        i64::try_from(expected).unwrap_or(i64::MAX) - i64::try_from(self.packets).unwrap_or(i64::MAX)
+    }
+
     fn block(&mut self, now: Instant) -> Option<ReportBlock> {
         let (first, highest) = (self.first?, self.highest?);
         let (expected, received) = (i64::try_from(highest + 1 - first).ok()?, i64::try_from(self.packets).ok()?);

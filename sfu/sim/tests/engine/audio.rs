@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sfu_api::{Event, SubscriptionError, TrackId};
+use sfu_core::limits::MAX_HEARD_TRACKS;
 use sfu_core::media::Codec;
 use sfu_sim::audio::AudioReport;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
@@ -223,4 +224,38 @@ fn who_does_not_take_the_codec_is_told_so_and_others_hear() {
     world.run_for(2 * SECOND);
     assert_eq!(world.participant(deaf).receiving(track).map_or(0, |track| track.packets), 0);
     assert_eq!(assert_intact(&world, listeners[0], track).missing, 0);
+}
+
+#[test]
+fn of_many_microphones_the_loudest_are_forwarded_and_another_one_as_soon_as_it_is_loud() {
+    let mut world = World::new(230);
+    let mut publish = |level| {
+        let speaker = world.join(ROOM);
+        world.publish(speaker, TrackSpec::Voice(VoiceConfig { level, ..PLAIN }))
+    };
+    let loud: Vec<TrackId> = (0..MAX_HEARD_TRACKS).map(|_| publish(25)).collect();
+    let quiet: Vec<TrackId> = (0..3).map(|_| publish(80)).collect();
+    let listener = world.join(ROOM);
+    loud.iter().chain(&quiet).for_each(|&track| world.subscribe(listener, track));
+    let packets = |world: &World, track| world.participant(listener).receiving(track).map_or(0, |receiving| receiving.packets);
+    let gained = |world: &mut World, time, tracks: &[TrackId]| -> Vec<u64> {
+        let before: Vec<u64> = tracks.iter().map(|&track| packets(world, track)).collect();
+        world.run_for(time);
+        tracks.iter().zip(before).map(|(&track, before)| packets(world, track) - before).collect()
+    };
+    world.run_for(6 * SECOND);
+    let all: Vec<TrackId> = loud.iter().chain(&quiet).copied().collect();
+    let heard = gained(&mut world, 4 * SECOND, &all);
+    assert!(heard[..loud.len()].iter().all(|&packets| packets >= seconds_of_packets(4) - 2), "{heard:?}");
+    assert!(heard[loud.len()..].iter().all(|&packets| packets == 0), "{heard:?}");
+
+    world.sender_mut(quiet[1]).set_level(10);
+    let heard = gained(&mut world, SECOND, &quiet);
+    assert!(heard[1] >= seconds_of_packets(1) - 10, "{heard:?}");
+    assert_eq!((heard[0], heard[2]), (0, 0));
+    for &track in &all {
+        assert_intact(&world, listener, track);
+    }
+    // Numbers have no gap where packets were left out on purpose, so that nothing is asked for.
+    assert_eq!(world.participant(listener).receiving(quiet[1]).unwrap().lost(), 0);
 }

@@ -335,7 +335,7 @@ fn a_compound_is_read_in_order_and_unknown_packets_are_left_out() {
     write_receiver_report(&mut out, 1, &[]);
     write_sdes_cname(&mut out, 1, "name");
     out.extend_from_slice(&[0x80, 204, 0, 2, 0, 0, 0, 1, b'a', b'p', b'p', b'!']); // APP
-    out.extend_from_slice(&[0x8b, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]); // congestion control feedback (RFC 8888)
+    out.extend_from_slice(&[0x8c, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]); // feedback of an unknown format
     out.extend_from_slice(&[0x8f, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, b'M', b'I', b'N', b'E']); // another application's feedback
     write_pli(&mut out, Pli { sender_ssrc: 1, media_ssrc: 2 });
     let all = parse_all(&out);

@@ -101,13 +101,14 @@ impl SrtpProfile {
     }
 }
 
-/// Both directions of one transport.
+/// Both directions of one transport. What is needed to send comes first, and lies together.
+#[repr(C)]
 pub struct SrtpSession {
-    /// Opens what the remote side sealed.
-    pub receiver: SrtpReceiver,
+    profile: SrtpProfile,
     /// Seals what goes to the remote side.
     pub sender: SrtpSender,
-    profile: SrtpProfile,
+    /// Opens what the remote side sealed.
+    pub receiver: SrtpReceiver,
 }
 
 impl SrtpSession {
