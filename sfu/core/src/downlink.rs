@@ -50,10 +50,12 @@ impl Shard {
         self.peers.get(self.participants.get(key)?.downlink()?)?.bandwidth.estimate()
     }
 
-    /// What would be sent to a participant if the way carried it. It may start a probe.
+    /// What would be sent to a participant if the way carried it. It may start a probe. Whoever says so divides what the way
+    /// carries: the allocation leaves it alone from here on.
     pub fn set_demand(&mut self, id: ParticipantId, demand: Demand, now: Instant) {
         let Some(key) = self.participant(id).ok().and_then(|key| self.participants.get(key)?.downlink()) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.allotment.is_foreign = true;
         peer.bandwidth.set_demand(demand, now);
         self.bandwidth_changed(key, now);
     }

@@ -11,7 +11,8 @@
 //!
 //! Steps of a ladder ([`ladder`]) go through the temporal layers of a size before the next size. [`patience`] keeps the result
 //! from flapping: down at once, up after a while that grows with every failure.
-//! Invariants (property tests in [`share`]): video never costs more than the budget leaves; of two budgets, the larger one never
+//! Invariants (property tests in [`share`]): video never costs more than the budget leaves, but for a quarter of the least of those
+//! who have that; of two budgets, the larger one never
 //! decides against whom the smaller one decided for, at the first decision in which they differ; under noise a track changes at
 //! most six times a minute.
 

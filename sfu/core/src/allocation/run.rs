@@ -118,6 +118,8 @@ pub struct Allotment {
     is_listed: bool,
     /// There was something to divide the last time.
     is_divided: bool,
+    /// Somebody else divides it.
+    pub is_foreign: bool,
 }
 
 impl Allotment {
@@ -200,6 +202,9 @@ impl Shard {
     fn allocate(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         (peer.allotment.ran_at, peer.allotment.again_at, peer.allotment.is_due) = (Some(now), None, false);
+        if peer.allotment.is_foreign {
+            return;
+        }
         let budget = budget(peer);
         let downs = peer.downs.clone();
         let is_first = !std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());

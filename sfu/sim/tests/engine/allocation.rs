@@ -83,7 +83,7 @@ fn tiles_are_paused_from_the_last_and_the_first_keeps_its_picture() {
     // The last one is what the subscriber looks at.
     world.set_wish(who, tracks[3], VideoWish { priority: 1, ..VideoWish::default() });
     world.run_for(SECOND);
-    limit(&mut world, who, 400_000);
+    limit(&mut world, who, 300_000);
     world.run_for(2 * SECOND);
     let paused: Vec<Vec<bool>> = tracks.iter().map(|&track| states(&world, who, track)).collect();
     assert_eq!(paused, [vec![], vec![true], vec![true], vec![]]);
@@ -181,7 +181,7 @@ fn layers_that_nobody_has_bandwidth_for_stop_at_the_source_and_come_back() {
         assert_eq!((told(&world, track), world.layer(who, track)), (Some(Some(1)), Some(1)), "and it stays so");
         limit(&mut world, who, 5_000_000);
         world.expect("the full size comes back", 2 * SECOND, |world| world.layer(who, track) == Some(2));
-        limit(&mut world, who, 60_000);
+        limit(&mut world, who, 20_000);
         world.expect("the publisher need not send anything", 8 * SECOND, |world| told(world, track) == Some(None));
         limit(&mut world, who, 5_000_000);
         world.expect("the full size comes back once more", 20 * SECOND, |world| world.layer(who, track) == Some(2));
