@@ -976,6 +976,8 @@ impl World {
             | Command::SubscribeData { participant, .. }
             | Command::UnsubscribeData { participant, .. }
             | Command::PublishCodec { participant, .. }
+            | Command::LimitDownlink { participant, .. }
+            | Command::Explain { participant }
             | Command::Move { participant, .. } => self.placing.shard_of(*participant),
             Command::SendData { .. } | Command::SetPlayoutDelay { .. } => 0,
         }
