@@ -138,7 +138,7 @@ fn redundancy_is_the_first_to_go_where_there_is_hardly_room_for_audio() {
     let before = with_copies(&world);
     world.run_for(5 * SECOND);
     assert_eq!(with_copies(&world), before);
-    limit(&mut world, who, rate * 10);
+    limit(&mut world, who, rate * 20);
     world.run_for(2 * SECOND);
     assert!(with_copies(&world) > before);
     let heard = world.heard(who, audio);
