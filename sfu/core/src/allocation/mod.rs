@@ -39,6 +39,8 @@ pub struct Budget {
     /// There may be more: less is sent than the link carries, and the figure says what is known to fit. Nobody loses anything
     /// for the lack of it, and newcomers wait for a probe.
     pub is_open: bool,
+    /// Packets are lost, and nothing says that fewer would be if less were sent: the least of a track is kept whatever the budget.
+    pub keeps_least: bool,
 }
 
 /// Who comes first; the smaller one does. Fields in order of their weight.

@@ -11,7 +11,7 @@ use sfu_api::{Event, MediaKind};
 use super::ladder::Place;
 use super::patience::Memory;
 use super::{Budget, Claim, Rank, share};
-use crate::bandwidth::{Demand, Estimate, Limit};
+use crate::bandwidth::{Demand, Limit};
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
 use crate::publish::UpTrack;
@@ -26,6 +26,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(2);
 /// A publisher sends a layer on for so long after the last one who got it was given less: it may be back soon.
 const KEEP_LAYER: Duration = Duration::from_secs(5);
+/// What passed is taken to pass again for so long: after a mute, or a layer that was not wanted for a while.
+const PROVEN_FOR: Duration = Duration::from_secs(30);
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
 const USUAL_AUDIO_BPS: u64 = 48_000;
 
@@ -120,9 +122,25 @@ pub struct Allotment {
     is_divided: bool,
     /// Somebody else divides it.
     pub is_foreign: bool,
+    /// What was granted lately while nothing showed that it was too much, and when.
+    proven: Option<(u64, Instant)>,
 }
 
 impl Allotment {
+    /// So much passed a while ago, or does now.
+    fn proven(&self, now: Instant) -> u64 {
+        self.proven.filter(|&(_, at)| now.saturating_duration_since(at) < PROVEN_FOR).map_or(0, |(bps, _)| bps)
+    }
+
+    /// Takes note of what was granted.
+    fn prove(&mut self, budget: Budget, now_bps: u64, now: Instant) {
+        if !budget.is_open {
+            self.proven = None;
+        } else if now_bps >= self.proven(now) {
+            self.proven = Some((now_bps, now));
+        }
+    }
+
     fn may_run(&self, now: Instant) -> bool {
         self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
     }
@@ -137,14 +155,16 @@ impl Allotment {
 }
 
 /// What may be sent on a transport; None: nothing is known of it, and nothing limits it.
-fn budget(peer: &Peer) -> Option<Budget> {
-    let estimate = peer.bandwidth.estimate();
-    // Only a queue, a loss or the client's own word shows that there is no more.
-    let is_open = |estimate: &Estimate| estimate.is_app_limited || matches!(estimate.limit, Limit::Start | Limit::None);
-    let known = estimate.map(|estimate| Budget { bps: estimate.media_bps(), is_open: is_open(&estimate) });
+fn budget(peer: &Peer, now: Instant) -> Option<Budget> {
+    let known = peer.bandwidth.estimate().map(|estimate| {
+        // Only a queue, a loss or the client's own word shows that there is no more. Silence says nothing of bandwidth.
+        let is_open = estimate.is_app_limited || matches!(estimate.limit, Limit::Start | Limit::None | Limit::Silence);
+        let proven_bps = if is_open { peer.allotment.proven(now) } else { 0 };
+        Budget { bps: estimate.media_bps().max(proven_bps), is_open, keeps_least: estimate.limit == Limit::Loss }
+    });
     match (known, peer.allotment.limit_bps) {
         (Some(known), Some(limit)) if known.bps <= limit => Some(known),
-        (_, Some(bps)) => Some(Budget { bps, is_open: false }),
+        (_, Some(bps)) => Some(Budget { bps, is_open: false, keeps_least: false }),
         (known, None) => known,
     }
 }
@@ -205,7 +225,7 @@ impl Shard {
         if peer.allotment.is_foreign {
             return;
         }
-        let budget = budget(peer);
+        let budget = budget(peer, now);
         let downs = peer.downs.clone();
         let is_first = !std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());
         let Some(budget) = budget else {
@@ -229,13 +249,14 @@ impl Shard {
                 self.uncap(down_key, now);
             }
         }
-        self.spare_redundancy(&downs, Some(budget), audio_bps, now);
+        self.spare_redundancy(&downs, Some(budget).filter(|_| !claims.is_empty()), audio_bps, now);
         // Who has waited long enough for a probe to find room gets it from those who come after it.
         let is_long = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.share.lacks_for_long(now));
         let budget = Budget { is_open: budget.is_open && !keys.iter().any(is_long), ..budget };
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.allotment.again_at = allocation.again_at;
+            peer.allotment.prove(budget, allocation.now_bps, now);
             peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps: allocation.next_bps }, now);
         }
         self.consider_probe(key, now);
@@ -255,7 +276,7 @@ impl Shard {
         self.list_allocation(key);
     }
 
-    /// Audio goes out without redundancy where there is hardly room for itself.
+    /// Audio goes out without redundancy where that takes too much of what a picture needs.
     fn spare_redundancy(&mut self, downs: &[DownKey], budget: Option<Budget>, audio_bps: u64, now: Instant) {
         for &key in downs {
             let Some(down) = self.downs.get_mut(key) else { continue };

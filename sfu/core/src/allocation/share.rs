@@ -22,7 +22,7 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
         Some(budget) => {
             let mut order: Vec<usize> = (0..claims.len()).collect();
             order.sort_by_key(|&index| claims[index].rank);
-            let table = Table { claims, order, before: &before, left_bps: budget.bps.saturating_sub(audio_bps), is_open: budget.is_open };
+            let table = Table { claims, order, before: &before, left_bps: budget.bps.saturating_sub(audio_bps), budget };
             let limited = |memories: &[Memory], is_free: &dyn Fn(usize, &Memory) -> bool| -> Vec<Option<usize>> {
                 let limit = |(index, memory)| if is_free(index, memory) { tops[index] } else { before[index] };
                 memories.iter().enumerate().map(limit).collect()
@@ -67,7 +67,7 @@ struct Table<'a> {
     order: Vec<usize>,
     before: &'a [Option<usize>],
     left_bps: u64,
-    is_open: bool,
+    budget: Budget,
 }
 
 impl Table<'_> {
@@ -75,7 +75,7 @@ impl Table<'_> {
     fn divide(&self, limits: &[Option<usize>]) -> Vec<Option<usize>> {
         let mut granted = vec![None; self.claims.len()];
         let mut left_bps = self.left_bps;
-        if self.is_open {
+        if self.budget.is_open {
             for (index, granted) in granted.iter_mut().enumerate() {
                 *granted = self.before[index];
                 left_bps = left_bps.saturating_sub(self.cost(index, *granted));
@@ -119,6 +119,7 @@ impl Table<'_> {
         let bps = self.claims[index].steps[number].bps;
         match step {
             _ if step > self.before[index] => Memory::charge(bps),
+            Some(0) if self.budget.keeps_least => 0,
             Some(0) => bps - bps / 4,
             _ => bps,
         }
@@ -157,7 +158,7 @@ mod tests {
     }
 
     fn closed(bps: u64) -> Option<Budget> {
-        Some(Budget { bps, is_open: false })
+        Some(Budget { bps, is_open: false, keeps_least: false })
     }
 
     /// The steps at a budget for video of so many kbit/s.
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn nobody_loses_anything_while_there_may_be_more() {
         let (now, mut claims) = (Instant::now(), vec![camera(0), camera(1)]);
-        let open = |bps| Some(Budget { bps, is_open: true });
+        let open = |bps| Some(Budget { bps, is_open: true, keeps_least: false });
         let allocation = allocate(closed(1_100_000), 0, &claims, now);
         keep(&mut claims, &allocation);
         assert_eq!(granted(&allocate(open(300_000), 0, &claims, now)), [Some(1), Some(1)]);
@@ -266,6 +267,15 @@ mod tests {
         assert_eq!(granted(&allocation), [Some(1), Some(1), None]);
         assert!(allocation.next_bps.is_some_and(|bps| bps >= 1_162_000), "{allocation:?}");
         assert_eq!(granted(&allocate(closed(1_100_000), 0, &claims, now)), [Some(0), Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn loss_alone_pauses_nobody() {
+        let (now, mut claims) = (Instant::now(), [camera(0), camera(1)]);
+        let allocation = allocate(closed(5_000_000), 0, &claims, now);
+        keep(&mut claims, &allocation);
+        let lossy = Some(Budget { bps: 100_000, is_open: false, keeps_least: true });
+        assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), Some(0)]);
     }
 
     #[test]

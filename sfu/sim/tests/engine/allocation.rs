@@ -124,11 +124,14 @@ fn audio_goes_on_without_a_gap_when_there_is_nothing_for_video() {
 }
 
 #[test]
-fn redundancy_is_the_first_to_go_where_there_is_hardly_room_for_audio() {
+fn redundancy_goes_before_a_picture_does() {
     let mut world = World::new(411);
     let (publisher, who) = (world.join(ROOM), world.join(ROOM));
     let audio = world.publish(publisher, TrackSpec::Voice(VoiceConfig { copies: Some(2), ..VoiceConfig::default() }));
+    let spec = world.single(Codec::Vp8);
+    let video = world.publish(publisher, spec);
     world.subscribe(who, audio);
+    world.subscribe(who, video);
     world.run_for(3 * SECOND);
     let rate = explain_one(&mut world, who).bitrate_bps;
     let with_copies = |world: &World| world.heard(who, audio).with_copies;
