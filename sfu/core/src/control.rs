@@ -246,7 +246,7 @@ impl Shard {
             }
             for down in downs {
                 if let Some(peer) = self.downs.get(down).map(|down| down.peer) {
-                    self.allocation_due(peer, now);
+                    self.hurry_allocation(peer, now);
                 }
                 self.retarget(down, now);
             }
@@ -307,7 +307,7 @@ impl Shard {
         if before != wish {
             self.downs[down].share.renew();
         }
-        self.allocation_due(peer, now);
+        self.hurry_allocation(peer, now);
         self.retarget(down, now);
         if let Some(primary) = self.primary_of(self.downs[down].up) {
             self.review_wanted(primary, now);
@@ -319,7 +319,7 @@ impl Shard {
         let key = self.participant(id)?;
         let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         self.peers[peer].allotment.limit_bps = limit_bps;
-        self.allocation_due(peer, now);
+        self.hurry_allocation(peer, now);
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::shard::Shard;
 use crate::subscribe::DownTrack;
 use crate::subscribe::selector::{Cap, wanted_rung};
 use crate::subscribe::stream_state::PauseCause;
+use crate::timers::MEDIA_TICK;
 
 /// Shortest time between two allocations for one transport.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -145,6 +146,11 @@ impl Allotment {
         self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
     }
 
+    /// Somebody waits for an answer.
+    fn may_hurry(&self, now: Instant) -> bool {
+        self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= MEDIA_TICK)
+    }
+
     fn wants_to_run(&self, now: Instant) -> bool {
         self.is_due || self.again_at.is_some_and(|at| at <= now)
     }
@@ -175,6 +181,17 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.allotment.is_due = true;
         if peer.allotment.may_run(now) {
+            self.allocate(key, now);
+        } else {
+            self.list_allocation(key);
+        }
+    }
+
+    /// A subscriber wants something else, or something new begins for it.
+    pub(crate) fn hurry_allocation(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.allotment.is_due = true;
+        if peer.allotment.may_hurry(now) {
             self.allocate(key, now);
         } else {
             self.list_allocation(key);
@@ -339,7 +356,7 @@ impl Shard {
             return false;
         }
         down.share.cap = Cap::Paused;
-        self.allocation_due(peer, now);
+        self.hurry_allocation(peer, now);
         true
     }
 
