@@ -36,6 +36,9 @@ pub use share::allocate;
 pub struct Budget {
     /// Bits per second of datagrams, audio included.
     pub bps: u64,
+    /// What the way carries for good, at least `bps`: that is less for a moment while a queue empties. What somebody has is lost only
+    /// if it does not fit into this.
+    pub lasting_bps: u64,
     /// There may be more: less is sent than the link carries, and the figure says what is known to fit. Nobody loses anything
     /// for the lack of it, and newcomers wait for a probe.
     pub is_open: bool,

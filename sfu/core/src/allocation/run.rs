@@ -27,6 +27,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(2);
 /// A publisher sends a layer on for so long after the last one who got it was given less: it may be back soon.
 const KEEP_LAYER: Duration = Duration::from_secs(5);
+/// Of what a link carries when it is full so much can be used without a queue.
+const USABLE_PERCENT: u64 = 92;
 /// What passed is taken to pass again for so long: after a mute, or a layer that was not wanted for a while.
 const PROVEN_FOR: Duration = Duration::from_secs(30);
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
@@ -166,11 +168,14 @@ fn budget(peer: &Peer, now: Instant) -> Option<Budget> {
         // Only a queue, a loss or the client's own word shows that there is no more. Silence says nothing of bandwidth.
         let is_open = estimate.is_app_limited || matches!(estimate.limit, Limit::Start | Limit::None | Limit::Silence);
         let proven_bps = if is_open { peer.allotment.proven(now) } else { 0 };
-        Budget { bps: estimate.media_bps().max(proven_bps), is_open, keeps_least: estimate.limit == Limit::Loss }
+        let bps = estimate.media_bps().max(proven_bps);
+        let capacity_bps = estimate.link_capacity_bps.unwrap_or(0).saturating_sub(estimate.overhead_bps);
+        let lasting_bps = bps.max(capacity_bps / 100 * USABLE_PERCENT);
+        Budget { bps, lasting_bps, is_open, keeps_least: estimate.limit == Limit::Loss }
     });
     match (known, peer.allotment.limit_bps) {
         (Some(known), Some(limit)) if known.bps <= limit => Some(known),
-        (_, Some(bps)) => Some(Budget { bps, is_open: false, keeps_least: false }),
+        (_, Some(bps)) => Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false }),
         (known, None) => known,
     }
 }

@@ -22,7 +22,7 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
         Some(budget) => {
             let mut order: Vec<usize> = (0..claims.len()).collect();
             order.sort_by_key(|&index| claims[index].rank);
-            let table = Table { claims, order, before: &before, left_bps: budget.bps.saturating_sub(audio_bps), budget };
+            let table = Table { claims, order, before: &before, audio_bps, budget };
             let limited = |memories: &[Memory], is_free: &dyn Fn(usize, &Memory) -> bool| -> Vec<Option<usize>> {
                 let limit = |(index, memory)| if is_free(index, memory) { tops[index] } else { before[index] };
                 memories.iter().enumerate().map(limit).collect()
@@ -66,7 +66,7 @@ struct Table<'a> {
     /// By rank.
     order: Vec<usize>,
     before: &'a [Option<usize>],
-    left_bps: u64,
+    audio_bps: u64,
     budget: Budget,
 }
 
@@ -74,40 +74,45 @@ impl Table<'_> {
     /// Steps of all claims, none above its limit.
     fn divide(&self, limits: &[Option<usize>]) -> Vec<Option<usize>> {
         let mut granted = vec![None; self.claims.len()];
-        let mut left_bps = self.left_bps;
+        let mut spent_bps = self.audio_bps;
         if self.budget.is_open {
             for (index, granted) in granted.iter_mut().enumerate() {
                 *granted = self.before[index];
-                left_bps = left_bps.saturating_sub(self.cost(index, *granted));
+                spent_bps = spent_bps.saturating_add(self.cost(index, *granted));
             }
         }
         for &index in &self.order {
             if granted[index].is_none() {
-                self.raise(index, limits, &mut granted, &mut left_bps);
+                self.raise(index, limits, &mut granted, &mut spent_bps);
             }
         }
         for &index in self.order.iter().filter(|&&index| self.claims[index].rank.is_first_of_all()) {
-            while self.raise(index, limits, &mut granted, &mut left_bps) {}
+            while granted[index].is_some() && self.raise(index, limits, &mut granted, &mut spent_bps) {}
         }
         let most_steps = self.claims.iter().map(|claim| claim.steps.len()).max().unwrap_or(0);
         for turn in 1..most_steps {
             for &index in &self.order {
                 let lead = if self.claims[index].rank.is_silent { 0 } else { SPEAKERS_LEAD };
-                while granted[index].is_some_and(|step| step < turn + lead) && self.raise(index, limits, &mut granted, &mut left_bps) {}
+                while granted[index].is_some_and(|step| step < turn + lead) && self.raise(index, limits, &mut granted, &mut spent_bps) {}
             }
         }
         granted
     }
 
-    /// One step up, if it is within the limit and there is enough. Who is paused is not skipped over the first step.
-    fn raise(&self, index: usize, limits: &[Option<usize>], granted: &mut [Option<usize>], left_bps: &mut u64) -> bool {
+    /// One step up, if it is within the limit and there is enough: of what lasts for what it has, of what is there now for more.
+    fn raise(&self, index: usize, limits: &[Option<usize>], granted: &mut [Option<usize>], spent_bps: &mut u64) -> bool {
         let next = Some(granted[index].map_or(0, |step| step + 1));
         if next > limits[index] {
             return false;
         }
         let more_bps = self.cost(index, next).saturating_sub(self.cost(index, granted[index]));
-        let Some(left) = left_bps.checked_sub(more_bps) else { return false };
-        *left_bps = left;
+        let most_bps = if next <= self.before[index] { self.budget.lasting_bps } else { self.budget.bps };
+        let spent = spent_bps.saturating_add(more_bps);
+        // What costs nothing is kept even where audio alone is too much.
+        if spent > most_bps && more_bps > 0 {
+            return false;
+        }
+        *spent_bps = spent;
         granted[index] = next;
         true
     }
@@ -158,7 +163,7 @@ mod tests {
     }
 
     fn closed(bps: u64) -> Option<Budget> {
-        Some(Budget { bps, is_open: false, keeps_least: false })
+        Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false })
     }
 
     /// The steps at a budget for video of so many kbit/s.
@@ -257,7 +262,7 @@ mod tests {
     #[test]
     fn nobody_loses_anything_while_there_may_be_more() {
         let (now, mut claims) = (Instant::now(), vec![camera(0), camera(1)]);
-        let open = |bps| Some(Budget { bps, is_open: true, keeps_least: false });
+        let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false });
         let allocation = allocate(closed(1_100_000), 0, &claims, now);
         keep(&mut claims, &allocation);
         assert_eq!(granted(&allocate(open(300_000), 0, &claims, now)), [Some(1), Some(1)]);
@@ -270,11 +275,22 @@ mod tests {
     }
 
     #[test]
+    fn nobody_loses_for_a_moment_what_fits_for_good() {
+        let (now, mut claims) = (Instant::now(), [camera(0), camera(1)]);
+        let allocation = allocate(closed(1_300_000), 0, &claims, now);
+        keep(&mut claims, &allocation);
+        let draining = |lasting_bps| Some(Budget { bps: 600_000, lasting_bps, is_open: false, keeps_least: false });
+        assert_eq!(granted(&allocate(draining(1_200_000), 0, &claims, now)), [Some(1), Some(1)]);
+        assert_eq!(granted(&allocate(draining(900_000), 0, &claims, now)), [Some(1), Some(0)]);
+        assert_eq!(granted(&allocate(draining(4_000_000), 0, &claims, now)), [Some(1), Some(1)], "more has to fit now");
+    }
+
+    #[test]
     fn loss_alone_pauses_nobody() {
         let (now, mut claims) = (Instant::now(), [camera(0), camera(1)]);
         let allocation = allocate(closed(5_000_000), 0, &claims, now);
         keep(&mut claims, &allocation);
-        let lossy = Some(Budget { bps: 100_000, is_open: false, keeps_least: true });
+        let lossy = Some(Budget { bps: 100_000, lasting_bps: 100_000, is_open: false, keeps_least: true });
         assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), Some(0)]);
     }
 

@@ -78,8 +78,8 @@ impl Redundancy {
 mod tests {
     #[test]
     fn a_narrow_downlink_has_none_to_spare_until_it_is_wide_enough_for_twice_as_much() {
-        let closed = |bps| Some(Budget { bps, is_open: false, keeps_least: false });
-        let open = |bps| Some(Budget { bps, is_open: true, keeps_least: false });
+        let closed = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false });
+        let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false });
         let mut redundancy = Redundancy::default();
         assert!(!redundancy.on_budget(closed(510_000), 100_000) && !redundancy.on_budget(open(490_000), 100_000));
         assert!(redundancy.on_budget(closed(490_000), 100_000) && redundancy.is_unaffordable());
