@@ -3,25 +3,37 @@
 //! Commands go from the signaling loop to the node, events back through a channel; both are plain values of `sfu-api`.
 //! Nothing is decided here: options become the parts' own settings, and their errors become messages that name options.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
 use sfu_api::Command;
-use sfu_node::{Advertised, Node, NodeConfig, NodeError, NodeHandle, Sharing};
+use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
-use signaling_server::{ApiKeys, DemoConfig, MediaLink, Rate, Region, ServeError, Server, ServerConfig, ServerLimits, SignalingConfig};
+use signaling_server::{
+    ApiKeys, DemoConfig, DrainControl, DrainRequest, IceTcp, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig,
+    ServerLimits, SharedPort, SignalingConfig, participant_sid,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
+use turn_server::Certificates;
 
+use crate::boot;
+use crate::certificates::CertificateFiles;
+use crate::config::Config;
 use crate::config::advertise::Advertise;
 use crate::config::check::region_of;
-use crate::config::model::{Limits, Media, Preset, PresetAgent, Rooms};
+use crate::config::model::{Limits, Media, Metrics, Preset, PresetAgent, Rooms};
 use crate::config::units::Span;
 use crate::logging;
 use crate::sources::{Checked, Sources, checked};
+use crate::turn::{self, Embedded, forget_at};
 
 /// Where the configuration comes from.
 #[derive(clap::Args)]
@@ -41,24 +53,45 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     for finding in &checked.warnings {
         warn!("{}", finding.message);
     }
-    let server_config = server_config(checked)?;
+    let mut server_config = server_config(checked)?;
+    let drain_timeout = checked.config.server.drain_timeout.0;
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
-    let registry = Registry::new();
+    let turn = turn::start(&checked.config, &checked.keys, &node.udp_addresses())?;
+    server_config.signaling.relays = turn.as_ref().map(|turn| turn.relays.clone());
+    boot::report(checked, &node);
+    let registry = registry(&checked.config.server.region)?;
+    let files = checked.config.certificates().map(Path::to_path_buf).collect();
+    let expiries = CertificateFiles::new(files)?;
+    registry.register(Box::new(expiries)).context("the certificates' metrics can't be registered")?;
     sfu_node::metrics::register(&registry, node.clone()).context("the node's metrics can't be registered")?;
+    if let Some(turn) = &turn {
+        turn_server::metrics::register(&registry, turn.server.clone()).context("the TURN server's metrics can't be registered")?;
+    }
+    let relays = turn.as_ref().map(|turn| (turn.server.clone(), turn.relays.ttl));
+    let mut unwatched = None;
+    if checked.config.server.one_port {
+        server_config.shared = shared_port(&checked.config, &node, turn.as_ref(), &mut unwatched)?;
+    }
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")?;
     let commands = node.clone();
     let served = runtime.block_on(async {
         let (stopping, mut is_stopping) = watch::channel(false);
         let signals = Signals::new()?;
-        tokio::spawn(signals.watch(stopping.clone()));
+        if let Some(certificates) = unwatched {
+            tokio::spawn(watch(certificates));
+        }
         let media = MediaLink::new(
             move |command| {
                 let is_data = matches!(command, Command::SendData { .. });
+                if let (Some((turn, ttl)), Command::Leave { participant }) = (&relays, &command) {
+                    turn.revoke(&participant_sid(*participant), forget_at(*ttl));
+                }
                 match commands.send(command) {
                     Ok(()) => {}
                     // one line per message of a flood would be a flood of its own
                     Err(error) if is_data => debug!(%error, "data was not delivered"),
+                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
                     Err(error) => warn!(%error, "a command was not delivered"),
                 }
             },
@@ -70,45 +103,83 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         };
         let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
         announce(server.local_addr(), &node)?;
+        tokio::spawn(signals.watch(stopping.clone(), server.drain(), drain_timeout));
         server.stopped().await;
         if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
     });
     node.shutdown();
+    if let Some(turn) = turn {
+        turn.server.shutdown();
+    }
     info!("stopped");
     served
 }
 
-/// Ctrl-C and the service manager's SIGTERM.
+/// Every sample says in which region it was taken, if the operator has named one.
+fn registry(region: &str) -> anyhow::Result<Registry> {
+    let labels = (!region.is_empty()).then(|| HashMap::from([("region".to_owned(), region.to_owned())]));
+    Registry::new_custom(None, labels).context("the metrics can't be labelled")
+}
+
+/// Ctrl-C and the service manager's SIGTERM stop; SIGUSR1 drains and SIGUSR2 undoes it.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    drain: Signal,
+    undrain: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals can't be received");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            drain: listen(SignalKind::user_defined1())?,
+            undrain: listen(SignalKind::user_defined2())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    /// One that is to end this process. Those about draining are done on the way.
+    async fn next(&mut self, drain: &DrainControl) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.drain.recv() => drain.ask(DrainRequest::Begin { deadline: SIGNALLED_DRAIN }).await,
+                _ = self.undrain.recv() => drain.ask(DrainRequest::Undo).await,
+            }
         }
     }
 
-    /// The first signal stops in order, the second at once.
-    async fn watch(mut self, stopping: watch::Sender<bool>) {
-        let signal = self.next().await;
+    /// The first signal stops in order, after a drain if there is to be one, the next at once.
+    async fn watch(mut self, stopping: watch::Sender<bool>, drain: DrainControl, drain_timeout: Duration) {
+        let signal = self.next(&drain).await;
+        if !drain_timeout.is_zero() {
+            info!(signal, timeout_s = drain_timeout.as_secs(), "draining, then stopping; once more stops now");
+            drain.ask(DrainRequest::Begin { deadline: drain_timeout }).await;
+            let mut status = drain.clone();
+            tokio::select! {
+                _ = status.drained() => {}
+                // a bit more than the deadline, so that those who were asked to go can
+                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => {}
+                _ = self.next(&drain) => {}
+            }
+        }
         info!(signal, "stopping; once more stops at once");
         stopping.send_replace(true);
-        let signal = self.next().await;
+        let signal = self.next(&drain).await;
         warn!(signal, "stopping at once");
         std::process::exit(1);
     }
 }
 
-fn node_config(checked: &Checked) -> NodeConfig {
+/// Calls may go on for so long after SIGUSR1; the REST API takes another deadline.
+const SIGNALLED_DRAIN: Duration = Duration::from_secs(3600);
+/// Between the deadline of a drain and the stop.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+pub(crate) fn node_config(checked: &Checked) -> NodeConfig {
     let Media { udp_port, tcp_port, tcp, shards: _, shard_participants, listen, advertise, detect_address_with, loopback } =
         &checked.config.media;
     let defaults = NodeConfig::default();
@@ -116,6 +187,7 @@ fn node_config(checked: &Checked) -> NodeConfig {
         shards: Some(usize::from(checked.shards)),
         udp_port: *udp_port,
         tcp_port: tcp.then_some(*tcp_port),
+        shared_tcp_port: (*tcp && checked.config.server.one_port).then_some(checked.config.server.listen.port()),
         bind: if listen.is_empty() { defaults.bind.clone() } else { listen.clone() },
         advertised: if advertise.is_empty() {
             Advertised::Detected {
@@ -130,6 +202,40 @@ fn node_config(checked: &Checked) -> NodeConfig {
     }
 }
 
+/// Reads a certificate again when its files change. The TURN server does so itself.
+async fn watch(certificates: Arc<Certificates>) {
+    let mut looks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        looks.tick().await;
+        certificates.reload_if_changed();
+    }
+}
+
+/// Everything that the port of HTTP serves beside HTTP. `unwatched`: a certificate that nobody looks after yet.
+fn shared_port(
+    config: &Config,
+    node: &NodeHandle,
+    turn: Option<&Embedded>,
+    unwatched: &mut Option<Arc<Certificates>>,
+) -> anyhow::Result<SharedPort> {
+    let tls = match turn.and_then(|turn| turn.certificates.clone()) {
+        Some(certificates) => Some(certificates),
+        // without TURN nobody has read it yet
+        None => {
+            *unwatched = turn::certificates(config)?;
+            unwatched.clone()
+        }
+    };
+    let node = node.clone();
+    let ice_tcp: IceTcp = Arc::new(move |stream, begun| node.adopt_tcp(stream, &begun));
+    let turn = turn.map(|turn| turn.server.clone());
+    Ok(SharedPort {
+        tls: tls.map(|certificates| certificates.server_config(&[b"http/1.1", turn_server::ALPN_TURN, turn_server::ALPN_STUN])),
+        ice_tcp: config.media.tcp.then_some(ice_tcp),
+        turn: turn.map(|turn| -> signaling_server::Turn { Arc::new(move |stream, tls, begun| turn.adopt(stream, tls, begun)) }),
+    })
+}
+
 fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
     let config = &checked.config;
     let proxies = config.server.trusted_proxies.iter().map(|proxy| proxy.parse()).collect::<Result<_, _>>();
@@ -139,9 +245,22 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         trusted_proxies: proxies.context("`server.trusted_proxies`")?,
         limits: server_limits(&config.limits),
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
-        is_metrics_exposed: config.server.metrics,
+        metrics: metrics_access(&config.metrics)?,
+        timeline_bytes: config.metrics.timelines.0,
         signaling: signaling_config(&config.rooms, &config.limits, &config.server),
+        shared: SharedPort::default(),
     })
+}
+
+fn metrics_access(metrics: &Metrics) -> anyhow::Result<MetricsAccess> {
+    if !metrics.enabled {
+        return Ok(MetricsAccess::Off);
+    }
+    if !metrics.listen.is_empty() {
+        return Ok(MetricsAccess::Own(metrics.listen.parse().context("`metrics.listen`")?));
+    }
+    let allowed = metrics.allow.iter().map(|block| block.parse()).collect::<Result<_, _>>();
+    Ok(MetricsAccess::Shared(allowed.context("`metrics.allow`")?))
 }
 
 fn server_limits(limits: &Limits) -> ServerLimits {
@@ -210,7 +329,7 @@ fn explain_serve_error(error: ServeError) -> anyhow::Error {
     }
 }
 
-fn explain_node_error(error: NodeError) -> anyhow::Error {
+pub(crate) fn explain_node_error(error: NodeError) -> anyhow::Error {
     match error {
         NodeError::Bind { protocol, address, source } => {
             let option = if protocol == "udp" { "media.udp_port" } else { "media.tcp_port" };

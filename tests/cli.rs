@@ -11,7 +11,8 @@ use signaling_server::auth::{check_join, verify};
 use tempfile::TempDir;
 
 const STRONG_KEYS: (&str, &str) = ("SLUICE_AUTH__KEYS", "mykey: 0123456789abcdef0123456789abcdef");
-const FREE_MEDIA_PORTS: [(&str, &str); 2] = [("SLUICE_MEDIA__UDP_PORT", "0"), ("SLUICE_MEDIA__TCP_PORT", "0")];
+const FREE_MEDIA_PORTS: [(&str, &str); 4] =
+    [("SLUICE_MEDIA__UDP_PORT", "0"), ("SLUICE_MEDIA__TCP_PORT", "0"), ("SLUICE_TURN__UDP_PORT", "0"), ("SLUICE_TURN__TCP_PORT", "0")];
 
 #[test]
 fn token_prints_one_line_that_opens_the_room() {
@@ -52,6 +53,23 @@ fn token_refuses_a_key_that_is_not_there() {
     let output = sluice(&["token", "--room", "r", "--identity", "i", "--api-key", "other"], &[STRONG_KEYS]);
     assert!(!output.status.success());
     assert_eq!(stderr(&output).trim(), "error: the configuration has no API key `other`");
+}
+
+#[test]
+fn turn_credentials_follow_from_the_configured_secret() {
+    let own = [STRONG_KEYS, ("SLUICE_TURN__SECRET", "north")];
+    let output = sluice(&["turn-credentials", "--user", "anna", "--ttl", "2h", "--json"], &own);
+    let printed: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let username = printed["username"].as_str().unwrap();
+    assert!(username.ends_with(":anna") && printed["ttl"] == 7_200, "{printed}");
+    let left = username.split(':').next().unwrap().parse::<u64>().unwrap() - signaling_server::unix_now().as_secs();
+    assert!((7_190..=7_200).contains(&left), "{left}");
+    assert_eq!(printed["password"].as_str().unwrap(), turn_server::SharedSecret::new("north").password(username.as_bytes()));
+    // without a secret of its own it follows from the first key, and so it is the same at every start
+    let derived = |keys| stdout(&sluice(&["turn-credentials", "--json"], &[("SLUICE_AUTH__KEYS", keys)])).len();
+    assert_eq!(derived("a: 0123456789abcdef0123456789abcdef"), derived("b: 0123456789abcdef0123456789abcdeg"));
+    let line = stdout(&sluice(&["turn-credentials"], &[STRONG_KEYS]));
+    assert_eq!(line.trim().split(' ').count(), 2, "{line}");
 }
 
 #[test]
@@ -111,6 +129,24 @@ fn config_explain_says_where_each_value_came_from_and_shows_no_secret() {
         assert!(line.ends_with(&format!("# {origin}")), "{line}");
     }
     assert!(!text.contains("0123456789"));
+}
+
+#[test]
+fn pages_made_from_the_code_are_fresh() {
+    for (page, path) in [("metrics", "docs/metrics.md"), ("reasons", "docs/reasons.md")] {
+        let printed = stdout(&sluice(&["docs", page], &[]));
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(kept, printed, "`sluice docs {page} > {path}` makes it");
+    }
+}
+
+#[test]
+fn the_doctor_fails_with_json_and_an_exit_code_when_the_configuration_is_wrong() {
+    let output = sluice(&["doctor", "--json"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+    assert_eq!((document["ok"].as_bool(), document["checks"][0]["cause"].as_str()), (Some(false), Some("configuration-invalid")));
+    assert!(document["checks"][0]["detail"].as_str().unwrap().contains("no API keys"));
 }
 
 #[test]

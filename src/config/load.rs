@@ -323,8 +323,8 @@ mod tests {
 
     #[test]
     fn an_option_in_the_wrong_section_finds_the_right_one() {
-        let mistakes = from_text("[server]\nudp_port = 1\n").unwrap_err();
-        assert!(mistakes.to_string().ends_with("did you mean `media.udp_port`?"), "{mistakes}");
+        let mistakes = from_text("[server]\nshards = 1\n").unwrap_err();
+        assert!(mistakes.to_string().ends_with("did you mean `media.shards`?"), "{mistakes}");
     }
 
     #[test]

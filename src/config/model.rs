@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use signaling_api::Secret;
-use signaling_server::{ServerLimits, SignalingConfig};
+use signaling_server::{ServerConfig, ServerLimits, SignalingConfig};
 
 use super::advertise::Advertise;
 use super::section::section;
@@ -20,15 +20,38 @@ section! {
         /// Address of HTTP and WebSocket. Browsers give camera and microphone to HTTPS pages only (and to loopback), so
         /// a TLS proxy stands in front of a public server. Port 0: the system chooses one.
         listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7880),
+        /// Serve everything on the TCP port of `listen`, behind one firewall rule: HTTP, ICE over TCP and TURN, and with a certificate
+        /// (section tls) HTTPS and TURN in TLS instead of HTTP in the clear. Usually with port 443.
+        one_port: bool = false,
         /// Addresses or blocks ("10.0.0.0/8") of reverse proxies whose X-Forwarded-For header is believed.
         trusted_proxies: Vec<String> = Vec::new(),
-        /// Serve /metrics on the address above.
-        metrics: bool = true,
         /// Region of this node, shown to clients. May be empty.
         region: String = String::new(),
         /// Where clients can go on, best first, as "name=wss://host". None: this server names itself, by the address that the
         /// client used.
         regions: Vec<String> = Vec::new(),
+        /// Time for calls to end by themselves after SIGTERM or SIGINT, while new rooms are refused; a second signal ends it. Those who are
+        /// left are asked to join again, which leads elsewhere or to the server's successor.
+        drain_timeout: Span = Span::secs(0),
+    }
+}
+
+section! {
+    /// Metrics for Prometheus and quality timelines (/v1/rooms/ROOM/participants/ID/quality).
+    Metrics {
+        /// Serve /metrics.
+        enabled: bool = true,
+        /// Address of its own for /metrics (with /livez, /readyz and /startupz), readable by everybody who reaches it, for
+        /// example "10.0.0.4:9090". Empty: it is on the address of HTTP, for clients in `allow` only.
+        listen: String = String::new(),
+        /// Addresses or blocks that may read /metrics on the address of HTTP. Requests that come through a proxy which is not among
+        /// server.trusted_proxies are refused.
+        allow: Vec<String> = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
+        /// More certificates that clients meet (PEM files of a TLS proxy) beside that of [tls], whose end is exported and checked.
+        certificates: Vec<PathBuf> = Vec::new(),
+        /// Memory for the quality timelines of all participants: a second of a track takes 3 to 20 bytes. Beyond it the oldest minutes
+        /// are forgotten. "0 B": there are none.
+        timelines: ByteSize = ByteSize(ServerConfig::default().timeline_bytes),
     }
 }
 
@@ -153,6 +176,56 @@ section! {
 }
 
 section! {
+    /// The embedded TURN server, for clients that reach this one by no other way. Participants get credentials when they join.
+    Turn {
+        /// Serve TURN.
+        enabled: bool = true,
+        /// Port for datagrams. Port 0: the system chooses.
+        udp_port: u16 = 3478,
+        /// Port for TCP, likewise.
+        tcp_port: u16 = 3478,
+        /// Port for TLS, likewise; served when there is a certificate (see section tls).
+        tls_port: u16 = 5349,
+        /// Name that clients are told instead of addresses. For TLS it must be one of the certificate's.
+        domain: String = String::new(),
+        /// Ports of relayed addresses. Nobody outside sends to them unless `allow` lets peers other than this server in.
+        relay_ports: String = "49152-65535".to_owned(),
+        /// File with the secret that passwords follow from (one line). None: it follows from the first API key.
+        secret_file: PathBuf = PathBuf::new(),
+        /// The same as text. From the environment only; replaces the file.
+        secret: Secret = Secret::default(),
+        /// Life of the credentials that participants get. They end earlier when the participant leaves or is removed.
+        credential_ttl: Span = Span::secs(12 * 3600),
+        /// To whom is relayed beside this server's own media ports: addresses or blocks, with ports if only those
+        /// ("203.0.113.0/24", "203.0.113.7:7882", "[2001:db8::/32]:1024-65535"). Private, loopback and other special networks are
+        /// relayed to only if a rule names them or a part of them; "0.0.0.0/0" does not.
+        allow: Vec<String> = Vec::new(),
+        /// Addresses or blocks that are denied whatever `allow` says.
+        deny: Vec<String> = Vec::new(),
+        /// Allocations in all; a further one gets error 508.
+        max_allocations: usize = turn_limits().allocations,
+        /// Allocations of one participant; a further one gets error 486.
+        max_allocations_per_user: usize = turn_limits().allocations_per_user,
+        /// Allocations from one address (IPv6: one /64); a further one gets error 486.
+        max_allocations_per_address: usize = turn_limits().allocations_per_address,
+        /// Bytes a second that one allocation may relay in each direction; more is dropped. 0: no limit.
+        max_rate: ByteSize = ByteSize(0),
+        /// Bytes a second of all allocations together, likewise.
+        max_total_rate: ByteSize = ByteSize(0),
+    }
+}
+
+section! {
+    /// Certificate of this server, for TURN in TLS and, with `server.one_port`, for HTTPS. The files are read again when they change.
+    Tls {
+        /// Certificate chain, PEM.
+        certificate: PathBuf = PathBuf::new(),
+        /// Its key, PEM.
+        key: PathBuf = PathBuf::new(),
+    }
+}
+
+section! {
     /// Logs on standard error. RUST_LOG, if set, replaces the level.
     Log {
         /// "error", "warn", "info", "debug", "trace", or by module: "info,sfu_node=debug".
@@ -177,11 +250,14 @@ pub(crate) enum LogFormat {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) server: Server,
+    pub(crate) metrics: Metrics,
     pub(crate) auth: Auth,
     pub(crate) media: Media,
     pub(crate) rooms: Rooms,
     pub(crate) limits: Limits,
     pub(crate) demo: Demo,
+    pub(crate) turn: Turn,
+    pub(crate) tls: Tls,
     pub(crate) log: Log,
 }
 
@@ -198,16 +274,19 @@ pub(crate) struct Section {
 /// The sections in the order of the file.
 pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "server", about: Server::ABOUT, options: Server::OPTIONS },
+    Section { name: "metrics", about: Metrics::ABOUT, options: Metrics::OPTIONS },
     Section { name: "auth", about: Auth::ABOUT, options: Auth::OPTIONS },
     Section { name: "media", about: Media::ABOUT, options: Media::OPTIONS },
     Section { name: "rooms", about: Rooms::ABOUT, options: Rooms::OPTIONS },
     Section { name: "limits", about: Limits::ABOUT, options: Limits::OPTIONS },
     Section { name: "demo", about: Demo::ABOUT, options: Demo::OPTIONS },
+    Section { name: "turn", about: Turn::ABOUT, options: Turn::OPTIONS },
+    Section { name: "tls", about: Tls::ABOUT, options: Tls::OPTIONS },
     Section { name: "log", about: Log::ABOUT, options: Log::OPTIONS },
 ];
 
 /// Options whose value may not stand in the configuration file.
-pub(crate) const ENVIRONMENT_ONLY: &[&str] = &["auth.keys"];
+pub(crate) const ENVIRONMENT_ONLY: &[&str] = &["auth.keys", "turn.secret"];
 
 /// API key of `sluice dev`.
 pub(crate) const DEVELOPMENT_KEY: &str = "devkey";
@@ -223,11 +302,21 @@ impl Config {
         config.media.loopback = true;
         config
     }
+
+    /// Files of all certificates that clients meet, as far as this server knows of them.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Path> {
+        let own = Some(self.tls.certificate.as_path()).filter(|path| !path.as_os_str().is_empty());
+        own.into_iter().chain(self.metrics.certificates.iter().map(PathBuf::as_path))
+    }
 }
 
 /// The parts of the server know their defaults best; here they only get names.
 fn signaling_defaults() -> SignalingConfig {
     SignalingConfig::default()
+}
+
+fn turn_limits() -> turn_server::Limits {
+    turn_server::Limits::default()
 }
 
 #[cfg(test)]

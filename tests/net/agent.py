@@ -111,10 +111,14 @@ class ChromiumAgent:
         self._room, self._identity = room, identity
         chromium.FLAGS[:] = [flag for flag in chromium.FLAGS if not flag.startswith("--host-resolver-rules")]
 
-    async def join(self, url: str) -> None:
+    async def join(self, url: str, trusted_key: str | None = None, relay_only: bool = False) -> None:
+        """`trusted_key`: SHA-256 of the public key of a certificate that nobody has signed."""
+        if trusted_key:
+            chromium.FLAGS.append(f"--ignore-certificate-errors-spki-list={trusted_key}")
         self._browser = await chromium.Browser().__aenter__()
         self._page = await self._browser.page(Server(url), self._room, self._identity)
-        result = await self._page.lab("join", {"url": self._page.server.ws_url, "token": access_token(self._room, self._identity, KEY, SECRET)})
+        policy = {"rtcConfig": {"iceTransportPolicy": "relay"}} if relay_only else {}
+        result = await self._page.lab("join", {"url": self._page.server.ws_url, "token": access_token(self._room, self._identity, KEY, SECRET), **policy})
         assert result["ok"], result
         await self._page.evaluate("() => window.features.listen()")
 
@@ -143,6 +147,12 @@ class ChromiumAgent:
 
     async def hears(self, identity: str, frequency_hz: int) -> None:
         await self._page.hears(identity, frequency_hz)
+
+    async def paths(self) -> list[dict[str, str]]:
+        """What `getStats` says of the paths that are in use."""
+        return await self._page.lab("paths")
+    async def stats(self) -> list[dict[str, Any]]:
+        return await self._page.stats()
 
     async def leave(self) -> None:
         await self._browser.__aexit__()

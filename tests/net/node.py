@@ -16,22 +16,23 @@ KEY, SECRET = "netkey", "a secret for networks that end with their test"
 
 
 class Node(Server):
-    """`sluice serve` with its usual ports: a namespace has all ports for itself."""
+    """`sluice serve` with its usual ports: a namespace has all ports for itself. Without TURN, which would be one more path."""
 
-    def __init__(self, namespace: Namespace, process: subprocess.Popen[bytes]) -> None:
-        super().__init__(f"http://localhost:{HTTP_PORT}", process)
+    def __init__(self, namespace: Namespace, process: subprocess.Popen[bytes], base: str) -> None:
+        super().__init__(base, process)
         self._namespace = namespace
 
     @classmethod
     def start_in(cls, namespace: Namespace, log_name: str, **options: str) -> Node:
         """Starts with options such as `media__advertise="192.0.2.1"` and waits until it answers."""
         binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
-        settings = {"server__listen": f"[::]:{HTTP_PORT}", "auth__keys": f"{KEY}: {SECRET}", "media__shards": "1", "log__level": "info,sfu_core=debug", **options}
+        settings = {"server__listen": f"[::]:{HTTP_PORT}", "auth__keys": f"{KEY}: {SECRET}", "media__shards": "1", "log__level": "info,sfu_core=debug", "turn__enabled": "false", **options}
         OUT.mkdir(exist_ok=True)
         with (OUT / f"{log_name}.log").open("wb") as log:
             environment = {**os.environ, **{f"SLUICE_{name.upper()}": value for name, value in settings.items()}}
             process = subprocess.Popen(namespace.command(binary, "serve"), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        node = cls(namespace, process)
+        port = settings["server__listen"].rsplit(":", 1)[1]
+        node = cls(namespace, process, f"{'https' if 'tls__certificate' in settings else 'http'}://localhost:{port}")
         deadline = time.monotonic() + START_LIMIT_S
         while not node.answers():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -62,13 +63,21 @@ class Node(Server):
         paths = self.paths()
         return set(paths) if sum(paths.values()) >= participants else set()
 
+    def allocations(self, transport: str) -> float:
+        """Relayed addresses of clients that reach the TURN server so."""
+        return sum(value for name, value in self.metrics().items() if name.startswith(f'turn_allocations{{transport="{transport}"'))
+
+    def relayed_bytes(self) -> float:
+        """Payload that the TURN server has passed on, both ways."""
+        return sum(value for name, value in self.metrics().items() if name.startswith("turn_relayed_bytes_total{"))
+
     def path_changes(self) -> float:
         """How often a connected transport went on by another path."""
         return self.metrics()["sfu_transport_path_changes_total"]
 
     def media_packets(self) -> float:
         """RTP packets forwarded so far."""
-        return self.metrics()['sfu_rtp_packets_total{direction="out"}']
+        return sum(value for name, value in self.metrics().items() if name.startswith('sfu_rtp_packets_total{direction="out"'))
 
     def tcp_connections(self) -> float:
         """Open ICE-TCP connections."""

@@ -31,6 +31,24 @@ FLAGS = [
 ]
 
 
+COLLECT = """
+const Native = window.RTCPeerConnection;
+window.allConnections = [];
+window.RTCPeerConnection = class extends Native {
+  constructor(...args) {
+    super(...args);
+    window.allConnections.push(this);
+  }
+};
+"""
+"""Keeps every connection of the page, for its statistics."""
+
+STATISTICS = """async () => {
+  const reports = await Promise.all(window.allConnections.map((connection) => connection.getStats()));
+  return reports.flatMap((report) => [...report.values()]);
+}"""
+
+
 class Browser:
     """One Chromium; each page has its own context."""
 
@@ -53,6 +71,7 @@ class Browser:
     async def page(self, server: Server, room: str, identity: str) -> Page:
         """Opens the bare page."""
         context = await self._chromium.new_context()
+        await context.add_init_script(COLLECT)
         page = await context.new_page()
         await page.goto(f"http://127.0.0.1:{self._site.server_port}/")
         return Page(context, page, server, room, identity)
@@ -104,6 +123,10 @@ class Page:
             return tone is not None and tone["db"] > -60 and abs(tone["hz"] - frequency_hz) <= 12
 
         await until(f"{self.identity} hears {frequency_hz} Hz from {identity}", is_heard)
+
+    async def stats(self) -> list[dict[str, Any]]:
+        """WebRTC's statistics of all connections, as `getStats()` has them."""
+        return await self._page.evaluate(STATISTICS)
 
     async def close(self) -> None:
         await self._context.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -25,6 +26,8 @@ class Server:
         self.http_url = re.sub(r"^ws", "http", base)
         self.ws_url = re.sub(r"^http", "ws", base)
         self.process = process
+        # a certificate of the test's own is as good as none for finding out who answers
+        self._tls = ssl._create_unverified_context() if self.http_url.startswith("https:") else None
 
     @classmethod
     def start(cls) -> Server:
@@ -34,7 +37,7 @@ class Server:
             return cls(running)
         port = free_tcp_port()
         binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
-        overrides = {"SLUICE_SERVER__LISTEN": f"127.0.0.1:{port}", "SLUICE_MEDIA__UDP_PORT": "0", "SLUICE_MEDIA__TCP_PORT": "0"}
+        overrides = {"SLUICE_SERVER__LISTEN": f"127.0.0.1:{port}", "SLUICE_MEDIA__UDP_PORT": "0", "SLUICE_MEDIA__TCP_PORT": "0", "SLUICE_TURN__UDP_PORT": "0", "SLUICE_TURN__TCP_PORT": "0"}
         OUT.mkdir(exist_ok=True)
         with (OUT / "server.log").open("wb") as log:
             process = subprocess.Popen([binary, "dev"], env={**os.environ, **overrides}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -65,7 +68,7 @@ class Server:
     def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
         """Status and body; status 599 when nobody listens."""
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.http_url + path, headers=headers or {}), timeout=5) as response:
+            with urllib.request.urlopen(urllib.request.Request(self.http_url + path, headers=headers or {}), timeout=5, context=self._tls) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

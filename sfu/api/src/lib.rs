@@ -3,9 +3,14 @@
 //! Plain values only, so that a node can run in the same process or on another machine. Ids are handed out by
 //! signaling and are opaque here. Every command is fire-and-forget; its outcome, if it has one, is an [`Event`].
 
+pub mod emodel;
+pub mod telemetry;
+
 use serde::{Deserialize, Serialize};
 
-/// A room; lives on one shard.
+use telemetry::TrackSample;
+
+/// A room; lives on one shard, or on several when it has outgrown that.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct RoomId(pub u64);
 
@@ -487,7 +492,7 @@ pub enum Event {
         /// For video.
         video: u32,
     },
-    /// A [`Command::Move`] was not carried out: the room lives on another shard. The participant is where it was.
+    /// A [`Command::Move`] was not carried out: the participant's shard could not take it. The participant is where it was.
     MoveRefused {
         /// Who.
         participant: ParticipantId,
@@ -538,6 +543,9 @@ pub enum Event {
         /// Every codec of the track that is sent or was ever wanted, the preferred one first.
         codecs: Vec<WantedCodec>,
     },
+    /// What was measured since the last event of this kind, about once a second and shard. For timelines; nothing depends on it, and
+    /// it is dropped where it finds no room.
+    Samples(Vec<TrackSample>),
     /// Answer to [`Command::Explain`].
     Explanation {
         /// Who.

@@ -92,6 +92,7 @@ impl Shard {
             pending: Vec::new(),
             ups: Vec::new(),
             quality: Monitor::default(),
+            sampled_at: None,
             prefers_tcp: false,
             is_guest: false,
         };
@@ -234,6 +235,9 @@ impl Shard {
                 room.speakers.remove(track.0);
             }
             for down in downs {
+                if let Some(down) = self.downs.get_mut(down) {
+                    down.asked_at = None;
+                }
                 self.stop_flow(down);
             }
         } else {
@@ -275,6 +279,7 @@ impl Shard {
         let up = &mut self.ups[up_key];
         let mut down = DownTrack::new(track, up_key, peer_key, up.codec.codec, &label.stream_id, (ssrc, rtx_ssrc), first_sequence);
         down.offered = configurations(&codecs);
+        down.asked_at = Some(now).filter(|_| !up.is_muted);
         let down_key = self.downs.insert(down);
         peer.downs.push(down_key);
         peer.down_by_ssrc.insert(ssrc, down_key);
@@ -303,10 +308,16 @@ impl Shard {
         let key = self.participant(id)?;
         let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         let down = self.down_of(peer, track).ok_or(Discard::UnknownEntity)?;
-        let (before, peer) = (std::mem::replace(&mut self.downs[down].wish, wish), self.downs[down].peer);
-        if before != wish {
-            self.downs[down].share.renew();
+        let waiting = &mut self.downs[down];
+        if !waiting.wish.enabled && wish.enabled && waiting.sent.packets == 0 {
+            waiting.asked_at = Some(now);
+        } else if !wish.enabled {
+            waiting.asked_at = None;
         }
+        if std::mem::replace(&mut waiting.wish, wish) != wish {
+            waiting.share.renew();
+        }
+        let peer = waiting.peer;
         self.hurry_allocation(peer, now);
         self.retarget(down, now);
         if let Some(primary) = self.primary_of(self.downs[down].up) {

@@ -226,6 +226,9 @@ impl Egress {
             }
             let Some(peer) = peers.get_mut(down.peer) else { return false };
             let old = down.flow.live;
+            if let Some(asked_at) = down.asked_at.take() {
+                down.first_frame_after = Some(now.saturating_duration_since(asked_at));
+            }
             let aligned = down.rewriter.epoch().and_then(|epoch| {
                 let previous = encodings.get(usize::from(epoch.encoding))?;
                 let delta = previous.timestamp_delta_from(&encodings[index], codec.codec.clock_rate_hz())?;

@@ -23,8 +23,11 @@ use crate::shard::Shard;
 pub(crate) struct Handshakes {
     /// Who is next.
     turns: VecDeque<PeerKey>,
-    waiting: FxHashMap<PeerKey, ArrayVec<(Flow, Box<[u8]>), MAX_HANDSHAKE_DATAGRAMS>>,
+    waiting: FxHashMap<PeerKey, Datagrams>,
 }
+
+/// Of one transport, in order, with the paths by which they came.
+type Datagrams = ArrayVec<(Flow, Box<[u8]>), MAX_HANDSHAKE_DATAGRAMS>;
 
 impl Handshakes {
     fn push(&mut self, peer: PeerKey, flow: Flow, datagram: &[u8]) -> Result<(), Discard> {

@@ -141,8 +141,8 @@ impl Shard {
         let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
         let level = arrival.extensions.audio_level.filter(|_| !up.is_muted);
         let room_key = level.and(self.participants.get(up.participant)).map(|owner| owner.room);
-        let room = room_key.and_then(|key| self.rooms.get_mut(key));
-        let is_forwarded = !up.is_muted && up.is_heard(room.as_deref().is_none_or(|room| room.speakers.hears(up.id.0)));
+        let is_loud = room_key.and_then(|key| self.rooms.get(key)).is_none_or(|room| room.speakers.hears(up.id.0));
+        let is_forwarded = !up.is_muted && up.is_heard(is_loud);
         let normalized = up.normalized(arrival.payload, arrival.payload_type)?;
         let payload = normalized.as_deref().unwrap_or(arrival.payload);
         let encoding = up.encodings.get_mut(carries.encoding).ok_or(Discard::UnknownSsrc)?;
@@ -156,7 +156,8 @@ impl Shard {
         };
         let arrived = Arrived { meta, layering: &layering, block: &block, payload };
         let is_first = encoding.store(arrived, is_forwarded, now)?;
-        if !encoding.relayed.is_empty() && is_forwarded {
+        // Each shard finds out by itself who is loud enough.
+        if !encoding.relayed.is_empty() && !up.is_muted {
             self.relay.packet(carries.up, carries.encoding, encoding, &arrived);
         }
         if arrival.is_repair {
@@ -173,16 +174,14 @@ impl Shard {
         if up.make_form(&Source { meta: &meta, block: &block, payload }, is_forwarded, now) {
             self.egress.mark(carries.up, MADE);
         }
-        if let (Some(level), Some(key), Some(room)) = (level, room_key, room) {
-            match room.shared.home() {
-                Some(home) => self.relay.level(home, carries.up, level),
-                None => {
-                    room.speakers.level(up.id.0, level, now);
-                    if !room.is_vocal {
-                        room.is_vocal = true;
-                        self.awake.vocal.push(key);
-                    }
-                }
+        if let (Some(level), Some(key)) = (level, room_key)
+            && let Some(room) = self.rooms.get_mut(key)
+        {
+            self.relay.level(&room.shared, carries.up, level);
+            room.speakers.level(up.id.0, level, now);
+            if !room.is_vocal {
+                room.is_vocal = true;
+                self.awake.vocal.push(key);
             }
         }
         if !up.is_awake {

@@ -35,5 +35,6 @@ pub mod shard;
 pub mod snapshot;
 mod stray;
 pub mod subscribe;
+pub mod telemetry;
 pub mod timers;
 pub mod transport;

@@ -45,6 +45,7 @@ impl Shard {
             self.remove_down(down);
         }
         let Some(up) = self.ups.remove(key) else { return };
+        self.sample_last_up(&up);
         self.close_crossing(key, &up);
         match up.primary.and_then(|primary| self.ups.get_mut(primary)) {
             Some(primary) => primary.backups.retain(|&other| other != key),
@@ -73,6 +74,7 @@ impl Shard {
     pub(crate) fn remove_down(&mut self, key: DownKey) {
         self.stop_flow(key);
         let Some(down) = self.downs.remove(key) else { return };
+        self.sample_last_down(&down);
         if let Some(up) = self.ups.get_mut(down.up) {
             up.downs.retain(|&other| other != key);
         }
@@ -108,7 +110,7 @@ impl Shard {
     pub(crate) fn open_peer(&mut self, participant: ParticipantKey, role: TransportRole, now: Instant) -> PeerKey {
         let transport = Transport::new(now, &self.config.certificate, &self.config.ufrag_prefix, &mut self.rng);
         let ufrag = transport.local_ice().ufrag.clone();
-        let peer = self.peers.insert(Peer::new(participant, role, transport, self.rng.random()));
+        let peer = self.peers.insert(Peer::new(participant, role, transport, self.rng.random(), now));
         self.demux.add_ufrag(&ufrag, peer);
         self.awake.reports.add(peer);
         self.peer_changed(peer, now);
@@ -117,7 +119,9 @@ impl Shard {
 
     /// New ICE credentials; the old ones stay known until the peer is gone.
     pub(crate) fn restart_peer(&mut self, key: PeerKey) {
-        let transport = &mut self.peers[key].transport;
+        let peer = &mut self.peers[key];
+        peer.milestones.on_restart(&mut self.telemetry.measured);
+        let transport = &mut peer.transport;
         transport.restart_ice(&mut self.rng);
         let ufrag = transport.local_ice().ufrag.clone();
         self.demux.add_ufrag(&ufrag, key);

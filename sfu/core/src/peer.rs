@@ -12,6 +12,7 @@ use crate::limits::MAX_SSRCS_PER_TRANSPORT;
 use crate::media::{ExtensionMap, Mid};
 use crate::publish::remb::UplinkLimit;
 use crate::publish::twcc::TwccReceiver;
+use crate::telemetry::phases::Milestones;
 use crate::transport::Transport;
 use crate::transport::srtp::{InboundStream, SrtpProfile};
 
@@ -20,6 +21,8 @@ use crate::transport::srtp::{InboundStream, SrtpProfile};
 pub struct Peer {
     /// ICE, DTLS, SRTP, SCTP.
     pub transport: Transport,
+    /// What was sent there, and what the way carries.
+    pub bandwidth: Bandwidth,
     /// Whose.
     pub participant: ParticipantKey,
     /// Publisher or subscriber side.
@@ -30,8 +33,6 @@ pub struct Peer {
     pub downs: Vec<DownKey>,
     /// The same by SSRC: reports and requests name it.
     pub down_by_ssrc: FxHashMap<u32, DownKey>,
-    /// What was sent there, and what the way carries.
-    pub bandwidth: Bandwidth,
     /// SSRC for the next down track; an SSRC is used once in a peer's life, so that no cipher nonce repeats.
     next_ssrc: u32,
     /// SSRC under which we send feedback.
@@ -46,6 +47,8 @@ pub struct Peer {
     pub scheduled: Option<Instant>,
     /// When what its way carries was divided.
     pub allotment: Allotment,
+    /// How its beginning went.
+    pub milestones: Milestones,
 }
 
 /// The streams that a client sends on one transport.
@@ -106,9 +109,9 @@ impl Inbound {
 }
 
 impl Peer {
-    /// A peer without tracks. `seed` is random.
+    /// A peer without tracks. `seed` is random, `now` when it is opened.
     #[must_use]
-    pub fn new(participant: ParticipantKey, role: TransportRole, transport: Transport, seed: u32) -> Self {
+    pub fn new(participant: ParticipantKey, role: TransportRole, transport: Transport, seed: u32, now: Instant) -> Self {
         Self {
             participant,
             role,
@@ -124,6 +127,7 @@ impl Peer {
             heard_at: None,
             scheduled: None,
             allotment: Allotment::default(),
+            milestones: Milestones::new(now),
         }
     }
 

@@ -63,6 +63,7 @@ impl Shard {
             self.review_allocation(key, true, now);
         }
         self.review_waiting_allocations(now);
+        self.sample_tracks(tick, now);
         self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);
@@ -344,7 +345,7 @@ impl Shard {
             if room.is_vocal {
                 self.awake.vocal.push(key);
             }
-            let Some(speakers) = speakers else { continue };
+            let Some(speakers) = speakers.filter(|_| room.shared.home().is_none()) else { continue };
             let mut heard: Vec<Speaker> = Vec::new();
             for (track, level) in speakers {
                 let up = self.directory.tracks.get(&TrackId(track)).and_then(|&up| self.ups.get(up));

@@ -1,5 +1,7 @@
 //! Rooms and participants of a shard.
 
+use std::time::Instant;
+
 use sfu_api::{ParticipantId, PlayoutDelay, PublishRequest, RoomId, TrackId};
 
 use crate::allocation::stage::Stage;
@@ -43,6 +45,8 @@ pub struct Participant {
     pub ups: Vec<UpKey>,
     /// How well its media gets through.
     pub quality: Monitor,
+    /// When its tracks were sampled last.
+    pub sampled_at: Option<Instant>,
     /// It is told addresses for TCP only.
     pub prefers_tcp: bool,
     /// It is on another shard, and here are only mirrors of its tracks.

@@ -34,6 +34,7 @@ use crate::room::{Participant, Room};
 use crate::snapshot::{Received, Snapshot};
 use crate::stray::Strays;
 use crate::subscribe::DownTrack;
+use crate::telemetry::Telemetry;
 use crate::timers::{Awake, Timers};
 use crate::transport::params::Candidate;
 use crate::transport::{Certificate, TransportEvent};
@@ -93,6 +94,8 @@ pub struct Shard {
     pub(crate) path_changes: u64,
     /// Media from addresses that nobody has, and what is done about it.
     pub(crate) strays: Strays,
+    /// What operators see.
+    pub(crate) telemetry: Telemetry,
     /// Command number of the last full intra request (RFC 5104 section 4.3.1.2).
     pub(crate) fir_sequence: u8,
     /// Buffer for RTCP that is being written.
@@ -130,6 +133,7 @@ impl Shard {
             retransmitted: 0,
             path_changes: 0,
             strays: Strays::default(),
+            telemetry: Telemetry::default(),
             fir_sequence: 0,
             scratch: Vec::new(),
             flushed_at: None,
@@ -210,7 +214,13 @@ impl Shard {
 
     /// After anything was fed to a peer's transport: takes its events and its next deadline.
     pub(crate) fn peer_changed(&mut self, key: PeerKey, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.milestones.look(peer.transport.selected().is_some(), now, &mut self.telemetry.measured);
+        }
         while let Some(event) = self.peers.get_mut(key).and_then(|peer| peer.transport.poll_event()) {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.milestones.on_event(&event, now, &mut self.telemetry.measured);
+            }
             self.transport_event(key, event, now);
         }
         let Some(peer) = self.peers.get_mut(key) else { return };

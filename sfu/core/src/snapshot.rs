@@ -7,6 +7,8 @@ use crate::error::DiscardCounters;
 use crate::net::{Flow, Protocol};
 use crate::rtp::payload::dependency_descriptor::Layer;
 use crate::shard::Shard;
+use crate::subscribe::stream_state::PauseCause;
+use crate::telemetry::totals::Measured;
 use crate::transport::DtlsVersion;
 use crate::transport::srtp::SrtpProfile;
 
@@ -78,6 +80,14 @@ pub struct Snapshot {
     pub retransmitted: u64,
     /// What was dropped, by reason.
     pub discards: DiscardCounters,
+    /// What was measured of tracks and transports.
+    pub measured: Measured,
+    /// Participants that publish something.
+    pub publishers: usize,
+    /// Of `subscriptions` and `live_subscriptions`, those of audio.
+    pub audio_subscriptions: [usize; 2],
+    /// Live video subscriptions that are told that they are paused, by cause: stalled, bandwidth.
+    pub paused: [usize; 2],
     /// Packets that came from other shards.
     pub relayed: u64,
     /// Frames for other shards that found no room on their way.
@@ -125,7 +135,15 @@ impl Snapshot {
             }
         }
         let (mut layers_current, mut layers_wanted) = (LayerUsage::default(), LayerUsage::default());
+        let (mut audio_subscriptions, mut paused) = ([0; 2], [0; 2]);
         for down in shard.downs.values() {
+            if shard.ups.get(down.up).is_some_and(|up| up.kind() == MediaKind::Audio) {
+                audio_subscriptions[0] += 1;
+                audio_subscriptions[1] += usize::from(down.flow.live.is_some());
+                continue;
+            }
+            paused[0] += usize::from(down.stream_state.holds(PauseCause::Stalled));
+            paused[1] += usize::from(down.stream_state.holds(PauseCause::Bandwidth));
             let Some(up) = shard.ups.get(down.up).filter(|up| up.kind() == MediaKind::Video) else { continue };
             let Some((encoding, layer)) = down.flowing() else { continue };
             layers_current.count(encoding, layer, up.is_simulcast());
@@ -153,6 +171,10 @@ impl Snapshot {
             forwarded: shard.egress.forwarded,
             retransmitted: shard.retransmitted,
             discards: shard.discards.clone(),
+            measured: shard.telemetry.measured.clone(),
+            publishers: shard.participants.values().filter(|participant| !participant.is_guest && !participant.ups.is_empty()).count(),
+            audio_subscriptions,
+            paused,
             relayed: shard.relay.counts().0,
             relay_dropped: shard.relay.counts().1,
         }

@@ -63,6 +63,14 @@ impl FromStr for AdvertisedAddress {
     }
 }
 
+/// Addresses of this machine's interfaces, loopback included.
+///
+/// # Errors
+/// The system does not tell.
+pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+    Ok(if_addrs::get_if_addrs()?.into_iter().map(|interface| interface.ip()).collect())
+}
+
 impl Advertised {
     /// Addresses that clients are told, best first.
     pub(crate) fn addresses(&self) -> io::Result<Vec<AdvertisedAddress>> {

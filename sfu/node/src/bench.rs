@@ -5,14 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use mio::Events;
 use sfu_core::shard::Shard;
 use tokio::sync::mpsc;
 
+use crate::clock::Moment;
 use crate::events::{EventQueue, Refusals};
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
-use crate::worker::{Mailbox, Outside, ReportSlot, Worker, WorkerParts};
+use crate::worker::{EVENTS_PER_TURN, Mailbox, Outside, ReportSlot, Worker, WorkerParts, read_clock};
 
 /// Room for events; nobody takes them.
 const EVENTS: usize = 16;
@@ -44,13 +47,55 @@ impl Endpoint {
     /// # Errors
     /// See `pthread_create(3)`.
     pub fn run(self, engine: Shard, core: Option<usize>) -> io::Result<Running> {
-        let (events, _) = mpsc::channel(EVENTS);
-        let refusals = Arc::new(Refusals::new(&events));
         let report = ReportSlot::default();
-        let outside = Outside { events: EventQueue::new(events), refusals, report: Arc::clone(&report), busy_percent: Arc::default() };
-        let worker = Worker::new(0, self.parts, engine, None, outside);
+        let worker = Worker::new(0, self.parts, engine, None, outside(&report));
         let thread = crate::node::spawn(0, worker, core)?;
         Ok(Running { mailbox: self.mailbox, report, thread })
+    }
+
+    /// The loop on the caller's thread, turn by turn. The engine's time is `now`, which may be ahead of the machine's.
+    #[must_use]
+    pub fn drive(self, engine: Shard, now: Instant) -> Driven {
+        let worker = Worker::new(0, self.parts, engine, None, outside(&ReportSlot::default()));
+        let ahead = now.saturating_duration_since(Instant::now());
+        Driven { worker, ready: Events::with_capacity(EVENTS_PER_TURN), previous: now, ahead, _mailbox: self.mailbox }
+    }
+}
+
+fn outside(report: &ReportSlot) -> Outside {
+    let (events, _) = mpsc::channel(EVENTS);
+    let refusals = Arc::new(Refusals::new(&events));
+    Outside { events: EventQueue::new(events), refusals, report: Arc::clone(report), busy_percent: Arc::default() }
+}
+
+/// A loop without a thread of its own.
+pub struct Driven {
+    worker: Worker,
+    ready: Events,
+    previous: Instant,
+    ahead: Duration,
+    /// Held, because a loop ends with its last mailbox.
+    _mailbox: Mailbox,
+}
+
+impl Driven {
+    /// One turn without waiting: everything from the poll to the last send.
+    ///
+    /// # Errors
+    /// The event queue is broken.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.worker.look(&mut self.ready)?;
+        let clock = read_clock();
+        let batch = Moment { now: clock.now + self.ahead, wall: clock.wall };
+        self.worker.turn(&self.ready, batch, self.previous);
+        self.previous = batch.now;
+        Ok(())
+    }
+
+    /// Packets that were forwarded so far.
+    #[must_use]
+    pub fn forwarded_packets(&self) -> u64 {
+        self.worker.forwarded_packets()
     }
 }
 

@@ -13,6 +13,9 @@ pub struct NodeConfig {
     pub udp_port: u16,
     /// TCP port for clients that can't use UDP, shared by all shards. None: no ICE-TCP. 0: any free port.
     pub tcp_port: Option<u16>,
+    /// TCP port of somebody else's listener, whose connections for this node come through `NodeHandle::adopt_tcp`. Clients are told
+    /// of it as of `tcp_port`.
+    pub shared_tcp_port: Option<u16>,
     /// Local addresses to listen on; unspecified ones stand for all of their family. An unspecified IPv6 address is left out on
     /// a machine without IPv6.
     pub bind: Vec<IpAddr>,
@@ -36,9 +39,10 @@ pub struct Sharing {
 }
 
 impl Default for Sharing {
-    /// Everything a shard has to do for 250 participants fits a core with ease; a shard that is two thirds busy still takes a burst.
+    /// Everything a shard has to do for 250 participants fits a core with ease; one that is busier than this takes no burst any
+    /// more.
     fn default() -> Self {
-        Self { participants: 250, busy_percent: 65 }
+        Self { participants: 250, busy_percent: 85 }
     }
 }
 
@@ -48,6 +52,7 @@ impl Default for NodeConfig {
             shards: None,
             udp_port: 7882,
             tcp_port: Some(7881),
+            shared_tcp_port: None,
             bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
             advertised: Advertised::Detected { include_loopback: false, stun_server: None },
             pin_threads: true,

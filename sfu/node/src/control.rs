@@ -25,6 +25,9 @@ pub enum CommandError {
     /// The participant is in another room.
     #[error("the participant is in another room")]
     OtherRoom,
+    /// The participant's transports are on another shard than the room that it is to move to.
+    #[error("the room is on another shard")]
+    OtherShard,
     /// The track id is in use by another participant.
     #[error("the track id is in use")]
     TrackTaken,
@@ -184,8 +187,14 @@ impl Directory {
             Command::SetPlayoutDelay { room, .. } => {
                 self.rooms.get(room).and_then(|room| room.shards.first()).map(|(shard, _)| *shard).ok_or(CommandError::UnknownRoom)
             }
-            // The room goes on on the participant's shard too, so that its transports can stay.
-            Command::Move { participant, .. } => self.shard_of_participant(*participant),
+            // Who has to change the shard joins anew: not every track survives a move into a room that lives elsewhere.
+            Command::Move { participant, room } => {
+                let shard = self.shard_of_participant(*participant)?;
+                match self.rooms.get(room) {
+                    Some(room) if room.shards.iter().all(|(other, _)| *other != shard) => Err(CommandError::OtherShard),
+                    _ => Ok(shard),
+                }
+            }
             // Those who have just left don't matter; see `split` for rooms on several shards.
             Command::SendData { to, .. } => {
                 to.iter().find_map(|p| self.shard_of_participant(*p).ok()).ok_or(CommandError::UnknownParticipant)
@@ -410,13 +419,11 @@ mod tests {
     }
 
     #[test]
-    fn a_participant_that_moves_stays_on_its_shard_and_is_found_in_the_new_room() {
+    fn a_participant_that_moves_stays_on_its_shard_or_is_refused() {
         let mut directory = Directory::new(2, Sharing::default());
         give(&mut directory, join(1, 1)).unwrap();
         give(&mut directory, join(2, 2)).unwrap();
-        assert_eq!(directory.share_for(&move_to(1, 2), 0).map(|share| share.home), Some(1));
-        assert_eq!(give(&mut directory, move_to(1, 2)), Ok(0));
-        assert_eq!(directory.rooms[&RoomId(2)].shards, [(1, 1), (0, 1)]);
+        assert_eq!(give(&mut directory, move_to(1, 2)), Err(CommandError::OtherShard));
         assert_eq!(give(&mut directory, move_to(1, 3)), Ok(0));
         assert_eq!(directory.rooms[&RoomId(2)].shards, [(1, 1)]);
         assert!(!directory.rooms.contains_key(&RoomId(1)));

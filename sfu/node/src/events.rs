@@ -65,7 +65,7 @@ impl EventQueue {
     }
 
     fn hold(&mut self, event: Event) {
-        let is_fleeting = matches!(event, Event::Data { delivery: Delivery::Lossy, .. } | Event::Speakers { .. });
+        let is_fleeting = matches!(event, Event::Data { delivery: Delivery::Lossy, .. } | Event::Speakers { .. } | Event::Samples(_));
         let bytes = payload_len(&event);
         if is_fleeting || self.waiting.len() >= MAX_WAITING || (bytes > 0 && self.waiting_bytes + bytes > MAX_WAITING_BYTES) {
             self.dropped += 1;

@@ -22,8 +22,9 @@ mod reflexive;
 mod stats;
 mod worker;
 
-pub use addresses::{Advertised, AdvertisedAddress};
+pub use addresses::{Advertised, AdvertisedAddress, interface_addresses};
 pub use config::{NodeConfig, Sharing};
 pub use control::CommandError;
+pub use net::udp::SOCKET_BUFFER_BYTES;
 pub use node::{Node, NodeError, NodeHandle};
 pub use stats::{AcceptCounters, Histogram, LoopCounters, ShardReport, SocketBuffers, TcpCounters, UdpCounters};

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use sfu_api::{Command, Event, ParticipantId};
+use sfu_core::net::Protocol;
 use sfu_core::relay::LinkId;
 use sfu_core::shard::{Shard, ShardConfig};
 use sfu_core::transport::params::Candidate;
@@ -21,7 +22,7 @@ use crate::config::NodeConfig;
 use crate::control::{Change, CommandError, Directory, Share};
 use crate::events::{EventQueue, Refusals};
 use crate::lanes::Lane;
-use crate::net::accept::{self, Acceptor, MAX_SHARDS, ufrag_prefix};
+use crate::net::accept::{self, Acceptor, Ledger, MAX_SHARDS, introduce, ufrag_prefix};
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
 use crate::worker::{Mailbox, Order, Outside, Reception, ReportSlot, Sharing, Worker, WorkerParts, read_clock};
@@ -84,6 +85,8 @@ struct Inner {
     reports: Vec<ReportSlot>,
     candidates: Vec<Candidate>,
     udp_ports: Vec<u16>,
+    /// Of connections that were accepted elsewhere.
+    adopted: Arc<Ledger>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     started_at: Instant,
 }
@@ -111,6 +114,8 @@ impl Node {
             acceptor = Some(listen(config, port, first, shards)?);
         }
         let tcp = acceptor.as_ref().map_or(Ok(Vec::new()), |a| a.local_addresses()).map_err(NodeError::Thread)?;
+        let shared = config.shared_tcp_port.into_iter().flat_map(|port| config.bind.iter().map(move |ip| SocketAddr::new(*ip, port)));
+        let shared: Vec<SocketAddr> = shared.collect();
 
         let udp_ports = parts.iter().flat_map(WorkerParts::local_addresses).map(|address| address.port()).collect();
         let start = read_clock();
@@ -121,7 +126,9 @@ impl Node {
         let mut all_candidates = Vec::new();
         let (mut reports, mut workers) = (Vec::new(), Vec::new());
         for (shard, parts) in (0..).zip(parts) {
-            let candidates = candidates(&config.advertised, &advertised, &parts.local_addresses(), &tcp);
+            let on = |udp: &[SocketAddr], tcp: &[SocketAddr]| candidates(&config.advertised, &advertised, udp, tcp);
+            let mut candidates = on(&parts.local_addresses(), &tcp);
+            candidates.extend(on(&[], &shared));
             if candidates.is_empty() {
                 return Err(NodeError::NothingAdvertised);
             }
@@ -144,6 +151,7 @@ impl Node {
             reports,
             candidates: all_candidates,
             udp_ports,
+            adopted: Arc::default(),
             threads: Mutex::default(),
             started_at: start.now,
         };
@@ -178,7 +186,11 @@ impl NodeHandle {
             directory.delivered(change, 0);
             return result;
         }
-        let shard = directory.shard_of(&command)?;
+        let shard = directory.shard_of(&command).inspect_err(|error| {
+            if *error == CommandError::OtherShard {
+                self.refuse_move(moving);
+            }
+        })?;
         let order = match directory.share_for(&command, shard) {
             None => Order::Command(command),
             Some(share) => self.share(&mut directory, shard, share, command).inspect_err(|_| self.refuse_move(moving))?,
@@ -216,6 +228,17 @@ impl NodeHandle {
         }
     }
 
+    /// Takes an ICE connection (RFC 6544) that was accepted elsewhere, with its first packet and whatever else was read from it. If it
+    /// is not for this node, it is closed.
+    pub fn adopt_tcp(&self, stream: std::net::TcpStream, begun: &[u8]) {
+        let shards = u16::try_from(self.0.mailboxes.len()).unwrap_or(MAX_SHARDS);
+        let Some((shard, connection)) = introduce(stream, begun, shards, &self.0.adopted) else { return };
+        if let Some(mailbox) = self.0.mailboxes.get(usize::from(shard)) {
+            // a full mailbox drops the connection; the client tries again
+            let _ = mailbox.send(Order::Connection(Box::new(connection)));
+        }
+    }
+
     /// The latest report of every shard that has made one.
     #[must_use]
     pub fn snapshots(&self) -> Vec<ShardReport> {
@@ -226,6 +249,12 @@ impl NodeHandle {
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
         &self.0.candidates
+    }
+
+    /// The addresses among them that take datagrams.
+    #[must_use]
+    pub fn udp_addresses(&self) -> Vec<SocketAddr> {
+        self.0.candidates.iter().filter(|c| c.protocol == Protocol::Udp).map(|c| c.address).collect()
     }
 
     /// Bound UDP ports of all shards.
@@ -383,6 +412,7 @@ mod tests {
             reports: Vec::new(),
             candidates: Vec::new(),
             udp_ports: Vec::new(),
+            adopted: Arc::default(),
             threads: Mutex::default(),
             started_at: read_clock().now,
         }));

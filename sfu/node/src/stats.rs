@@ -111,6 +111,8 @@ pub struct ShardReport {
     pub shard: u16,
     /// When the report was made.
     pub taken_at: Instant,
+    /// Share of the time since the report before in which the loop did not wait, 0.0 to 1.0.
+    pub busy_ratio: f64,
     /// Of the engine.
     pub engine: Snapshot,
     /// Of the loop.
@@ -136,6 +138,7 @@ pub(crate) mod tests {
         ShardReport {
             shard,
             taken_at: Instant::now(),
+            busy_ratio: 0.0,
             engine: Snapshot::default(),
             turns: LoopCounters::default(),
             udp: UdpCounters::default(),

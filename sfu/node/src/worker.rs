@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpListener;
 use mio::{Events, Poll, Token, Waker};
-use sfu_api::Command;
+use sfu_api::{Command, Event};
 use sfu_core::egress::Progress;
 use sfu_core::relay::LinkId;
 use sfu_core::shard::Shard;
@@ -35,7 +35,7 @@ const WAKER: Token = Token(0);
 const FIRST_ENDPOINT: usize = 1;
 const FIRST_LISTENER: usize = 1 << 16;
 /// Readiness events taken in one turn; further ones come with the next.
-const EVENTS_PER_TURN: usize = 256;
+pub(crate) const EVENTS_PER_TURN: usize = 256;
 /// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile.
 const COMMAND_SLICE: Duration = Duration::from_millis(1);
 /// Time for handshakes in one turn: they cost up to some hundred microseconds a datagram, and media waits meanwhile.
@@ -247,6 +247,16 @@ impl Worker {
         self.once_a_second(previous);
     }
 
+    /// What is ready at once (`bench`).
+    pub(crate) fn look(&mut self, ready: &mut Events) -> io::Result<()> {
+        self.poll.poll(ready, Some(Duration::ZERO))
+    }
+
+    /// Packets that the engine has forwarded (`bench`).
+    pub(crate) fn forwarded_packets(&self) -> u64 {
+        self.engine.snapshot().forwarded.packets
+    }
+
     /// When to stop waiting; not later than now if there is something to do already.
     fn deadline(&self, now: Instant) -> Instant {
         let has_connections = self.reception.as_ref().is_some_and(|r| r.acceptor.has_more());
@@ -260,7 +270,7 @@ impl Worker {
     }
 
     /// One turn. False: the shard is to stop.
-    fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
+    pub(crate) fn turn(&mut self, ready: &Events, batch: Moment, previous: Instant) -> bool {
         self.take_readiness(ready, batch.now);
         // Before anything is read: a client may have a new connection on the port of the old one.
         self.report_closed(batch.now);
@@ -453,24 +463,33 @@ impl Worker {
             reception.acceptor.retry();
         }
         self.outside.refusals.hand_over(&mut self.outside.events);
-        self.tell_load(now);
-        let report = self.report(now);
+        let samples = self.engine.take_samples();
+        if !samples.is_empty() {
+            self.outside.events.push(Event::Samples(samples));
+        }
+        let busy_ratio = self.tell_load(now);
+        let report = self.report(now, busy_ratio);
         *self.outside.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 
-    /// Says how busy the shard was since it last said so.
-    fn tell_load(&mut self, now: Instant) {
+    /// Says how busy the shard was since it last said so, and returns it: 0.0 to 1.0.
+    fn tell_load(&mut self, now: Instant) -> f64 {
+        // The report at the start is about no time at all.
+        if now.saturating_duration_since(self.reported.1) < REPORT_INTERVAL / 2 {
+            return 0.0;
+        }
         let (spent, at) = std::mem::replace(&mut self.reported, (self.counters.turn.sum(), now));
-        let passed = now.saturating_duration_since(at).as_micros().max(1);
-        let busy = self.counters.turn.sum().saturating_sub(spent).as_micros();
-        let percent = u32::try_from(busy.saturating_mul(100) / passed).unwrap_or(u32::MAX);
+        let (busy, passed) = (self.counters.turn.sum().saturating_sub(spent), now.saturating_duration_since(at));
+        let percent = u32::try_from(busy.as_micros().saturating_mul(100) / passed.as_micros().max(1)).unwrap_or(u32::MAX);
         self.outside.busy_percent.store(percent, Ordering::Relaxed);
+        if passed.is_zero() { 0.0 } else { (busy.as_secs_f64() / passed.as_secs_f64()).min(1.0) }
     }
 
-    fn report(&self, taken_at: Instant) -> ShardReport {
+    fn report(&self, taken_at: Instant, busy_ratio: f64) -> ShardReport {
         ShardReport {
             shard: self.shard,
             taken_at,
+            busy_ratio,
             engine: self.engine.snapshot(),
             turns: LoopCounters { events_dropped: self.outside.events.dropped(), ..self.counters },
             udp: self.sockets.udp_counters,

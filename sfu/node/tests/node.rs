@@ -7,7 +7,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use sfu_api::{Command, ParticipantId, RoomId};
-use sfu_node::{CommandError, Node, NodeError, metrics};
+use sfu_node::{CommandError, Node, NodeConfig, NodeError, Sharing, metrics};
 use support::{Session, loopback, start};
 
 #[test]
@@ -23,6 +23,30 @@ fn rooms_are_spread_and_each_is_reached_at_its_shards_port() {
     let clients = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
     assert!([&first, &second, &third].into_iter().zip(&clients).all(|(session, client)| session.check_udp(client)));
     node.shutdown();
+}
+
+#[test]
+fn a_room_that_outgrows_a_shard_goes_on_on_others() {
+    // How busy the machine is does not matter here.
+    let config = NodeConfig { sharing: Sharing { participants: 2, busy_percent: u32::MAX }, ..loopback(3) };
+    let (node, mut events) = Node::start(&config).unwrap();
+    let sessions: Vec<Session> = (1..=7).map(|participant| Session::join(&node, &mut events, 1, participant)).collect();
+    let shards: Vec<&str> = sessions.iter().map(|session| &session.ufrag[..2]).collect();
+    assert_eq!(shards, ["aa", "aa", "ab", "ab", "ac", "ac", "aa"]);
+    let clients: Vec<UdpSocket> = sessions.iter().map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    assert!(sessions.iter().zip(&clients).all(|(session, client)| session.check_udp(client)));
+    // Data for all of them is carried out by several; a move to a room of another shard by none.
+    let to = (1..=7).map(ParticipantId).collect();
+    node.send(Command::SendData { to, delivery: sfu_api::Delivery::Lossy, payload: vec![1] }).unwrap();
+    node.send(Command::SetPlayoutDelay { room: RoomId(1), delay: None }).unwrap();
+    let elsewhere = Session::join(&node, &mut events, 2, 8);
+    assert_eq!(&elsewhere.ufrag[..2], "ab");
+    let there = Command::Move { participant: ParticipantId(1), room: RoomId(2) };
+    assert_eq!(node.send(there), Err(CommandError::OtherShard));
+    node.shutdown();
+    let reports = node.snapshots();
+    assert_eq!(reports.iter().map(|report| report.turns.commands).collect::<Vec<_>>(), [6 + 2 + 3, 4 + 2 + 2 + 3, 4 + 2 + 2]);
+    assert_eq!(reports.iter().map(|report| report.engine.rooms + report.engine.participants).sum::<usize>(), 0);
 }
 
 #[test]

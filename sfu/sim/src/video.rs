@@ -54,6 +54,8 @@ pub struct VideoConfig {
     pub is_described: bool,
     /// Largest payload of a packet.
     pub max_payload: usize,
+    /// Frames are larger or smaller than the mean by at most so many percent of it.
+    pub spread_percent: u32,
     /// Smallest first.
     pub encodings: Vec<EncodingConfig>,
 }
@@ -67,14 +69,22 @@ impl VideoConfig {
             rid: Rid::from(rid).ok(),
             ..EncodingConfig::random(width_px, height_px, bitrate_bps, rng)
         });
-        Self { codec, fps: 30, mode: Mode::L1T1, is_described: false, max_payload: 1_180, encodings: encodings.collect() }
+        Self {
+            codec,
+            fps: 30,
+            mode: Mode::L1T1,
+            is_described: false,
+            max_payload: 1_180,
+            spread_percent: 25,
+            encodings: encodings.collect(),
+        }
     }
 
     /// One encoding without a rid.
     #[must_use]
     pub fn single(codec: Codec, rng: &mut StdRng) -> Self {
         let encodings = vec![EncodingConfig::random(640, 360, 500_000, rng)];
-        Self { codec, fps: 30, mode: Mode::L1T1, is_described: false, max_payload: 1_180, encodings }
+        Self { codec, fps: 30, mode: Mode::L1T1, is_described: false, max_payload: 1_180, spread_percent: 25, encodings }
     }
 
     /// A 720p camera with one encoding of these layers.
@@ -289,7 +299,8 @@ impl VideoSource {
             };
             let share = state.bitrate_bps / shares * SHARE.pow(spatial.into());
             let mean = share / 8 / self.config.fps.max(1) * if is_keyframe { KEYFRAME_FACTOR } else { 1 };
-            let len = self.rng.random_range(mean * 3 / 4..=mean * 5 / 4);
+            let spread = self.config.spread_percent.min(100);
+            let len = self.rng.random_range(mean * (100 - spread) / 100..=mean * (100 + spread) / 100);
             let bytes = frame.encode(usize::try_from(len).unwrap_or_default());
             let vp8 = Vp8Descriptor {
                 picture_id: state.picture_id,

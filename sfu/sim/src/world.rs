@@ -72,6 +72,8 @@ pub struct World {
     pub has_dynacast: bool,
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
+    /// Counts what calls of the engine cost, with a clock of the caller's: a world itself reads none.
+    pub meter: Meter,
     clock: Clock,
     place: Place,
     seed: Seed,
@@ -95,6 +97,55 @@ pub struct World {
     tapped: Vec<Datagram>,
     tap_left: usize,
     next_track: u64,
+}
+
+/// When a world begins and at which addresses it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its clock, at zero.
+    pub clock: Clock,
+    /// The engine's address.
+    pub server: SocketAddr,
+    /// How the addresses of clients begin.
+    pub clients: [u8; 2],
+}
+
+impl Place {
+    /// Nowhere and at no time that matters.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
+    }
+
+    /// Where a shard is: a port for each.
+    fn address_of(&self, shard: usize) -> SocketAddr {
+        SocketAddr::new(self.server.ip(), self.server.port() + link(shard).0)
+    }
+
+    fn shard_at(&self, address: SocketAddr) -> usize {
+        usize::from(address.port().saturating_sub(self.server.port()))
+    }
+}
+
+/// What calls of the engine cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter {
+    /// Processor time of the thread, for example; without it nothing is counted.
+    pub clock: Option<fn() -> Duration>,
+    /// All calls of all shards together.
+    pub spent: Duration,
+    /// Datagrams that the engine sent and received.
+    pub datagrams: u64,
+}
+
+impl Meter {
+    fn time<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let Some(clock) = self.clock else { return call() };
+        let before = clock();
+        let result = call();
+        self.spent += clock().saturating_sub(before);
+        result
+    }
 }
 
 /// What is on its way between shards: from, to, bytes.
@@ -136,30 +187,6 @@ impl Placing {
 
 fn link(shard: usize) -> LinkId {
     LinkId(u16::try_from(shard).unwrap_or(u16::MAX))
-}
-
-/// When a world begins and at which addresses it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Its clock, at zero.
-    pub clock: Clock,
-    /// The engine's address.
-    pub server: SocketAddr,
-    /// How the addresses of clients begin.
-    pub clients: [u8; 2],
-}
-
-impl Place {
-    /// Nowhere and at no time that matters.
-    #[must_use]
-    pub fn anywhere() -> Self {
-        Self { clock: Clock::new(), server: server_address(), clients: [10, 0] }
-    }
-
-    /// Which shard is at an address: the first at the engine's, the others behind a port each.
-    fn shard_at(&self, address: SocketAddr) -> usize {
-        if address == self.server { 0 } else { usize::from(address.port().saturating_sub(FIRST_PORT)) }
-    }
 }
 
 /// What clients call their address and the engine sees as another.
@@ -220,7 +247,7 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn at(seed: u64, place: Place) -> Self {
-        Self::build(seed, place, 1)
+        Self::made(seed, place, 1)
     }
 
     /// An empty world with several shards; rooms are shared by those on which somebody was put ([`Self::join_on`]).
@@ -229,16 +256,15 @@ impl World {
     /// If there is no certificate to be had.
     #[must_use]
     pub fn with_shards(seed: u64, count: usize) -> Self {
-        Self::build(seed, Place::anywhere(), count)
+        Self::made(seed, Place::anywhere(), count)
     }
 
-    fn build(seed: u64, place: Place, count: usize) -> Self {
+    fn made(seed: u64, place: Place, count: usize) -> Self {
         let (seed, clock) = (Seed::new(seed), place.clock);
         let certificate = Certificate::generate().expect("the cryptography library makes certificates");
         let mut shards = (0..count).map(|index| {
-            let address = if index == 0 { place.server } else { shard_address(index) };
             let mut shard = Shard::new(ShardConfig {
-                candidates: vec![Candidate { protocol: Protocol::Udp, address }],
+                candidates: vec![Candidate { protocol: Protocol::Udp, address: place.address_of(index) }],
                 certificate: certificate.clone(),
                 ufrag_prefix: format!("s{index}"),
                 seed: seed.rng(&if index == 0 { "shard".to_owned() } else { format!("shard{index}") }).random(),
@@ -259,6 +285,7 @@ impl World {
             to_strangers: 0,
             has_dynacast: false,
             turn_takes: Duration::ZERO,
+            meter: Meter::default(),
             rng: seed.rng("world"),
             clock,
             place,
@@ -819,7 +846,7 @@ impl World {
             }
         }
         self.cross(now);
-        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, .. } = self;
+        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, meter, .. } = self;
         for (index, participant) in participants.iter_mut().enumerate() {
             if participant.is_gone {
                 continue;
@@ -842,7 +869,8 @@ impl World {
                     0 => &mut *shard,
                     number => &mut others[number - 1],
                 };
-                engine.handle_datagram(now, reversed(flow), &mut bytes);
+                meter.datagrams += 1;
+                meter.time(|| engine.handle_datagram(now, reversed(flow), &mut bytes));
             }
         }
         while self.signaling.front().is_some_and(|&(at, _)| at <= now) {
@@ -851,7 +879,7 @@ impl World {
         }
         for shard in std::iter::once(&mut self.shard).chain(&mut self.others) {
             if shard.next_timeout().is_some_and(|at| at <= now) {
-                shard.handle_timeout(now);
+                self.meter.time(|| shard.handle_timeout(now));
             }
         }
         self.load_rings(now);
@@ -871,7 +899,8 @@ impl World {
 
     fn flush(&mut self, shard: usize, now: Instant) {
         loop {
-            let progress = self.engine(shard).flush(now);
+            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            let progress = self.meter.time(|| engine.flush(now));
             self.send(shard, now);
             if progress == Progress::Done {
                 break;
@@ -886,7 +915,8 @@ impl World {
         while self.engine(shard).has_handshakes() {
             self.clock.advance_to(self.clock.now() + self.handshake_takes);
             let now = self.clock.now();
-            has_stepped |= self.engine(shard).step_handshake(now);
+            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            has_stepped |= self.meter.time(|| engine.step_handshake(now));
             if now >= until {
                 break;
             }
@@ -899,7 +929,8 @@ impl World {
     /// Brings the shards what is on its way to them.
     fn cross(&mut self, now: Instant) {
         for ((from, to), bytes) in std::mem::take(&mut self.rings) {
-            self.engine(to).handle_relay(now, link(from), &bytes);
+            let engine = if to == 0 { &mut self.shard } else { &mut self.others[to - 1] };
+            self.meter.time(|| engine.handle_relay(now, link(from), &bytes));
         }
     }
 
@@ -951,7 +982,8 @@ impl World {
                 {
                     self.participants[index].room = room;
                 }
-                self.engine(shard).handle_command(now, command);
+                let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+                self.meter.time(|| engine.handle_command(now, command));
             }
         }
     }
@@ -988,6 +1020,7 @@ impl World {
         let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
         let outbox = engine.outbox();
         for (flow, bytes) in outbox.datagrams() {
+            self.meter.datagrams += 1;
             let inside = self.nat.inside_of(flow.remote);
             match inside.and_then(|inside| Some((inside, *self.by_address.get(&inside)?))) {
                 Some((inside, index)) => {
@@ -1093,12 +1126,7 @@ impl World {
 /// Where the engine is.
 #[must_use]
 pub fn server_address() -> SocketAddr {
-    shard_address(0)
-}
-
-/// Where a shard is: a port for each.
-fn shard_address(shard: usize) -> SocketAddr {
-    ([192, 0, 2, 1], FIRST_PORT + link(shard).0).into()
+    ([192, 0, 2, 1], FIRST_PORT).into()
 }
 
 fn wall_clock(clock: &Clock, offset: Duration) -> WallClock {

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use livekit_protocol as proto;
 use signaling_api::RoomConfig;
 
+use crate::relays::Relays;
+
 /// Settings of the signaling core.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignalingConfig {
@@ -18,6 +20,8 @@ pub struct SignalingConfig {
     pub regions: Vec<Region>,
     /// ICE servers handed to every participant.
     pub ice_servers: Vec<proto::IceServer>,
+    /// TURN servers, for which every participant gets credentials of its own.
+    pub relays: Option<Relays>,
     /// Codecs that may be published, in order of preference (`video/VP8` and so on).
     pub enabled_codecs: Vec<String>,
     /// How often clients ping.
@@ -69,6 +73,7 @@ impl Default for SignalingConfig {
             region: String::new(),
             regions: Vec::new(),
             ice_servers: Vec::new(),
+            relays: None,
             // What the media node forwards: a client publishes nothing else.
             enabled_codecs: ["audio/opus", "video/VP8", "video/H264", "video/VP9", "video/AV1", "video/H265", "video/rtx"]
                 .map(str::to_owned)
@@ -108,6 +113,12 @@ impl SignalingConfig {
     /// `asked` over the settings of that name. None if there are none of that name.
     pub(crate) fn with_preset(&self, asked: RoomConfig, preset: &str) -> Option<RoomConfig> {
         if preset.is_empty() { Some(asked) } else { Some(asked.or(self.presets.get(preset)?)) }
+    }
+
+    /// What one participant is told of ICE servers.
+    pub(crate) fn ice_servers_for(&self, participant_sid: &str, unix_now: Duration) -> Vec<proto::IceServer> {
+        let own = self.relays.as_ref().map(|relays| relays.ice_server(participant_sid, unix_now));
+        self.ice_servers.iter().cloned().chain(own).collect()
     }
 
     pub(crate) fn server_info(&self) -> proto::ServerInfo {

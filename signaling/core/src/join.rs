@@ -9,7 +9,7 @@ use sfu_api::{Command, ParticipantId, PeerMode, TransportRole};
 use signaling_api::{AgentConfig, ErrorCode, Grants, RoomConfig};
 
 use crate::{
-    ConnId, JoinParams,
+    ConnId, Happening, JoinParams,
     agents::News,
     ids, limits,
     participant::{Participant, attributes_bytes},
@@ -66,7 +66,7 @@ impl Room {
         let session = Session::new(conn, request.client.clone(), turn.now);
         let participant = Participant::new(id, grants, request, session, turn.unix_now, turn.now);
         let mode = participant.mode;
-        tracing::info!(participant = participant.sid, room = ids::room_sid(self.id), "participant joined");
+        tracing::info!(participant = participant.sid, conn = conn.0, room = ids::room_sid(self.id), "participant joined");
         self.members.insert(participant);
         turn.directory.enter(id, self.id);
         turn.directory.seat(conn, id);
@@ -75,6 +75,8 @@ impl Room {
         turn.timers.set(Timer::Join(id), turn.now + turn.config.join_timeout);
         turn.timers.set(Timer::Token(id), turn.now + turn.config.token_refresh_interval);
         turn.counters.joins += 1;
+        let identity = self.members.get(id).map(|participant| participant.identity().to_owned()).unwrap_or_default();
+        turn.out.note(id, Happening::Joined { conn, room: self.name.clone(), identity });
         if !self.members.get(id).is_some_and(Participant::is_dependent) {
             turn.news.push(News::Joined(self.id, id));
         }
@@ -108,7 +110,7 @@ impl Room {
             other_participants: self.others(id, turn.config),
             // Older clients read version and region here, newer ones in `server_info`.
             server_version: crate::config::LIVEKIT_VERSION.to_owned(),
-            ice_servers: turn.config.ice_servers.clone(),
+            ice_servers: turn.config.ice_servers_for(&crate::ids::participant_sid(id), turn.unix_now),
             subscriber_primary: participant.is_some_and(|participant| participant.primary == TransportRole::Subscriber),
             server_region: turn.config.region.clone(),
             ping_timeout: seconds(turn.config.ping_timeout),

@@ -15,6 +15,7 @@ mod data;
 mod data_tracks;
 mod ids;
 mod join;
+mod journal;
 pub mod limits;
 mod members;
 mod messaging;
@@ -24,6 +25,7 @@ mod permissions;
 mod publishing;
 mod quality;
 mod reconnect;
+mod relays;
 mod reliable;
 mod requests;
 mod revocations;
@@ -51,7 +53,7 @@ use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response};
 use rand::Rng;
 use sfu_api::{Event, ParticipantId, PeerMode, RoomId};
-use signaling_api::{ErrorCode, Grants, RoomConfig};
+use signaling_api::{EndReason, ErrorCode, Grants, RoomConfig};
 
 use crate::{
     agents::{Agents, News},
@@ -67,6 +69,8 @@ pub use agents::{WorkerId, WorkerInput};
 pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
 pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use journal::{CODEC_WORDS, Happening, Note, TrackLabel};
+pub use relays::Relays;
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -178,6 +182,8 @@ pub enum Output {
         /// What the token shall say.
         grants: Box<Grants>,
     },
+    /// Something happened to a participant's stay: for logs, metrics and timelines.
+    Note(Note),
     /// Close an agent worker's connection.
     CloseWorker {
         /// Which.
@@ -191,7 +197,7 @@ pub enum Output {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseReason {
     /// The participant left or was removed; it was told so.
-    Left,
+    Ended(EndReason),
     /// The same participant resumed on a newer connection.
     Resumed,
     /// The participant can't join; it was told so.
@@ -210,7 +216,7 @@ impl CloseReason {
     #[must_use]
     pub const fn websocket_code(self) -> u16 {
         match self {
-            Self::Left | Self::Resumed | Self::Refused(_) => 1000,
+            Self::Ended(_) | Self::Resumed | Self::Refused(_) => 1000,
             Self::Resume => 1012,
             Self::Silent => 1001,
             Self::Flood => 1008,
@@ -221,7 +227,7 @@ impl CloseReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Left => "left",
+            Self::Ended(reason) => reason.as_str(),
             Self::Resumed => "resumed",
             Self::Refused(code) => code.as_str(),
             Self::Resume => "resume",
@@ -279,7 +285,10 @@ pub struct Signaling {
     revocations: Revocations,
     agents: Agents,
     news: Vec<News>,
+    /// Nobody may join any more.
     is_draining: bool,
+    /// Nobody may open a room any more.
+    takes_no_rooms: bool,
 }
 
 impl Signaling {
@@ -297,6 +306,7 @@ impl Signaling {
             agents: Agents::default(),
             news: Vec::new(),
             is_draining: false,
+            takes_no_rooms: false,
         }
     }
 
@@ -385,6 +395,9 @@ impl Signaling {
         if self.is_draining {
             return Err(ErrorCode::Unavailable);
         }
+        if room.is_none() && self.takes_no_rooms {
+            return Err(ErrorCode::Unavailable);
+        }
         if room.is_none() && !grants.room_preset.is_empty() && !self.config.presets.contains_key(&grants.room_preset) {
             return Err(ErrorCode::BadRequest);
         }
@@ -403,10 +416,16 @@ impl Signaling {
     pub fn drain(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         self.is_draining = true;
         for id in self.rooms.ids() {
-            self.with_room(id, now, unix_now, rng, |room, turn| room.dismiss(DisconnectReason::ServerShutdown, Action::Reconnect, turn));
+            self.with_room(id, now, unix_now, rng, |room, turn| room.dismiss(EndReason::ServerShutdown, Action::Reconnect, turn));
             self.close_room(id);
         }
         self.tell_agents(now, unix_now, rng);
+    }
+
+    /// Rooms that are open go on and may be joined; new ones are refused, or may be opened again, after [`Self::drain`] too.
+    pub fn close_to_new_rooms(&mut self, is_closed: bool) {
+        self.takes_no_rooms = is_closed;
+        self.is_draining &= is_closed;
     }
 
     /// All rooms.
@@ -469,9 +488,7 @@ impl Signaling {
         }
         if let Some((room, participant)) = here {
             let farewell = Farewell::Leave(Action::Disconnect);
-            self.with_room(room, now, unix_now, rng, |room, turn| {
-                room.remove(participant, DisconnectReason::DuplicateIdentity, farewell, turn)
-            });
+            self.with_room(room, now, unix_now, rng, |room, turn| room.remove(participant, EndReason::DuplicateIdentity, farewell, turn));
         }
         let room = match self.rooms.by_name(&grants.room) {
             Some(room) => room.id,
@@ -537,6 +554,8 @@ impl Signaling {
             | Event::Explanation { participant, .. }
             | Event::MoveRefused { participant } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
+            // For whoever drives this, not for rooms.
+            Event::Samples(_) => None,
         };
         let is_known = room.is_some_and(|id| self.with_room(id, now, unix_now, rng, |room, turn| room.media_event(event, turn)).is_some());
         if !is_known {

@@ -128,3 +128,7 @@ pub const AGENT_LEAVE_TIME: Duration = Duration::from_secs(3);
 pub const JOBS_PER_DISPATCH: usize = 256;
 /// Jobs that workers asked for to try themselves. More: not started.
 pub const SIMULATED_JOBS: usize = 64;
+
+/// A client that leaves after so long without media has given up (livekit-client: `peerConnectionTimeout` of 15 s; people are
+/// less patient).
+pub const GIVES_UP_AFTER: Duration = Duration::from_secs(10);

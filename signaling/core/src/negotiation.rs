@@ -6,9 +6,10 @@
 use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, participant_info::State, signal_response::Message};
 use sfu_api::{Command, FailReason, ParticipantId, PeerMode, TrackId, TransportRole, TransportState};
+use signaling_api::EndReason;
 
 use crate::{
-    CloseReason, limits,
+    CloseReason, Happening, journal, limits,
     room::{Farewell, Room},
     session,
     timers::Timer,
@@ -67,17 +68,23 @@ impl Room {
     /// Both sides would disagree on what is negotiated for ever (LiveKit: `onAnyTransportNegotiationFailed`).
     pub(crate) fn negotiation_failed(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
         turn.counters.invalid_messages += 1;
-        self.start_anew(id, DisconnectReason::StateMismatch, turn);
+        self.start_anew(id, EndReason::NegotiationFailed, turn);
     }
 
     pub(crate) fn transport_changed(&mut self, id: ParticipantId, role: TransportRole, state: TransportState, turn: &mut Turn<'_>) {
         self.quality_may_change(id, turn);
         match state {
             TransportState::Connected => self.transport_connected(id, role, turn),
-            TransportState::Disconnected | TransportState::Failed(FailReason::IceNoPath) => self.transport_lost(id, role, turn),
+            TransportState::Disconnected => self.transport_lost(id, role, turn),
+            TransportState::Failed(FailReason::IceNoPath) => {
+                if let Some(participant) = self.members.get_mut(id) {
+                    participant.media_failure = Some(FailReason::IceNoPath);
+                }
+                self.transport_lost(id, role, turn);
+            }
             // A new path does not change what the two ends can't agree on.
-            TransportState::Failed(_) => {
-                self.remove(id, DisconnectReason::MediaFailure, Farewell::Leave(Action::Disconnect), turn);
+            TransportState::Failed(reason) => {
+                self.remove(id, journal::of_media(reason), Farewell::Leave(Action::Disconnect), turn);
             }
         }
     }
@@ -85,6 +92,7 @@ impl Room {
     fn transport_connected(&mut self, id: ParticipantId, role: TransportRole, turn: &mut Turn<'_>) {
         let Some(participant) = self.members.get_mut(id) else { return };
         participant.session.media.connected(role);
+        participant.media_failure = None;
         if !participant.session.media.in_trouble() {
             turn.timers.clear(Timer::MediaGrace(id));
             turn.timers.clear(Timer::MediaLost(id));
@@ -98,6 +106,11 @@ impl Room {
             participant.state = State::Active;
             turn.timers.clear(Timer::Join(id));
             turn.counters.connected += 1;
+            if participant.connected_at.is_none() {
+                participant.connected_at = Some(turn.now);
+                let after = turn.now.saturating_duration_since(participant.stays_since);
+                turn.out.note(id, Happening::Connected { after });
+            }
         }
         let conn = participant.session.conn();
         if becomes_active || becomes_publisher {
@@ -113,6 +126,7 @@ impl Room {
     fn transport_lost(&mut self, id: ParticipantId, role: TransportRole, turn: &mut Turn<'_>) {
         let Some(participant) = self.members.get_mut(id) else { return };
         participant.session.media.lost(role);
+        turn.out.note(id, Happening::Lost { is_media: true });
         turn.timers.set_if_unset(Timer::MediaGrace(id), turn.now + turn.config.resume_grace);
         turn.timers.set_if_unset(Timer::MediaLost(id), turn.now + limits::MEDIA_LOSS_PATIENCE);
     }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::participant_info::State;
-use sfu_api::{ParticipantId, PeerMode, TransportRole};
-use signaling_api::Grants;
+use sfu_api::{FailReason, ParticipantId, PeerMode, TransportRole};
+use signaling_api::{EndReason, Grants};
 
 use crate::{
-    JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, limits, permissions, permissions::TrackGate,
+    JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, journal, limits, permissions, permissions::TrackGate,
     session::Session, subscriptions::Subscriptions,
 };
 
@@ -40,6 +40,12 @@ pub(crate) struct Participant {
     /// Highest sequence number of its reliable data packets.
     pub(crate) last_data_sequence: u32,
     pub(crate) entered_at: Instant,
+    /// Since when it is in some room of this server, whichever.
+    pub(crate) stays_since: Instant,
+    /// When its media was connected for the first time.
+    pub(crate) connected_at: Option<Instant>,
+    /// Why its media is not connected, as far as the node knows.
+    pub(crate) media_failure: Option<FailReason>,
     pub(crate) data_subscriptions: DataSubscriptions,
     pub(crate) blobs: Blobs,
     /// What its changes may cost the others.
@@ -86,6 +92,9 @@ impl Participant {
             gate: TrackGate::default(),
             last_data_sequence: 0,
             entered_at: now,
+            stays_since: now,
+            connected_at: None,
+            media_failure: None,
             data_subscriptions: DataSubscriptions::default(),
             blobs: Blobs::default(),
             update_budget: Budget::new(limits::UPDATE_BURST, limits::UPDATES_PER_SECOND, now),
@@ -125,6 +134,20 @@ impl Participant {
             client_protocol: self.session.client.client_protocol,
             capabilities: self.session.client.capabilities.clone(),
             ..Default::default()
+        }
+    }
+
+    /// Clients without media say goodbye by themselves, sooner than the server gives up; that is no wish to leave.
+    pub(crate) fn precisely(&self, reason: EndReason, now: Instant) -> EndReason {
+        if self.connected_at.is_some() || !matches!(reason, EndReason::ClientLeft | EndReason::SignalLost) {
+            return reason;
+        }
+        match self.media_failure {
+            Some(failure) => journal::of_media(failure),
+            None if reason == EndReason::ClientLeft && now.saturating_duration_since(self.stays_since) >= limits::GIVES_UP_AFTER => {
+                EndReason::GaveUp
+            }
+            None => reason,
         }
     }
 

@@ -14,9 +14,10 @@ use livekit_protocol::{
     DisconnectReason, TrackPublishedResponse, leave_request::Action, participant_info::State, signal_response::Message,
 };
 use sfu_api::{Command, ParticipantId};
+use signaling_api::EndReason;
 
 use crate::{
-    CloseReason, ConnId, JoinParams, SignalingConfig, limits,
+    CloseReason, ConnId, Happening, JoinParams, SignalingConfig, limits,
     room::{Farewell, Room},
     timers::Timer,
     tracks::Stage,
@@ -113,14 +114,15 @@ impl Room {
         let last_message_seq = participant.last_data_sequence;
         self.departures.prune(turn.now, turn.config);
         turn.counters.resumes += 1;
+        turn.out.note(id, Happening::Resumed { conn });
 
         let Some(departed) = self.missed_departures(id, missed_since) else {
             turn.counters.resumes_refused += 1;
-            self.start_anew(id, DisconnectReason::StateMismatch, turn);
+            self.start_anew(id, EndReason::StateMismatch, turn);
             return;
         };
         let reconnect = proto::ReconnectResponse {
-            ice_servers: turn.config.ice_servers.clone(),
+            ice_servers: turn.config.ice_servers_for(&crate::ids::participant_sid(id), turn.unix_now),
             server_info: Some(turn.config.server_info()),
             last_message_seq,
             ..Default::default()
@@ -231,7 +233,7 @@ impl Room {
             && state.publish_tracks.iter().all(is_known)
             && state.publish_data_tracks.iter().all(|published| self.knows_data_track(id, published));
         if !is_right {
-            self.start_anew(id, DisconnectReason::StateMismatch, turn);
+            self.start_anew(id, EndReason::StateMismatch, turn);
             return;
         }
         for sid in state.track_sids_disabled.iter().take(limits::SIDS_PER_MESSAGE) {
@@ -262,6 +264,7 @@ impl Room {
     }
 
     fn await_resume(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        turn.out.note(id, Happening::Lost { is_media: false });
         self.quality_may_change(id, turn);
         turn.timers.clear(Timer::Silence(id));
         turn.timers.clear(Timer::Token(id));
@@ -269,7 +272,7 @@ impl Room {
     }
 
     /// A state that can't be mended: the client joins again as a new participant.
-    pub(crate) fn start_anew(&mut self, id: ParticipantId, reason: DisconnectReason, turn: &mut Turn<'_>) {
+    pub(crate) fn start_anew(&mut self, id: ParticipantId, reason: EndReason, turn: &mut Turn<'_>) {
         turn.counters.full_reconnects += 1;
         self.remove(id, reason, Farewell::Leave(Action::Reconnect), turn);
     }

@@ -5,6 +5,7 @@ use livekit_protocol::{
     DisconnectReason, leave_request::Action, request_response, request_response::Reason, signal_request, signal_response::Message,
 };
 use sfu_api::ParticipantId;
+use signaling_api::EndReason;
 
 use crate::{
     CloseReason,
@@ -63,8 +64,10 @@ impl Room {
 
     fn client_leave(&mut self, id: ParticipantId, leave: &proto::LeaveRequest, turn: &mut Turn<'_>) {
         let reason = match leave.reason() {
-            given @ (DisconnectReason::UserUnavailable | DisconnectReason::UserRejected | DisconnectReason::AgentError) => given,
-            _ => DisconnectReason::ClientInitiated,
+            DisconnectReason::UserUnavailable => EndReason::NotAvailable,
+            DisconnectReason::UserRejected => EndReason::Declined,
+            DisconnectReason::AgentError => EndReason::AgentFailed,
+            _ => EndReason::ClientLeft,
         };
         self.remove(id, reason, Farewell::Leave(Action::Disconnect), turn);
     }

@@ -12,14 +12,16 @@ use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response:
 use prost::Message as _;
 use rand::Rng;
 use sfu_api::{Command, Event, ParticipantId, PlayoutDelay, RoomId};
-use signaling_api::{AgentConfig, RoomConfig};
+use signaling_api::{AgentConfig, EndReason, RoomConfig};
 
 use crate::{
     CloseReason, SignalingConfig,
     admin::{Calls, Nonces},
     agents::News,
     data_tracks::DataTracks,
-    ids, limits,
+    ids,
+    journal::{self, Happening},
+    limits,
     members::Members,
     participant::Participant,
     quality::Qualities,
@@ -342,8 +344,9 @@ impl Room {
     }
 
     /// Takes a participant out, with everything that is its own.
-    pub(crate) fn remove(&mut self, id: ParticipantId, reason: DisconnectReason, farewell: Farewell, turn: &mut Turn<'_>) {
+    pub(crate) fn remove(&mut self, id: ParticipantId, reason: EndReason, farewell: Farewell, turn: &mut Turn<'_>) {
         let Some(mut gone) = self.members.remove(id) else { return };
+        let (told, reason) = (journal::told(reason), gone.precisely(reason, turn.now));
         for track in self.tracks.remove_owner(id) {
             for other in self.members.iter_mut() {
                 other.subscriptions.forget(track.id);
@@ -351,13 +354,13 @@ impl Room {
         }
         if let Some(conn) = gone.session.detach() {
             let leave = match farewell {
-                Farewell::Leave(action) => session::leave_request(gone.session.protocol(), reason, action),
+                Farewell::Leave(action) => session::leave_request(gone.session.protocol(), told, action),
                 Farewell::Cut => None,
             };
             if let Some(leave) = leave {
                 turn.out.send(conn, Message::Leave(session::with_regions(leave, turn.config)));
             }
-            turn.out.close(conn, if farewell == Farewell::Cut { CloseReason::Resume } else { CloseReason::Left });
+            turn.out.close(conn, if farewell == Farewell::Cut { CloseReason::Resume } else { CloseReason::Ended(reason) });
             turn.directory.unseat(conn);
         }
         turn.out.media(Command::Leave { participant: id });
@@ -365,16 +368,18 @@ impl Room {
         turn.directory.forget(id);
         turn.counters.departures += 1;
 
-        if reason != DisconnectReason::DuplicateIdentity && gone.is_dependent() {
-            turn.news.push(News::Left(self.id, gone.grants.identity.clone(), reason));
+        if reason != EndReason::DuplicateIdentity && gone.is_dependent() {
+            turn.news.push(News::Left(self.id, gone.grants.identity.clone(), told));
         }
         gone.version += 1;
         self.forget_participant(id, turn);
         self.changed(turn);
         if !gone.is_hidden() {
-            self.tell_departure(id, gone.farewell(reason, &turn.config.region), turn);
+            self.tell_departure(id, gone.farewell(told, &turn.config.region), turn);
         }
-        tracing::info!(participant = gone.sid, ?reason, "participant left");
+        let (was_connected, after) = (gone.connected_at.is_some(), turn.now.saturating_duration_since(gone.stays_since));
+        turn.out.note(id, Happening::Ended { reason, was_connected, after });
+        tracing::info!(participant = gone.sid, reason = reason.as_str(), "participant left");
     }
 
     /// What the room remembers of somebody who is not in it any more.
@@ -402,7 +407,7 @@ impl Room {
     }
 
     /// Everybody has to go.
-    pub(crate) fn dismiss(&mut self, reason: DisconnectReason, action: Action, turn: &mut Turn<'_>) {
+    pub(crate) fn dismiss(&mut self, reason: EndReason, action: Action, turn: &mut Turn<'_>) {
         for id in self.members.ids() {
             self.remove(id, reason, Farewell::Leave(action), turn);
         }
@@ -435,6 +440,7 @@ impl Room {
             // Whoever asks the node for one takes it before it comes here.
             Event::Explanation { .. } => turn.counters.stale_events += 1,
             Event::MoveRefused { participant } => self.move_refused(participant, turn),
+            Event::Samples(_) => {}
         }
     }
 
@@ -442,10 +448,14 @@ impl Room {
     pub(crate) fn timer_fired(&mut self, timer: Timer, turn: &mut Turn<'_>) {
         match timer {
             Timer::Silence(id) => self.check_silence(id, turn),
-            Timer::SignalGrace(id) => self.remove(id, DisconnectReason::SignalClose, Farewell::Cut, turn),
-            Timer::MediaGrace(id) => self.remove(id, DisconnectReason::ConnectionTimeout, Farewell::Leave(Action::Disconnect), turn),
+            Timer::SignalGrace(id) => self.remove(id, EndReason::SignalLost, Farewell::Cut, turn),
+            Timer::MediaGrace(id) => {
+                self.remove(id, self.why_without_media(id, EndReason::MediaLost), Farewell::Leave(Action::Disconnect), turn)
+            }
             Timer::MediaLost(id) => self.ask_to_resume(id, turn),
-            Timer::Join(id) => self.remove(id, DisconnectReason::JoinFailure, Farewell::Leave(Action::Disconnect), turn),
+            Timer::Join(id) => {
+                self.remove(id, self.why_without_media(id, EndReason::JoinTimeout), Farewell::Leave(Action::Disconnect), turn)
+            }
             Timer::Token(id) => {
                 turn.timers.set(timer, turn.now + turn.config.token_refresh_interval);
                 self.refresh_token(id, turn);
@@ -465,6 +475,12 @@ impl Room {
         }
     }
 
+    /// What a client that never had media knows of it is less than the node knows.
+    fn why_without_media(&self, id: ParticipantId, otherwise: EndReason) -> EndReason {
+        let participant = self.members.get(id).filter(|participant| participant.connected_at.is_none());
+        participant.and_then(|participant| participant.media_failure).map_or(otherwise, journal::of_media)
+    }
+
     fn check_silence(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
         self.reliable_log.prune_all(turn.now);
         let Some(participant) = self.members.get(id) else { return };
@@ -479,7 +495,7 @@ impl Room {
     /// The idle time is over: agents and recorders that are left have to go too.
     fn close_if_idle(&mut self, turn: &mut Turn<'_>) {
         if self.occupancy() == 0 {
-            self.dismiss(DisconnectReason::RoomClosed, Action::Disconnect, turn);
+            self.dismiss(EndReason::RoomClosed, Action::Disconnect, turn);
             self.is_over = true;
         }
     }

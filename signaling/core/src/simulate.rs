@@ -6,8 +6,9 @@ use std::{
 };
 
 use livekit_protocol as proto;
-use livekit_protocol::{CandidateProtocol, DisconnectReason, leave_request::Action, signal_response::Message, simulate_scenario::Scenario};
+use livekit_protocol::{CandidateProtocol, leave_request::Action, signal_response::Message, simulate_scenario::Scenario};
 use sfu_api::{Command, ParticipantId};
+use signaling_api::EndReason;
 
 use crate::{
     limits,
@@ -48,13 +49,11 @@ impl Room {
                 self.tell_simulated_speech(id, true, turn);
             }
             // As when the server dies: no word, and nobody there to resume with.
-            Some(Scenario::NodeFailure(_) | Scenario::Migration(_)) => {
-                self.remove(id, DisconnectReason::ServerShutdown, Farewell::Cut, turn)
-            }
+            Some(Scenario::NodeFailure(_) | Scenario::Migration(_)) => self.remove(id, EndReason::Simulated, Farewell::Cut, turn),
             Some(Scenario::ServerLeave(_)) => {
-                self.remove(id, DisconnectReason::ServerShutdown, Farewell::Leave(Action::Disconnect), turn);
+                self.remove(id, EndReason::Simulated, Farewell::Leave(Action::Disconnect), turn);
             }
-            Some(Scenario::LeaveRequestFullReconnect(_)) => self.start_anew(id, DisconnectReason::ClientInitiated, turn),
+            Some(Scenario::LeaveRequestFullReconnect(_)) => self.start_anew(id, EndReason::ClientLeft, turn),
             Some(Scenario::SwitchCandidateProtocol(protocol)) => {
                 let protocol = CandidateProtocol::try_from(protocol).unwrap_or(CandidateProtocol::Udp);
                 self.switch_protocol(id, protocol, turn);

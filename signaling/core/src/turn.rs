@@ -9,7 +9,9 @@ use livekit_protocol::{SignalResponse, signal_response::Message};
 use rand::Rng;
 use sfu_api::{Command, ParticipantId, RoomId};
 
-use crate::{CloseReason, ConnId, Counters, Output, SignalingConfig, agents::News, revocations::Revocations, timers::Timers};
+use crate::{
+    CloseReason, ConnId, Counters, Happening, Note, Output, SignalingConfig, agents::News, revocations::Revocations, timers::Timers,
+};
 
 /// Lent to whoever handles an input.
 pub(crate) struct Turn<'a> {
@@ -58,6 +60,10 @@ impl Outbox {
 
     pub(crate) fn media(&mut self, command: Command) {
         self.queue.push_back(Output::Media(command));
+    }
+
+    pub(crate) fn note(&mut self, participant: ParticipantId, what: Happening) {
+        self.queue.push_back(Output::Note(Note { participant, what }));
     }
 
     pub(crate) fn push(&mut self, output: Output) {

@@ -50,6 +50,11 @@ impl Response {
         Self { size: message.encoded_len(), message, protobuf: OnceLock::new(), json: OnceLock::new() }
     }
 
+    /// What is to be encoded.
+    pub(crate) fn message(&self) -> &SignalResponse {
+        &self.message
+    }
+
     /// Bytes in its protobuf form.
     pub(crate) const fn size(&self) -> usize {
         self.size

@@ -11,6 +11,7 @@ use signaling_api::Secret;
 use signaling_core::SignalingConfig;
 
 use crate::proxy::IpPrefix;
+use crate::shared::SharedPort;
 
 /// Everything [`crate::Server::serve`] needs to know.
 #[derive(Clone, Debug)]
@@ -25,10 +26,14 @@ pub struct ServerConfig {
     pub limits: ServerLimits,
     /// Token endpoint of the web demo. None: it does not exist.
     pub demo: Option<DemoConfig>,
-    /// False: `/metrics` does not exist on this address.
-    pub is_metrics_exposed: bool,
+    /// Who may read `/metrics`.
+    pub metrics: MetricsAccess,
+    /// Memory for quality timelines of all participants together; beyond, the oldest minutes are forgotten. 0: there are none.
+    pub timeline_bytes: usize,
     /// Rooms and sessions.
     pub signaling: SignalingConfig,
+    /// What else is served on the port of `listen`.
+    pub shared: SharedPort,
 }
 
 impl Default for ServerConfig {
@@ -39,9 +44,30 @@ impl Default for ServerConfig {
             trusted_proxies: Vec::new(),
             limits: ServerLimits::default(),
             demo: None,
-            is_metrics_exposed: true,
+            metrics: MetricsAccess::default(),
+            timeline_bytes: 256 * 1024 * 1024,
             signaling: SignalingConfig::default(),
+            shared: SharedPort::default(),
         }
+    }
+}
+
+/// Where `/metrics` is, and for whom. Numbers of a node tell strangers how it is used and when it is weak.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MetricsAccess {
+    /// Nowhere.
+    Off,
+    /// On the address of HTTP, for clients with these addresses; never through a proxy that is not trusted, since everybody comes
+    /// from its address.
+    Shared(Vec<IpPrefix>),
+    /// On an address of its own, for everybody who can reach it.
+    Own(SocketAddr),
+}
+
+impl Default for MetricsAccess {
+    /// For this machine.
+    fn default() -> Self {
+        Self::Shared(IpPrefix::loopback().to_vec())
     }
 }
 

@@ -7,6 +7,7 @@ mod agents;
 pub mod auth;
 mod codec;
 pub mod config;
+mod drain;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
@@ -15,16 +16,19 @@ mod join_request;
 mod media;
 mod metrics;
 mod net;
+pub mod probe;
 mod proxy;
 mod query;
+mod shared;
+mod timelines;
 mod twirp;
 mod ws;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
@@ -35,20 +39,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-pub use config::{ApiKeys, DemoConfig, Rate, ServerConfig, ServerLimits};
+pub use config::{ApiKeys, DemoConfig, MetricsAccess, Rate, ServerConfig, ServerLimits};
+pub use drain::{DrainControl, DrainRequest, DrainStatus};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
-pub use signaling_core::{Region, SignalingConfig};
+pub use shared::{IceTcp, SharedPort, Turn};
+pub use signaling_core::{Region, Relays, SignalingConfig, participant_sid};
 
 use gate::Gate;
 use http::App;
 use metrics::Metrics;
-use ws::{Heartbeat, SignalingLoop};
+use timelines::Timelines;
+use ws::{Heartbeat, Shared, SignalingLoop};
 
 /// A server that accepts connections.
 #[derive(Debug)]
 pub struct Server {
     local_addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
+    drain: DrainControl,
     accepting: JoinHandle<()>,
     signaling: JoinHandle<()>,
 }
@@ -85,6 +94,14 @@ impl Server {
         let listen_error = |source| ServeError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
+        let metrics_listener = match config.metrics {
+            MetricsAccess::Own(address) => {
+                let error = |source| ServeError::Listen { address, source };
+                Some(TcpListener::bind(address).await.map_err(error)?)
+            }
+            _ => None,
+        };
+        let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let metrics = Metrics::register(&registry)?;
 
         let (stop, is_stopping) = watch::channel(false);
@@ -95,17 +112,16 @@ impl Server {
             stop.closed().await;
         });
 
-        let limits = config.limits.clone();
+        let (limits, port) = (config.limits.clone(), config.shared.clone());
         let heartbeat = Heartbeat::new();
         let (inbox_in, inbox) = mpsc::channel(limits.inbox_messages.max(1));
-        let signaling = SignalingLoop::new(
-            Signaling::new(config.signaling.clone()),
-            media,
-            config.keys.clone(),
-            rand::make_rng::<StdRng>(),
-            metrics.clone(),
-            heartbeat.clone(),
-        );
+        let timelines = Arc::new(Mutex::new(Timelines::new(config.timeline_bytes)));
+        let (drain_status, drain) = watch::channel(DrainStatus::default());
+        let drain_control = DrainControl::new(inbox_in.clone(), drain.clone());
+        let shared =
+            Shared { metrics: metrics.clone(), heartbeat: heartbeat.clone(), timelines: Arc::clone(&timelines), drain: drain_status };
+        let signaling =
+            SignalingLoop::new(Signaling::new(config.signaling.clone()), media, config.keys.clone(), rand::make_rng::<StdRng>(), shared);
         let signaling = tokio::spawn(signaling.run(inbox, is_stopping.clone()));
 
         let demo_rate = config.demo.as_ref().map_or(Rate { per_second: 0.0, burst: 0 }, |demo| demo.tokens_per_ip);
@@ -116,19 +132,37 @@ impl Server {
             inbox: inbox_in,
             metrics,
             registry,
+            timelines,
+            drain,
             heartbeat,
             is_stopping: is_stopping.clone(),
             next_connection: AtomicU64::new(1),
         });
-        let accepting = tokio::spawn(net::accept_loop(listener, http::router(app), limits, is_stopping));
+        if let Some(listener) = metrics_listener {
+            let router = http::metrics_router(Arc::clone(&app));
+            tokio::spawn(net::accept_loop(listener, router, SharedPort::default(), limits.clone(), is_stopping.clone()));
+        }
+        let accepting = tokio::spawn(net::accept_loop(listener, http::router(app), port, limits, is_stopping));
         info!(%local_addr, "signaling server is listening");
-        Ok(Self { local_addr, accepting, signaling })
+        Ok(Self { local_addr, metrics_addr, drain: drain_control, accepting, signaling })
     }
 
     /// Where it listens; with port 0 in the config, the port that the system chose.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where metrics are, if they have an address of their own.
+    #[must_use]
+    pub const fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
+    }
+
+    /// To empty this server before it goes.
+    #[must_use]
+    pub fn drain(&self) -> DrainControl {
+        self.drain.clone()
     }
 
     /// Returns when the server has stopped: after `shutdown`, or when one of its tasks died, which is a bug.
@@ -140,6 +174,16 @@ impl Server {
         self.accepting.abort();
         let _ = self.accepting.await;
     }
+}
+
+/// Every metric of this server, as one without clients has them: for documentation.
+///
+/// # Errors
+/// None that a test would not find.
+pub fn metrics_catalogue() -> Result<Vec<prometheus::proto::MetricFamily>, prometheus::Error> {
+    let registry = Registry::new();
+    let _metrics = Metrics::register(&registry)?;
+    Ok(registry.gather())
 }
 
 /// Time since the Unix epoch; zero on a machine whose clock is before it.

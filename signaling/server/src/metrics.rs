@@ -1,107 +1,231 @@
 //! Counters of the signaling server, registered in the process's registry.
 //!
-//! Labels are fixed words; rooms, identities and addresses never become one.
+//! Labels are fixed words; rooms, identities and addresses never become one. What has a closed list of words is there from the
+//! start, at zero, so that rates and documentation know it.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use signaling_core::{Census, Counters};
+use std::time::Duration;
+
+use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_response};
+use prometheus::{Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use signaling_api::{EndReason, ErrorCode, JoinResult};
+use signaling_core::{CODEC_WORDS, Census, Counters, Happening};
+
+/// Steps of a join, in seconds.
+const PHASES: &[f64] = &[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0];
+const REQUESTS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 /// Cheap to clone: every part shares the same cells.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     /// Open WebSockets.
     pub(crate) connections: IntGauge,
-    /// Decoded messages, by direction.
-    pub(crate) messages_in: IntCounter,
-    /// See `messages_in`.
-    pub(crate) messages_out: IntCounter,
+    messages: IntCounterVec,
     malformed: IntCounterVec,
     closes: IntCounterVec,
     /// Requests to open a session, successful or not; resumes are not among them.
     pub(crate) join_attempts: IntCounter,
     joins: IntCounterVec,
+    phase_token: Histogram,
+    phase_ws: Histogram,
+    connect_seconds: Histogram,
+    disconnects: IntCounterVec,
     resumes: IntCounterVec,
+    reconnects: IntCounterVec,
+    ghosts: IntCounter,
     rooms: IntGauge,
     participants: IntGauge,
+    tracks: IntGaugeVec,
     dropped: IntCounterVec,
     data_packets: IntCounter,
+    requests: HistogramVec,
     api_requests: IntCounterVec,
     agent_workers: IntGauge,
     agent_jobs: IntGauge,
+    draining: IntGauge,
+    timeline_bytes: IntGauge,
+    freeze_seconds: Gauge,
+    client_reports: IntCounterVec,
 }
 
 impl Metrics {
     /// Registers everything.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let messages = IntCounterVec::new(
-            Opts::new("sluice_signaling_messages_total", "Signaling messages, by direction (in: from clients)."),
-            &["direction"],
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+            registry.register(Box::new(histograms.clone()))?;
+            Ok::<_, prometheus::Error>(histograms)
+        };
+        // the media node has further phases under the same name
+        let phases = histograms(
+            "sfu_join_phase_seconds",
+            "Steps of a join: token (checked), ws (request until the answer), ice (transport opened until it has a path), dtls (until it has keys), first_rtp (until the client's first packet).",
+            &["phase"],
+            PHASES,
         )?;
+        let connect_seconds = Histogram::with_opts(
+            HistogramOpts::new("sfu_connect_seconds", "From the join until media is connected.").buckets(PHASES.to_vec()),
+        )?;
+        registry.register(Box::new(connect_seconds.clone()))?;
+        let tracks = IntGaugeVec::new(Opts::new("sfu_tracks", "Published tracks."), &["kind", "source", "codec"])?;
+        registry.register(Box::new(tracks.clone()))?;
+        let freeze_seconds =
+            Gauge::new("sfu_freeze_seconds_total", "Time for which pictures stood still, by what clients report of themselves.")?;
+        registry.register(Box::new(AsCounter(freeze_seconds.clone())))?;
         let metrics = Self {
-            connections: IntGauge::new("sluice_signaling_connections", "Open signaling WebSockets.")?,
-            messages_in: messages.with_label_values(&["in"]),
-            messages_out: messages.with_label_values(&["out"]),
-            malformed: IntCounterVec::new(
-                Opts::new("sluice_signaling_malformed_messages_total", "Messages that could not be used, by kind."),
-                &["kind"],
+            connections: gauge("signaling_ws_connections", "Open signaling WebSockets.")?,
+            messages: counters(
+                "signaling_messages_total",
+                "Signaling messages, by type and direction (in: from clients).",
+                &["type", "direction"],
             )?,
-            closes: IntCounterVec::new(
-                Opts::new("sluice_signaling_closes_total", "Signaling WebSockets that ended, by reason."),
+            malformed: counters("signaling_malformed_messages_total", "Messages that could not be used, by kind.", &["kind"])?,
+            closes: counters("signaling_closes_total", "Signaling WebSockets that ended, by reason.", &["reason"])?,
+            join_attempts: counter("sfu_join_attempts_total", "Requests to join a room.")?,
+            joins: counters(
+                "sfu_joins_total",
+                "Joins by what became of them: ok (media connected), refused (not let in), failed (media not connected), abandoned (ended before, as somebody wanted).",
+                &["result", "reason"],
+            )?,
+            phase_token: phases.with_label_values(&["token"]),
+            phase_ws: phases.with_label_values(&["ws"]),
+            connect_seconds,
+            disconnects: counters(
+                "sfu_disconnects_total",
+                "Participants that are gone, by reason; media was connected before.",
                 &["reason"],
             )?,
-            join_attempts: IntCounter::new("sfu_join_attempts_total", "Requests to join a room.")?,
-            joins: IntCounterVec::new(
-                Opts::new("sfu_joins_total", "Answered requests to join a room, by result and reason code."),
+            resumes: counters(
+                "signaling_resumes_total",
+                "Answered requests to resume a session, by result and reason code.",
                 &["result", "reason"],
             )?,
-            resumes: IntCounterVec::new(
-                Opts::new("sluice_signaling_resumes_total", "Answered requests to resume a session, by result and reason code."),
-                &["result", "reason"],
+            reconnects: counters(
+                "sfu_reconnects_total",
+                "Lost sessions by what became of them: resumed, anew (asked to join again), gone (did not come back).",
+                &["result"],
             )?,
-            rooms: IntGauge::new("sluice_signaling_rooms", "Open rooms, empty ones within their timeout included.")?,
-            participants: IntGauge::new(
-                "sluice_signaling_participants",
-                "Participants in rooms, those within their grace period included.",
+            ghosts: counter("sfu_ghosts_reaped_total", "Participants that were removed because nothing was heard of them any more.")?,
+            rooms: gauge("signaling_rooms", "Open rooms, empty ones within their timeout included.")?,
+            participants: gauge("signaling_participants", "Participants in rooms, those within their grace period included.")?,
+            tracks,
+            dropped: counters("signaling_dropped_total", "Messages and events that had no effect, by kind.", &["kind"])?,
+            data_packets: counter("signaling_data_packets_total", "Data packets passed on to participants.")?,
+            requests: histograms(
+                "signaling_request_seconds",
+                "Answers to HTTP requests, by route and status.",
+                &["route", "code"],
+                REQUESTS,
             )?,
-            dropped: IntCounterVec::new(
-                Opts::new("sluice_signaling_dropped_total", "Messages and events that had no effect, by kind."),
-                &["kind"],
-            )?,
-            data_packets: IntCounter::new("sluice_signaling_data_packets_total", "Data packets passed on to participants.")?,
-            api_requests: IntCounterVec::new(
-                Opts::new("sluice_api_requests_total", "Requests of server SDKs, by Twirp service and result."),
-                &["service", "code"],
-            )?,
-            agent_workers: IntGauge::new("sluice_agent_workers", "Registered agent workers.")?,
-            agent_jobs: IntGauge::new("sluice_agent_jobs", "Jobs that agent workers are asked for or run.")?,
+            api_requests: counters("api_requests_total", "Requests of server SDKs, by Twirp service and result.", &["service", "code"])?,
+            agent_workers: gauge("agent_workers", "Registered agent workers.")?,
+            agent_jobs: gauge("agent_jobs", "Jobs that agent workers are asked for or run.")?,
+            draining: gauge("sfu_draining", "1 while this node takes no new rooms.")?,
+            timeline_bytes: gauge("sfu_timeline_bytes", "Memory for quality timelines.")?,
+            freeze_seconds,
+            client_reports: counters("sfu_client_reports_total", "Statistics that clients sent of themselves, by result.", &["result"])?,
         };
-        registry.register(Box::new(metrics.connections.clone()))?;
-        registry.register(Box::new(messages))?;
-        registry.register(Box::new(metrics.malformed.clone()))?;
-        registry.register(Box::new(metrics.closes.clone()))?;
-        registry.register(Box::new(metrics.join_attempts.clone()))?;
-        registry.register(Box::new(metrics.joins.clone()))?;
-        registry.register(Box::new(metrics.resumes.clone()))?;
-        registry.register(Box::new(metrics.rooms.clone()))?;
-        registry.register(Box::new(metrics.participants.clone()))?;
-        registry.register(Box::new(metrics.dropped.clone()))?;
-        registry.register(Box::new(metrics.data_packets.clone()))?;
-        registry.register(Box::new(metrics.api_requests.clone()))?;
-        registry.register(Box::new(metrics.agent_workers.clone()))?;
-        registry.register(Box::new(metrics.agent_jobs.clone()))?;
+        metrics.begin_at_zero();
         Ok(metrics)
+    }
+
+    fn begin_at_zero(&self) {
+        self.joins.with_label_values(&[JoinResult::Ok.label(), NO_REASON]);
+        for code in ErrorCode::ALL {
+            self.joins.with_label_values(&[JoinResult::Refused.label(), code.as_str()]);
+        }
+        for &reason in EndReason::ALL {
+            self.joins.with_label_values(&[JoinResult::before_media(reason).label(), reason.as_str()]);
+            self.disconnects.with_label_values(&[reason.as_str()]);
+        }
+        self.resumes.with_label_values(&["ok", NO_REASON]);
+        self.resumes.with_label_values(&["refused", ErrorCode::ParticipantNotFound.as_str()]);
+        for result in ["resumed", "anew", "gone"] {
+            self.reconnects.with_label_values(&[result]);
+        }
+        for kind in ["protobuf", "json", "unknown", "oversized"] {
+            self.malformed.with_label_values(&[kind]);
+        }
+        for (direction, words) in [("in", REQUEST_WORDS), ("out", RESPONSE_WORDS)] {
+            for word in words {
+                self.messages.with_label_values(&[word, direction]);
+            }
+        }
+        for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")]
+        {
+            self.tracks.with_label_values(&[kind, source, codec]).set(0);
+        }
+        for result in REPORT_RESULTS {
+            self.client_reports.with_label_values(&[result]);
+        }
+        for reason in
+            ["client", "lost", "idle", "slow", "oversized", "malformed", "protocol", "shutdown", "resumed", "resume", "silent", "flood"]
+        {
+            self.closes.with_label_values(&[reason]);
+        }
+        self.api_requests.with_label_values(&["livekit.RoomService", "ok"]);
+        self.requests.with_label_values(&["/rtc", "101"]);
+        self.count_since(&Counters::default(), &Counters::default());
     }
 
     /// What there is.
     pub(crate) fn census(&self, census: &Census) {
-        self.rooms.set(i64::try_from(census.rooms).unwrap_or(i64::MAX));
-        self.participants.set(i64::try_from(census.participants).unwrap_or(i64::MAX));
-        self.agent_workers.set(i64::try_from(census.workers).unwrap_or(i64::MAX));
-        self.agent_jobs.set(i64::try_from(census.jobs).unwrap_or(i64::MAX));
+        self.rooms.set(signed(census.rooms));
+        self.participants.set(signed(census.participants));
+        self.agent_workers.set(signed(census.workers));
+        self.agent_jobs.set(signed(census.jobs));
+    }
+
+    /// Which tracks there are.
+    pub(crate) fn tracks<'a>(&self, census: impl IntoIterator<Item = (&'a (&'static str, &'static str, &'static str), &'a u64)>) {
+        self.tracks.reset();
+        self.begin_tracks();
+        for (&(kind, source, codec), &count) in census {
+            self.tracks.with_label_values(&[kind, source, codec]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn begin_tracks(&self) {
+        for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")]
+        {
+            self.tracks.with_label_values(&[kind, source, codec]).set(0);
+        }
+    }
+
+    /// What the timelines hold.
+    pub(crate) fn timelines(&self, bytes: usize, frozen: Duration) {
+        self.timeline_bytes.set(signed(bytes));
+        self.freeze_seconds.set(frozen.as_secs_f64());
+    }
+
+    /// Whether new rooms are refused.
+    pub(crate) fn draining(&self, is_draining: bool) {
+        self.draining.set(i64::from(is_draining));
+    }
+
+    /// A client has sent statistics: one of [`REPORT_RESULTS`].
+    pub(crate) fn client_report(&self, result: &'static str) {
+        self.client_reports.with_label_values(&[result]).inc();
     }
 
     /// What the rooms counted between two snapshots.
     pub(crate) fn count_since(&self, before: &Counters, after: &Counters) {
         self.data_packets.inc_by(after.data_forwarded.saturating_sub(before.data_forwarded));
+        self.reconnects.with_label_values(&["anew"]).inc_by(after.full_reconnects.saturating_sub(before.full_reconnects));
         for (kind, before, after) in [
             ("unknown-message", before.unknown_messages, after.unknown_messages),
             ("invalid-message", before.invalid_messages, after.invalid_messages),
@@ -114,9 +238,42 @@ impl Metrics {
         }
     }
 
+    /// Something happened to a stay.
+    pub(crate) fn happened(&self, what: &Happening) {
+        match what {
+            Happening::Connected { after } => {
+                self.joins.with_label_values(&[JoinResult::Ok.label(), NO_REASON]).inc();
+                self.connect_seconds.observe(after.as_secs_f64());
+            }
+            Happening::Resumed { .. } => self.reconnects.with_label_values(&["resumed"]).inc(),
+            Happening::Ended { reason, was_connected, .. } => {
+                if *was_connected {
+                    self.disconnects.with_label_values(&[reason.as_str()]).inc();
+                } else {
+                    self.joins.with_label_values(&[JoinResult::before_media(*reason).label(), reason.as_str()]).inc();
+                }
+                if matches!(reason, EndReason::MediaLost | EndReason::SignalLost) {
+                    self.ghosts.inc();
+                    self.reconnects.with_label_values(&["gone"]).inc();
+                }
+            }
+            Happening::Joined { .. } | Happening::Lost { .. } | Happening::Moved { .. } => {}
+        }
+    }
+
     /// One message that could not be used: `protobuf`, `json`, `unknown` or `oversized`.
     pub(crate) fn malformed(&self, kind: &str) {
         self.malformed.with_label_values(&[kind]).inc();
+    }
+
+    /// A decoded message came.
+    pub(crate) fn received(&self, request: &SignalRequest) {
+        self.messages.with_label_values(&[request_word(request), "in"]).inc();
+    }
+
+    /// A message goes out.
+    pub(crate) fn sent(&self, response: &SignalResponse) {
+        self.messages.with_label_values(&[response_word(response), "out"]).inc();
     }
 
     /// One request of a server SDK was answered; both are words of closed lists.
@@ -124,15 +281,127 @@ impl Metrics {
         self.api_requests.with_label_values(&[service, code]).inc();
     }
 
+    /// One HTTP request was answered; the route is one of the router's.
+    pub(crate) fn request(&self, route: &str, status: u16, took: Duration) {
+        self.requests.with_label_values(&[route, &status.to_string()]).observe(took.as_secs_f64());
+    }
+
     /// One WebSocket ended.
     pub(crate) fn closed(&self, reason: &str) {
         self.closes.with_label_values(&[reason]).inc();
     }
 
-    /// One attempt to join or resume was answered; `refused` is the reason code, None if it worked.
-    pub(crate) fn attempt(&self, is_resume: bool, refused: Option<&str>) {
-        let (result, reason) = refused.map_or(("ok", "none"), |reason| ("refused", reason));
-        let counter = if is_resume { &self.resumes } else { &self.joins };
-        counter.with_label_values(&[result, reason]).inc();
+    /// A token was checked, with everything that decides whether its owner may come in.
+    pub(crate) fn checked(&self, took: Duration) {
+        self.phase_token.observe(took.as_secs_f64());
+    }
+
+    /// One attempt to join was answered with a welcome. It counts as a join when its media is connected.
+    pub(crate) fn welcomed(&self, took: Duration) {
+        self.phase_ws.observe(took.as_secs_f64());
+    }
+
+    /// One attempt to join was refused before there was a participant, or given up by the client.
+    pub(crate) fn refused(&self, reason: &str) {
+        let result = if reason == EndReason::ClientLeft.as_str() { JoinResult::Abandoned } else { JoinResult::Refused };
+        self.joins.with_label_values(&[result.label(), reason]).inc();
+    }
+
+    /// One attempt to resume was answered; `refused` is the reason code, None if it worked.
+    pub(crate) fn resumed(&self, refused: Option<&str>) {
+        let (result, reason) = refused.map_or(("ok", NO_REASON), |reason| ("refused", reason));
+        self.resumes.with_label_values(&[result, reason]).inc();
     }
 }
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A float that only grows: the library has such counters, but none that can be set to a sum that somebody else keeps.
+#[derive(Clone)]
+struct AsCounter(Gauge);
+
+impl prometheus::core::Collector for AsCounter {
+    fn desc(&self) -> Vec<&prometheus::core::Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<prometheus::proto::MetricFamily> {
+        let mut families = self.0.collect();
+        for family in &mut families {
+            family.set_field_type(prometheus::proto::MetricType::COUNTER);
+            for metric in family.mut_metric() {
+                let mut counter = prometheus::proto::Counter::default();
+                counter.set_value(self.0.get());
+                metric.set_counter(counter);
+            }
+        }
+        families
+    }
+}
+
+/// Label where there is no reason.
+const NO_REASON: &str = "none";
+/// What became of a client's statistics.
+pub(crate) const REPORT_RESULTS: [&str; 3] = ["taken", "refused", "malformed"];
+
+/// Declares a word for every kind of a message, so that the list and the function can't drift apart.
+macro_rules! words {
+    ($list:ident, $word:ident, $message:ty, $kind:path, [$($variant:ident => $text:literal,)*]) => {
+        /// Every word, `other` for what is newer than this list.
+        const $list: &[&str] = &[$($text,)* "other"];
+
+        fn $word(message: &$message) -> &'static str {
+            use $kind as Kind;
+            #[allow(deprecated, reason = "older clients send them")]
+            match &message.message {
+                $(Some(Kind::$variant(..)) => $text,)*
+                _ => "other",
+            }
+        }
+    };
+}
+
+words!(REQUEST_WORDS, request_word, SignalRequest, signal_request::Message, [
+    Offer => "offer",
+    Answer => "answer",
+    Trickle => "trickle",
+    AddTrack => "add_track",
+    Mute => "mute",
+    Subscription => "subscription",
+    TrackSetting => "track_setting",
+    Leave => "leave",
+    SubscriptionPermission => "subscription_permission",
+    SyncState => "sync_state",
+    Simulate => "simulate",
+    Ping => "ping",
+    PingReq => "ping_req",
+    UpdateMetadata => "update_metadata",
+    UpdateAudioTrack => "update_audio_track",
+    UpdateVideoTrack => "update_video_track",
+]);
+
+words!(RESPONSE_WORDS, response_word, SignalResponse, signal_response::Message, [
+    Join => "join",
+    Answer => "answer",
+    Offer => "offer",
+    Update => "update",
+    TrackPublished => "track_published",
+    TrackUnpublished => "track_unpublished",
+    TrackSubscribed => "track_subscribed",
+    Leave => "leave",
+    Mute => "mute",
+    SpeakersChanged => "speakers_changed",
+    RoomUpdate => "room_update",
+    ConnectionQuality => "connection_quality",
+    StreamStateUpdate => "stream_state_update",
+    SubscribedQualityUpdate => "subscribed_quality_update",
+    SubscriptionPermissionUpdate => "subscription_permission_update",
+    RefreshToken => "refresh_token",
+    Pong => "pong",
+    PongResp => "pong_resp",
+    Reconnect => "reconnect",
+    RequestResponse => "request_response",
+    MediaSectionsRequirement => "media_sections_requirement",
+]);

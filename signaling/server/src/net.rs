@@ -27,13 +27,21 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::config::ServerLimits;
+use crate::shared::{Recognised, SharedPort, recognise};
 
 /// Who is at the other end of the TCP connection; a proxy perhaps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpPeer(pub(crate) SocketAddr);
 
 /// Runs until `is_stopping` turns true; connections that are open then end with the request they are serving.
-pub(crate) async fn accept_loop(listener: TcpListener, router: Router, limits: ServerLimits, mut is_stopping: watch::Receiver<bool>) {
+pub(crate) async fn accept_loop(
+    listener: TcpListener,
+    router: Router,
+    shared: SharedPort,
+    limits: ServerLimits,
+    mut is_stopping: watch::Receiver<bool>,
+) {
+    let shared = Arc::new(shared);
     let places = Arc::new(Semaphore::new(limits.max_connections));
     loop {
         let accepted = tokio::select! {
@@ -43,8 +51,8 @@ pub(crate) async fn accept_loop(listener: TcpListener, router: Router, limits: S
         match accepted {
             Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
-                    let io = LingeringStream::new(stream, place);
-                    tokio::spawn(serve_connection(io, peer, router.clone(), limits.header_timeout, is_stopping.clone()));
+                    let (router, shared, is_stopping) = (router.clone(), Arc::clone(&shared), is_stopping.clone());
+                    tokio::spawn(serve_stream(stream, place, peer, router, shared, limits.header_timeout, is_stopping));
                 }
                 Err(_) => debug!(%peer, "all connections are in use"),
             },
@@ -57,8 +65,33 @@ pub(crate) async fn accept_loop(listener: TcpListener, router: Router, limits: S
     }
 }
 
+/// A connection on a port that may not be only ours.
+async fn serve_stream(
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    peer: SocketAddr,
+    router: Router,
+    shared: Arc<SharedPort>,
+    header_timeout: Duration,
+    is_stopping: watch::Receiver<bool>,
+) {
+    let stream = if shared.is_shared() {
+        match recognise(stream, peer, &shared, header_timeout).await {
+            Recognised::Http(stream) => stream,
+            Recognised::Https(io) => {
+                serve_connection(*io, peer, router, header_timeout, is_stopping).await;
+                return drop(place);
+            }
+            Recognised::Done => return,
+        }
+    } else {
+        stream
+    };
+    serve_connection(LingeringStream::new(stream, place), peer, router, header_timeout, is_stopping).await;
+}
+
 async fn serve_connection(
-    io: LingeringStream,
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     router: Router,
     header_timeout: Duration,

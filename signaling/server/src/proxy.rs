@@ -16,6 +16,12 @@ pub struct IpPrefix {
 }
 
 impl IpPrefix {
+    /// This machine.
+    #[must_use]
+    pub const fn loopback() -> [Self; 2] {
+        [Self { network: IpAddr::V4(Ipv4Addr::LOCALHOST), bits: 8 }, Self { network: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 }]
+    }
+
     /// True if the address lies in the block. IPv4-mapped IPv6 addresses count as IPv4.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {

@@ -10,14 +10,16 @@ pub(crate) mod socket;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, close_code};
 use livekit_protocol::{JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response};
 use rand::rngs::StdRng;
-use signaling_api::{ErrorCode, Grants};
+use sfu_api::Event;
+use sfu_api::telemetry::TrackSample;
+use signaling_api::{EndReason, ErrorCode, Grants};
 use signaling_core::{
     AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling, WorkerId, WorkerInput,
 };
@@ -29,9 +31,11 @@ use crate::agents::ToWorker;
 use crate::auth;
 use crate::codec::Response;
 use crate::config::ApiKeys;
+use crate::drain::{Drain, DrainRequest, DrainStatus, DrainStep};
 use crate::media::MediaLink;
 use crate::metrics::Metrics;
 use crate::net::stopping;
+use crate::timelines::Timelines;
 use crate::unix_now;
 
 /// What request handlers and socket tasks say.
@@ -50,6 +54,8 @@ pub(crate) enum ToLoop {
     Message { conn: ConnId, request: SignalRequest },
     /// It is gone. Nothing follows.
     Closed { conn: ConnId },
+    /// An operator empties this server, or changed its mind.
+    Drain(DrainRequest),
 }
 
 /// A client that just connected.
@@ -59,6 +65,8 @@ pub(crate) struct Newcomer {
     pub(crate) request: JoinParams,
     pub(crate) remote_ip: IpAddr,
     pub(crate) outbox: Outbox,
+    /// When its request came.
+    pub(crate) asked_at: Instant,
 }
 
 /// The loop's end of a connection.
@@ -185,10 +193,20 @@ pub(crate) struct SignalingLoop {
     metrics: Metrics,
     reported: Counters,
     heartbeat: Heartbeat,
+    timelines: Arc<Mutex<Timelines>>,
+    drain: Drain,
     /// Who waits for which answer. The rooms answer each within a bounded time.
     questions: HashMap<AdminId, oneshot::Sender<Box<AdminResult>>>,
     asked: u64,
     workers: HashMap<WorkerId, Workplace>,
+}
+
+/// What the loop shares with request handlers.
+pub(crate) struct Shared {
+    pub(crate) metrics: Metrics,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) timelines: Arc<Mutex<Timelines>>,
+    pub(crate) drain: watch::Sender<DrainStatus>,
 }
 
 /// An agent worker's connection.
@@ -201,6 +219,7 @@ struct Connection {
     outbox: Outbox,
     /// What its first message will answer; None once it has been answered.
     awaits: Option<Attempt>,
+    asked_at: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -210,7 +229,8 @@ enum Attempt {
 }
 
 impl SignalingLoop {
-    pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, metrics: Metrics, heartbeat: Heartbeat) -> Self {
+    pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, shared: Shared) -> Self {
+        let Shared { metrics, heartbeat, timelines, drain } = shared;
         Self {
             signaling,
             connections: HashMap::new(),
@@ -220,6 +240,8 @@ impl SignalingLoop {
             metrics,
             reported: Counters::default(),
             heartbeat,
+            timelines,
+            drain: Drain::new(drain),
             questions: HashMap::new(),
             asked: 0,
             workers: HashMap::new(),
@@ -248,6 +270,7 @@ impl SignalingLoop {
                     None => return,
                 },
                 event = self.media.events.recv(), if has_media => match event {
+                    Some(Event::Samples(samples)) => self.record(&samples),
                     Some(event) => self.input(Input::Media(event)),
                     None => {
                         // calls that are up can't be told anything any more, but their rooms still work
@@ -287,21 +310,22 @@ impl SignalingLoop {
                 }
                 self.input(Input::Worker { worker, input });
             }
+            ToLoop::Drain(request) => self.go_on_draining(Some(request)),
             ToLoop::Connect(newcomer) => {
-                let Newcomer { conn, grants, request, remote_ip, outbox } = *newcomer;
+                let Newcomer { conn, grants, request, remote_ip, outbox, asked_at } = *newcomer;
                 let awaits = Some(if request.reconnect { Attempt::Resume } else { Attempt::Join });
-                self.connections.insert(conn, Connection { outbox, awaits });
+                self.connections.insert(conn, Connection { outbox, awaits, asked_at });
                 self.input(Input::Connect { conn, grants: Box::new(grants), request: Box::new(request), remote_ip });
             }
             // what a dropped connection still had in its pipe is not heard
             ToLoop::Message { conn, request } if self.connections.contains_key(&conn) => {
-                self.metrics.messages_in.inc();
+                self.metrics.received(&request);
                 self.input(Input::Message { conn, request: Box::new(request) });
             }
             ToLoop::Message { .. } => {}
             ToLoop::Closed { conn } => {
                 if let Some(connection) = self.connections.remove(&conn) {
-                    self.answered(connection.awaits, Some("client-left"));
+                    self.refused(connection.awaits, EndReason::ClientLeft.as_str());
                     self.input(Input::Closed { conn });
                 }
             }
@@ -320,8 +344,11 @@ impl SignalingLoop {
                     let is_welcome = is_welcome(&response);
                     self.send(conn, &Arc::new(Response::new(response)));
                     if is_welcome && let Some(connection) = self.connections.get_mut(&conn) {
-                        let attempt = connection.awaits.take();
-                        self.answered(attempt, None);
+                        match connection.awaits.take() {
+                            Some(Attempt::Join) => self.metrics.welcomed(connection.asked_at.elapsed()),
+                            Some(Attempt::Resume) => self.metrics.resumed(None),
+                            None => {}
+                        }
                     }
                 }
                 Output::Broadcast { conns, response } => {
@@ -332,13 +359,17 @@ impl SignalingLoop {
                 }
                 Output::Close { conn, reason } => {
                     if let Some(connection) = self.connections.remove(&conn) {
-                        self.answered(connection.awaits, Some(reason.as_str()));
+                        self.refused(connection.awaits, reason.as_str());
                         connection.outbox.close(SocketEnd::Session(reason));
                     }
                 }
                 Output::RefreshToken { conn, grants } => self.refresh_token(conn, &grants),
                 Output::RoomMoved { conn, grants, moved } => self.tell_move(conn, &grants, *moved),
                 Output::Media(command) => self.media.command(command),
+                Output::Note(note) => {
+                    self.metrics.happened(&note.what);
+                    self.timelines().note(&note, unix_now());
+                }
                 Output::ToWorker { worker, message } => self.tell_worker(worker, message),
                 Output::AssignJob { worker, assignment, grants } => self.assign(worker, *assignment, &grants),
                 Output::CloseWorker { worker, reason } => {
@@ -360,10 +391,13 @@ impl SignalingLoop {
     fn send(&mut self, conn: ConnId, response: &Arc<Response>) {
         let Some(connection) = self.connections.get(&conn) else { return };
         if connection.outbox.push(response) {
-            self.metrics.messages_out.inc();
+            self.metrics.sent(response.message());
         } else if let Some(connection) = self.connections.remove(&conn) {
             debug!(?conn, "a client does not read what it is sent");
-            self.answered(connection.awaits, Some(SocketEnd::Slow.as_str()));
+            // a resume is answered by that; whoever joined is in the room until its grace period ends, and is counted then
+            if let Some(Attempt::Resume) = connection.awaits {
+                self.metrics.resumed(Some(SocketEnd::Slow.as_str()));
+            }
             connection.outbox.drop_slow();
             self.input(Input::Closed { conn });
         }
@@ -409,10 +443,36 @@ impl SignalingLoop {
         }
     }
 
-    fn answered(&self, attempt: Option<Attempt>, refused: Option<&str>) {
-        if let Some(attempt) = attempt {
-            self.metrics.attempt(matches!(attempt, Attempt::Resume), refused);
+    fn refused(&self, attempt: Option<Attempt>, reason: &str) {
+        match attempt {
+            Some(Attempt::Join) => self.metrics.refused(reason),
+            Some(Attempt::Resume) => self.metrics.resumed(Some(reason)),
+            None => {}
         }
+    }
+
+    fn timelines(&self) -> MutexGuard<'_, Timelines> {
+        self.timelines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&mut self, samples: &[TrackSample]) {
+        let signaling = &self.signaling;
+        self.timelines().record(samples, unix_now(), |participant, track| signaling.track_label(participant, track));
+    }
+
+    /// What an operator has asked for, and what time has brought of it.
+    fn go_on_draining(&mut self, request: Option<DrainRequest>) {
+        let now = Instant::now();
+        if let Some(request) = request {
+            self.drain.ask(request, now, unix_now());
+        }
+        match self.drain.step(now, &self.signaling.census()) {
+            DrainStep::Nothing => {}
+            DrainStep::Close => self.signaling.close_to_new_rooms(true),
+            DrainStep::Open => self.signaling.close_to_new_rooms(false),
+            DrainStep::Dismiss => self.signaling.drain(now, unix_now(), &mut self.rng),
+        }
+        self.metrics.draining(self.drain.is_draining());
     }
 
     /// Everyone is told to join anew, which works once this server is back or another one takes over.
@@ -422,13 +482,20 @@ impl SignalingLoop {
         self.deliver();
         // those who resumed nothing and joined nothing
         for (_, connection) in std::mem::take(&mut self.connections) {
-            self.answered(connection.awaits, Some(SocketEnd::Shutdown.as_str()));
+            self.refused(connection.awaits, ErrorCode::Unavailable.as_str());
             connection.outbox.close(SocketEnd::Shutdown);
         }
     }
 
     fn report(&mut self) {
         self.metrics.census(&self.signaling.census());
+        self.metrics.tracks(&self.signaling.track_census());
+        let (bytes, frozen) = {
+            let timelines = self.timelines();
+            (timelines.bytes(), timelines.frozen())
+        };
+        self.metrics.timelines(bytes, frozen);
+        self.go_on_draining(None);
         let counters = self.signaling.counters();
         self.metrics.count_since(&std::mem::replace(&mut self.reported, counters), &counters);
     }

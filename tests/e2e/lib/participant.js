@@ -13,6 +13,7 @@ import { until } from './wait.js';
  * @property {Partial<Parameters<typeof mintToken>[0]>} [claims]
  * @property {import('livekit-client').RoomOptions} [options]
  * @property {boolean} [autoSubscribe]
+ * @property {RTCConfiguration} [rtcConfig]
  */
 
 export class Participant {
@@ -56,9 +57,9 @@ export class Participant {
   }
 
   /** Joins and fails the test when the server refuses. @param {JoinOptions} [options] */
-  async join({ token, claims = {}, options, autoSubscribe } = {}) {
+  async join({ token, claims = {}, options, autoSubscribe, rtcConfig } = {}) {
     const jwt = token ?? mintToken({ room: this.room, identity: this.identity, ...claims });
-    const result = await this.lab('join', { url: this.server.wsUrl, token: jwt, options, autoSubscribe });
+    const result = await this.lab('join', { url: this.server.wsUrl, token: jwt, options, autoSubscribe, rtcConfig });
     assert.ok(result.ok, `${this.identity} joins: ${JSON.stringify(result)}`);
     return result;
   }

@@ -32,6 +32,8 @@ export async function startServer(name, settings = {}) {
       SLUICE_SERVER__LISTEN: `127.0.0.1:${httpPort}`,
       SLUICE_MEDIA__TCP_PORT: '0',
       SLUICE_MEDIA__UDP_PORT: '0',
+      SLUICE_TURN__UDP_PORT: '0',
+      SLUICE_TURN__TCP_PORT: '0',
       SLUICE_LOG__LEVEL: process.env.SLUICE_LOG__LEVEL ?? 'info',
       ...settings,
     },

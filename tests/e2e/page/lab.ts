@@ -5,7 +5,7 @@ import { ConnectionError, ConnectionErrorReason, Room, RoomEvent, Track, VideoQu
 import { Features } from './features.ts';
 import { PictureReader, ToneReader, type PictureReport } from './reader.ts';
 import { PictureSource, toneTrack } from './source.ts';
-import { inboundReport, outboundReport, type InboundReport, type OutboundLayer } from './stats.ts';
+import { inboundReport, outboundReport, pathReport, type InboundReport, type OutboundLayer, type PathReport } from './stats.ts';
 
 export type Source = 'camera' | 'microphone' | 'screen_share';
 
@@ -16,6 +16,8 @@ export interface JoinRequest {
   autoSubscribe?: boolean;
   /** Milliseconds until a join without a media connection fails. */
   peerConnectionTimeout?: number;
+  /** For the peer connections. */
+  rtcConfig?: RTCConfiguration;
 }
 
 export type JoinResult = { ok: true; sid: string; identity: string; tookMs: number } | { ok: false; reason: string; status: number; message: string };
@@ -60,7 +62,7 @@ export class Lab {
   #events: LabEvent[] = [];
   #messages: { from: string; text: string; topic: string }[] = [];
 
-  async join({ url, token, options, autoSubscribe = true, peerConnectionTimeout = 15_000 }: JoinRequest): Promise<JoinResult> {
+  async join({ url, token, options, autoSubscribe = true, peerConnectionTimeout = 15_000, rtcConfig }: JoinRequest): Promise<JoinResult> {
     this.#room = new Room({ adaptiveStream: false, dynacast: false, ...options });
     this.#events = [];
     this.#messages = [];
@@ -68,7 +70,7 @@ export class Lab {
     this.#joinedAt = performance.now();
     try {
       await this.prepare(this.#room);
-      await this.#room.connect(url, token, { autoSubscribe, peerConnectionTimeout, maxRetries: 0 });
+      await this.#room.connect(url, token, { autoSubscribe, peerConnectionTimeout, maxRetries: 0, ...(rtcConfig ? { rtcConfig } : {}) });
     } catch (error) {
       // `reasonName` names the class of the wrapper, `reason` the cause.
       const isNamed = error instanceof ConnectionError;
@@ -236,6 +238,17 @@ export class Lab {
 
   async simulate(scenario: Parameters<Room['simulateScenario']>[0]): Promise<void> {
     await this.#room.simulateScenario(scenario);
+  }
+
+  /** The paths of all connections that are up. */
+  async paths(): Promise<PathReport[]> {
+    const reports = await Promise.all(connections.filter((connection) => connection.connectionState === 'connected').map((connection) => connection.getStats()));
+    return reports.map(pathReport).filter((path) => path !== null);
+  }
+
+  /** What the server has told about relays. */
+  iceServers(): RTCIceServer[] {
+    return connections.at(-1)?.getConfiguration().iceServers ?? [];
   }
 
   /** Joins from here on say that these codecs can't be received. */

@@ -86,6 +86,28 @@ export function outboundReport(report: RTCStatsReport | undefined): OutboundLaye
     .sort((a, b) => a.frameWidth - b.frameWidth);
 }
 
+/** The candidate pair that media takes: kinds of both ends, and how the client reaches its relay, if it has one. */
+export interface PathReport {
+  local: string;
+  remote: string;
+  relayProtocol: string;
+  protocol: string;
+}
+
+/** The path of one connection. */
+export function pathReport(report: RTCStatsReport): PathReport | null {
+  const [transport] = entries(report, 'transport');
+  const pair = report.get(String(transport?.selectedCandidatePairId)) as Entry | undefined;
+  if (!pair) return null;
+  const [local, remote] = [report.get(String(pair.localCandidateId)) as Entry | undefined, report.get(String(pair.remoteCandidateId)) as Entry | undefined];
+  return {
+    local: String(local?.candidateType ?? ''),
+    remote: String(remote?.candidateType ?? ''),
+    relayProtocol: String(local?.relayProtocol ?? ''),
+    protocol: String(local?.protocol ?? ''),
+  };
+}
+
 function entries(report: RTCStatsReport | undefined, type: string): Entry[] {
   const found: Entry[] = [];
   report?.forEach((entry: Entry) => {

@@ -1,4 +1,5 @@
-//! Divides what a subscriber's downlink carries among its tracks: a pure function.
+//! Divides what a subscriber's downlink carries among its tracks, once something has shown that it does not carry all of them
+//! ([`alarm`]): a pure function.
 //!
 //! In: a [`Budget`] and for each video track a [`Claim`]: who comes first, what the steps of its ladder cost, what it has. Out:
 //! for each a [`Grant`] with what limits it, and what to probe for. The order of decisions:
@@ -16,6 +17,7 @@
 //! decides against whom the smaller one decided for, at the first decision in which they differ; under noise a track changes at
 //! most six times a minute.
 
+pub mod alarm;
 pub mod explain;
 pub mod ladder;
 pub mod patience;
@@ -39,8 +41,8 @@ pub struct Budget {
     /// What the way carries for good, at least `bps`: that is less for a moment while a queue empties. What somebody has is lost only
     /// if it does not fit into this.
     pub lasting_bps: u64,
-    /// There may be more: less is sent than the link carries, and the figure says what is known to fit. Nobody loses anything
-    /// for the lack of it, and newcomers wait for a probe.
+    /// There may be more: the figure says what is known to fit. Nobody loses anything for the lack of it, and newcomers wait for a
+    /// probe.
     pub is_open: bool,
     /// Packets are lost, and nothing says that fewer would be if less were sent: the least of a track is kept whatever the budget.
     pub keeps_least: bool,

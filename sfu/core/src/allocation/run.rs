@@ -2,12 +2,14 @@
 //!
 //! In: changes of a transport's estimate, of wishes, of what publishers send, and time. Out: a [`Cap`] for every video
 //! subscription, which the selector keeps to; the word to its subscriber that it is paused; what the estimator should probe
-//! for. A transport is looked at when something has changed, at most every [`INTERVAL`], and once a second.
+//! for. A transport is looked at when something has changed, at most every [`INTERVAL`], and once a second. As long as nothing
+//! has shown that bandwidth lacks ([`Alarm`]), nothing is limited and nobody waits.
 
 use std::time::{Duration, Instant};
 
 use sfu_api::{Event, MediaKind};
 
+use super::alarm::{Alarm, Verdict};
 use super::ladder::Place;
 use super::patience::Memory;
 use super::{Budget, Claim, Rank, share};
@@ -29,8 +31,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const KEEP_LAYER: Duration = Duration::from_secs(5);
 /// Of what a link carries when it is full so much can be used without a queue.
 const USABLE_PERCENT: u64 = 92;
-/// What passed is taken to pass again for so long: after a mute, or a layer that was not wanted for a while.
-const PROVEN_FOR: Duration = Duration::from_secs(30);
+/// While nothing is limited, what everything comes to is looked at this often.
+const MEASURE_INTERVAL: Duration = Duration::from_millis(900);
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
 const USUAL_AUDIO_BPS: u64 = 48_000;
 
@@ -125,25 +127,16 @@ pub struct Allotment {
     is_divided: bool,
     /// Somebody else divides it.
     pub is_foreign: bool,
-    /// What was granted lately while nothing showed that it was too much, and when.
-    proven: Option<(u64, Instant)>,
+    /// When it was last seen what everything comes to.
+    measured_at: Option<Instant>,
+    /// Whether there is reason to divide anything.
+    alarm: Alarm,
+    /// What was granted the last time, and whether that was all that anybody wanted.
+    granted_bps: u64,
+    has_everything: bool,
 }
 
 impl Allotment {
-    /// So much passed a while ago, or does now.
-    fn proven(&self, now: Instant) -> u64 {
-        self.proven.filter(|&(_, at)| now.saturating_duration_since(at) < PROVEN_FOR).map_or(0, |(bps, _)| bps)
-    }
-
-    /// Takes note of what was granted.
-    fn prove(&mut self, budget: Budget, now_bps: u64, now: Instant) {
-        if !budget.is_open {
-            self.proven = None;
-        } else if now_bps >= self.proven(now) {
-            self.proven = Some((now_bps, now));
-        }
-    }
-
     fn may_run(&self, now: Instant) -> bool {
         self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
     }
@@ -162,18 +155,35 @@ impl Allotment {
     }
 }
 
-/// What may be sent on a transport; None: nothing is known of it, and nothing limits it.
-fn budget(peer: &Peer, now: Instant) -> Option<Budget> {
-    let known = peer.bandwidth.estimate().map(|estimate| {
-        // Only a queue, a loss or the client's own word shows that there is no more. Silence says nothing of bandwidth.
-        let is_open = estimate.is_app_limited || matches!(estimate.limit, Limit::Start | Limit::None | Limit::Silence);
-        let proven_bps = if is_open { peer.allotment.proven(now) } else { 0 };
-        let bps = estimate.media_bps().max(proven_bps);
+/// The subscriptions of a transport.
+#[derive(Default)]
+struct Claims {
+    audio_bps: u64,
+    /// Video that is wanted, and its claims in the same order.
+    keys: Vec<DownKey>,
+    claims: Vec<Claim>,
+    /// Video of which nothing is to be sent.
+    unclaimed: Vec<DownKey>,
+}
+
+/// What may be sent on a transport; None: nothing limits it.
+fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
+    let allotment = &mut peer.allotment;
+    let known = peer.bandwidth.estimate().and_then(|estimate| {
+        let verdict = allotment.alarm.judge(&estimate, allotment.granted_bps, allotment.has_everything, now);
+        let is_open = match verdict {
+            Verdict::Free => return None,
+            Verdict::Open => true,
+            Verdict::Full => false,
+        };
+        let bps = estimate.media_bps();
+        // What such a client says only follows what it gets: to try is the only way to know.
+        let bps = if is_open && estimate.limit == Limit::Client { bps.max(allotment.granted_bps.saturating_mul(2)) } else { bps };
         let capacity_bps = estimate.link_capacity_bps.unwrap_or(0).saturating_sub(estimate.overhead_bps);
         let lasting_bps = bps.max(capacity_bps / 100 * USABLE_PERCENT);
-        Budget { bps, lasting_bps, is_open, keeps_least: estimate.limit == Limit::Loss }
+        Some(Budget { bps, lasting_bps, is_open, keeps_least: estimate.limit == Limit::Loss })
     });
-    match (known, peer.allotment.limit_bps) {
+    match (known, allotment.limit_bps) {
         (Some(known), Some(limit)) if known.bps <= limit => Some(known),
         (_, Some(bps)) => Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false }),
         (known, None) => known,
@@ -248,28 +258,47 @@ impl Shard {
             return;
         }
         let budget = budget(peer, now);
-        let downs = peer.downs.clone();
-        let is_first = !std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());
-        let Some(budget) = budget else {
-            self.spare_redundancy(&downs, None, 0, now);
-            for down in downs {
-                self.uncap(down, now);
-                self.note_decision(down, now);
-            }
+        let was_divided = std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());
+        match budget {
+            None => self.grant_everything(key, was_divided, now),
+            Some(budget) => self.divide(key, budget, !was_divided, now),
+        }
+        if let Some(allotment) = self.peers.get_mut(key).map(|peer| &mut peer.allotment) {
+            allotment.again_at = [allotment.again_at, allotment.alarm.again_at(now)].into_iter().flatten().min();
+        }
+        self.list_allocation(key);
+    }
+
+    /// Nothing limits a transport. The estimator is told what that comes to, once a second.
+    fn grant_everything(&mut self, key: PeerKey, was_divided: bool, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let is_measured = peer.allotment.measured_at.is_some_and(|at| now.saturating_duration_since(at) < MEASURE_INTERVAL);
+        if is_measured && !was_divided {
             return;
-        };
-        let (mut audio_bps, mut keys, mut claims) = (0_u64, Vec::new(), Vec::new());
-        for (place, &down_key) in downs.iter().enumerate() {
-            let Some(down) = self.downs.get(down_key) else { continue };
-            let Some(up) = self.ups.get(down.up) else { continue };
-            if up.kind() == MediaKind::Audio {
-                audio_bps = audio_bps.saturating_add(audio_rate(down, up));
-            } else if let Some(claim) = self.claim(place, down, up, is_first, now) {
-                keys.push(down_key);
-                claims.push(claim);
-            } else {
-                self.uncap(down_key, now);
-            }
+        }
+        peer.allotment.measured_at = Some(now);
+        let downs = peer.downs.clone();
+        if was_divided {
+            self.spare_redundancy(&downs, None, 0, now);
+            downs.iter().for_each(|&down| self.uncap(down, now));
+        }
+        let Claims { audio_bps, claims, .. } = self.claims(&downs, false, now);
+        let granted_bps = share::allocate(None, audio_bps, &claims, now).now_bps;
+        if let Some(peer) = self.peers.get_mut(key) {
+            (peer.allotment.granted_bps, peer.allotment.has_everything) = (granted_bps, true);
+            peer.bandwidth.set_demand(Demand { now_bps: granted_bps, next_bps: None }, now);
+        }
+        for down in downs {
+            self.note_decision(down, now);
+        }
+    }
+
+    /// `is_first`: nothing limited the transport until now.
+    fn divide(&mut self, key: PeerKey, budget: Budget, is_first: bool, now: Instant) {
+        let downs = self.peers.get(key).map(|peer| peer.downs.clone()).unwrap_or_default();
+        let Claims { audio_bps, keys, claims, unclaimed } = self.claims(&downs, is_first, now);
+        for down in unclaimed {
+            self.uncap(down, now);
         }
         self.spare_redundancy(&downs, Some(budget).filter(|_| !claims.is_empty()), audio_bps, now);
         // Who has waited long enough for a probe to find room gets it from those who come after it.
@@ -278,7 +307,9 @@ impl Shard {
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.allotment.again_at = allocation.again_at;
-            peer.allotment.prove(budget, allocation.now_bps, now);
+            peer.allotment.granted_bps = allocation.now_bps;
+            peer.allotment.has_everything =
+                allocation.grants.iter().zip(&claims).all(|(grant, claim)| grant.step >= claim.steps.len().checked_sub(1));
             peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps: allocation.next_bps }, now);
         }
         self.consider_probe(key, now);
@@ -295,7 +326,24 @@ impl Shard {
         for down in downs {
             self.note_decision(down, now);
         }
-        self.list_allocation(key);
+    }
+
+    /// What the subscriptions of a transport ask for.
+    fn claims(&self, downs: &[DownKey], is_first: bool, now: Instant) -> Claims {
+        let mut all = Claims::default();
+        for (place, &key) in downs.iter().enumerate() {
+            let Some(down) = self.downs.get(key) else { continue };
+            let Some(up) = self.ups.get(down.up) else { continue };
+            if up.kind() == MediaKind::Audio {
+                all.audio_bps = all.audio_bps.saturating_add(audio_rate(down, up));
+            } else if let Some(claim) = self.claim(place, down, up, is_first, now) {
+                all.keys.push(key);
+                all.claims.push(claim);
+            } else {
+                all.unclaimed.push(key);
+            }
+        }
+        all
     }
 
     /// Audio goes out without redundancy where that takes too much of what a picture needs.

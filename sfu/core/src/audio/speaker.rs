@@ -98,6 +98,12 @@ impl Speakers {
         self.loudest.is_empty() || self.loudest.contains_key(&who)
     }
 
+    /// Somebody's microphone is known, and its packets are not to be forwarded.
+    #[must_use]
+    pub fn drowns(&self, who: u64) -> bool {
+        self.microphones.contains_key(&who) && !self.hears(who)
+    }
+
     fn choose_loudest(&mut self, now: Instant) {
         if self.microphones.len() <= MAX_HEARD_TRACKS {
             self.loudest.clear();

@@ -179,6 +179,18 @@ impl Control {
         self.limit
     }
 
+    /// See [`super::Estimate::queue`].
+    #[must_use]
+    pub fn queue(&self) -> Duration {
+        self.last_queue
+    }
+
+    /// See [`super::Estimate::cut_at`].
+    #[must_use]
+    pub fn cut_at(&self) -> Option<Instant> {
+        self.last_cut
+    }
+
     /// See [`super::Estimate::is_app_limited`].
     #[must_use]
     pub fn is_app_limited(&self) -> bool {

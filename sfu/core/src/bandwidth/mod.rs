@@ -47,6 +47,12 @@ pub struct Estimate {
     pub limit: Limit,
     /// Since when `limit` and `is_app_limited` are as they are.
     pub since: Instant,
+    /// How long packets waited in the bottleneck's queue at the end of the newest report.
+    pub queue: Duration,
+    /// When a queue or loss last lowered the target; None: never.
+    pub cut_at: Option<Instant>,
+    /// What arrived over the last quarter of a second; None: not measured.
+    pub arrives_bps: Option<u64>,
 }
 
 impl Estimate {
@@ -263,6 +269,9 @@ impl Bandwidth {
             is_app_limited: false,
             limit: Limit::Client,
             since: self.estimate.map_or(now, |known| known.since),
+            queue: Duration::ZERO,
+            cut_at: None,
+            arrives_bps: None,
         });
     }
 
@@ -391,6 +400,9 @@ impl Bandwidth {
             is_app_limited,
             limit,
             since: known.map_or(now, |known| known.since),
+            queue: control.queue(),
+            cut_at: control.cut_at(),
+            arrives_bps: measured.arrived.bps(ARRIVED_WINDOW_US).map(whole),
         });
     }
 }

@@ -20,6 +20,7 @@ use crate::rtp::ntp::NtpTime;
 use crate::rtp::payload::Layering;
 use crate::rtp::payload::dependency_descriptor::{MAX_LEN, MAX_SPATIAL_LAYERS, has_structure};
 use crate::subscribe::selector::{Offered, Rung};
+use crate::telemetry::sampler::UplinkSampler;
 
 /// An encoding without packets for this long is not offered to subscribers. Longer than the frame interval of a 2 fps
 /// screen share, shorter than what a viewer takes for a frozen picture.
@@ -117,11 +118,15 @@ pub struct Encoding {
     held: ArrayVec<u64, MAX_HELD>,
     /// For the judgement of the connection.
     pub meter: UplinkMeter,
+    /// For metrics and timelines.
+    pub sampler: UplinkSampler,
     highest: Option<u64>,
     newest_keyframe: Option<KeyframeStart>,
     last_packet_at: Option<Instant>,
     /// Packets of the running stream that are or were in the ring.
     stored: u64,
+    /// Payloads of all packets that came.
+    payload_bytes: u64,
     second: Second,
     /// Size that the ring began with.
     least: RingSize,
@@ -164,10 +169,12 @@ impl Encoding {
             resumes: false,
             held: ArrayVec::new(),
             meter: UplinkMeter::default(),
+            sampler: UplinkSampler::default(),
             highest: None,
             newest_keyframe: None,
             last_packet_at: None,
             stored: 0,
+            payload_bytes: 0,
             second: Second::default(),
             least: size,
             quiet_seconds: 0,
@@ -203,6 +210,7 @@ impl Encoding {
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
         self.rates.count(meta.frame.targets, block.len() + payload.len(), now);
+        self.payload_bytes += payload.len() as u64;
         self.stored += 1;
         self.last_packet_at = Some(now);
         self.highest = Some(self.highest.map_or(meta.sequence, |highest| highest.max(meta.sequence)));
@@ -321,6 +329,12 @@ impl Encoding {
     #[must_use]
     pub fn stored(&self) -> u64 {
         self.stored
+    }
+
+    /// Payload bytes of all packets that came, by whichever way.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
     }
 
     /// Packets have arrived lately.

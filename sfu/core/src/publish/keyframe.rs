@@ -11,6 +11,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(300);
 pub struct KeyframeRequester {
     is_wanted: bool,
     last_request: Option<Instant>,
+    requests: u64,
 }
 
 impl KeyframeRequester {
@@ -29,6 +30,7 @@ impl KeyframeRequester {
         let is_due = self.next_timeout().is_some_and(|due| due <= now) || (self.is_wanted && self.last_request.is_none());
         if is_due {
             self.last_request = Some(now);
+            self.requests += 1;
         }
         is_due
     }
@@ -37,6 +39,12 @@ impl KeyframeRequester {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         self.last_request.filter(|_| self.is_wanted).map(|last| last + MIN_INTERVAL)
+    }
+
+    /// Requests so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// A keyframe is being waited for.

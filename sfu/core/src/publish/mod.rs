@@ -79,6 +79,8 @@ pub struct UpTrack {
     made_since: Option<u64>,
     /// Whether anything flows at all.
     pub stall: StallDetector,
+    /// Share of packets that never came, in the last second.
+    pub residual_share: f64,
     /// Value of the playout delay extension that subscribers get, whatever the publisher says.
     pub playout_delay: Option<[u8; 3]>,
     /// It shows a screen: its size matters more than its frame rate.
@@ -144,6 +146,7 @@ impl UpTrack {
             wanted: Wanted::default(),
             made_since: None,
             stall: StallDetector::default(),
+            residual_share: 0.0,
             playout_delay: None,
             is_screen: request.source == MediaSource::Screen,
             absent_since: ArrayVec::new(),

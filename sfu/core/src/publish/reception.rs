@@ -13,6 +13,7 @@ const MAX_JITTER_S: u32 = 5;
 pub struct Reception {
     clock_rate_hz: u32,
     first: Option<u64>,
+    first_at: Option<Instant>,
     highest: u64,
     received: u64,
     expected_before: u64,
@@ -31,6 +32,7 @@ impl Reception {
         Self {
             clock_rate_hz,
             first: None,
+            first_at: None,
             highest: 0,
             received: 0,
             expected_before: 0,
@@ -44,6 +46,9 @@ impl Reception {
     /// A packet of the stream arrived, not by RTX.
     pub fn on_packet(&mut self, sequence: u64, timestamp: u32, now: Instant) {
         let is_in_order = self.first.is_none() || sequence > self.highest;
+        if self.first.is_none() {
+            self.first_at = Some(now);
+        }
         self.first = Some(self.first.map_or(sequence, |first| first.min(sequence)));
         self.highest = self.highest.max(sequence);
         self.received += 1;
@@ -103,6 +108,12 @@ impl Reception {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// When the first packet arrived.
+    #[must_use]
+    pub fn first_at(&self) -> Option<Instant> {
+        self.first_at
     }
 
     /// Interarrival jitter in RTP ticks.

@@ -143,6 +143,12 @@ impl Ring {
         Some(Stored { meta: &slot.meta, bytes: &self.data[at..at + usize::from(slot.len)] })
     }
 
+    /// A packet with this number came, even if its bytes are gone. Ask for numbers within [`Self::reach`] only.
+    #[must_use]
+    pub fn knows(&self, sequence: u64) -> bool {
+        self.slots[self.index(sequence)].as_ref().is_some_and(|slot| slot.meta.sequence == sequence)
+    }
+
     /// What is known of a stored packet, to learn more.
     pub fn meta_mut(&mut self, sequence: u64) -> Option<&mut Meta> {
         let index = self.index(sequence);

@@ -9,14 +9,11 @@
 
 use std::time::Duration;
 
+pub use sfu_api::emodel::opinion_score;
+use sfu_api::emodel::{OPUS_DELAY, Robustness, Speech, delay_impairment, rate};
+
 /// Default `Ro - Is` (G.107 section 7.7).
 const BASE: f64 = 93.2;
-/// Delay below which nobody notices any, in ms (G.107 table 1: `mT`).
-const UNNOTICED_DELAY_MS: f64 = 100.0;
-/// Packet loss robustness of Opus; see the module.
-const LOSS_ROBUSTNESS: f64 = 10.0;
-/// Frame of 20 ms and look-ahead of 6.5 ms (RFC 6716 section 2).
-const OPUS_DELAY: Duration = Duration::from_micros(26_500);
 const VIDEO_RESIDUAL_WEIGHT: f64 = 6.5;
 const VIDEO_REPAIR_WEIGHT: f64 = 1.5;
 const MISSING_LAYER: f64 = 20.0;
@@ -37,9 +34,8 @@ pub struct Path {
 /// Rating of speech over this path, 0 (useless) to 100.
 #[must_use]
 pub fn audio(path: &Path) -> f64 {
-    let loss_percent = path.residual * 100.0;
-    let loss = 95.0 * loss_percent / (loss_percent + LOSS_ROBUSTNESS);
-    (BASE - delay_impairment(one_way(path) + OPUS_DELAY) - loss).clamp(0.0, 100.0)
+    let (delay, robustness) = (one_way(path) + OPUS_DELAY, Robustness::opus(false, false));
+    rate(&Speech { delay, residual_loss: path.residual, burst_ratio: 1.0, robustness }).rating
 }
 
 /// Rating of video over this path, on the same scale.
@@ -56,28 +52,9 @@ pub fn idle(round_trip: Duration) -> f64 {
     (BASE - delay_impairment(round_trip / 2)).clamp(0.0, 100.0)
 }
 
-/// Mean opinion score of a rating (G.107 annex B), 1.0 to 4.5.
-#[must_use]
-pub fn opinion_score(rating: f64) -> f64 {
-    let rating = rating.clamp(0.0, 100.0);
-    // The polynomial dips below 1 for the smallest ratings.
-    (1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6).clamp(1.0, 4.5)
-}
-
 /// Half a round trip, and a jitter buffer of twice the jitter.
 fn one_way(path: &Path) -> Duration {
     path.round_trip / 2 + path.jitter * 2
-}
-
-/// `Idd` of G.107 equations 7-27 and 7-28 for the default delay class (`sT` = 1).
-fn delay_impairment(delay: Duration) -> f64 {
-    let delay_ms = delay.as_secs_f64() * 1000.0;
-    if delay_ms <= UNNOTICED_DELAY_MS {
-        return 0.0;
-    }
-    let x = (delay_ms / UNNOTICED_DELAY_MS).log2();
-    let root = |value: f64| (1.0 + value.powi(6)).powf(1.0 / 6.0);
-    25.0 * (root(x) - 3.0 * root(x / 3.0) + 2.0)
 }
 
 #[cfg(test)]

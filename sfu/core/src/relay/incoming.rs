@@ -186,6 +186,7 @@ impl Shard {
             pending: Vec::new(),
             ups: Vec::new(),
             quality: Monitor::default(),
+            sampled_at: None,
             prefers_tcp: false,
             is_guest: true,
         };
@@ -229,6 +230,8 @@ impl Shard {
         self.relay.received += 1;
         let key = self.relay.mirror(link, packet.handle).ok_or(Discard::RelayUnknown)?;
         let up = self.ups.get_mut(key).ok_or(Discard::RelayUnknown)?;
+        let room = self.participants.get(up.participant).and_then(|guest| self.rooms.get(guest.room));
+        let is_forwarded = !up.is_muted && up.is_heard(room.is_none_or(|room| !room.speakers.drowns(up.id.0)));
         let index = usize::from(packet.encoding);
         let encoding = up.encodings.get_mut(index).ok_or(Discard::RelayMalformed)?;
         let (info, layering) = payload::read(up.codec.codec, packet.payload);
@@ -239,10 +242,10 @@ impl Shard {
             ..Meta::plain(packet.sequence, packet.timestamp, packet.marker)
         };
         let arrived = Arrived { meta, layering: &layering, block: packet.block, payload: packet.payload };
-        if encoding.store(arrived, !up.is_muted, now)? {
+        if encoding.store(arrived, is_forwarded, now)? {
             self.egress.mark(key, index);
         }
-        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, !up.is_muted, now) {
+        if up.make_form(&Source { meta: &meta, block: packet.block, payload: packet.payload }, is_forwarded, now) {
             self.egress.mark(key, MADE);
         }
         if !up.is_awake {
@@ -310,7 +313,7 @@ impl Shard {
             _ => false,
         };
         let is_behind = !self.relay.parked.is_empty() && self.relay.parked.is_behind(command);
-        (is_early || is_behind) && self.relay.parked.keep(now, command.clone()).is_ok()
+        (is_early || is_behind) && self.relay.parked.keep(now, command)
     }
 
     fn awaits_tracks(&self, participant: ParticipantId) -> bool {

@@ -157,7 +157,7 @@ pub enum Message<'a> {
         /// Bit i: encoding i.
         flowing: u8,
     },
-    /// Level of an audio packet, for the shard that finds the speakers of the room.
+    /// Level of an audio packet: every shard of the room finds out who speaks.
     Level {
         /// Track.
         handle: Handle,

@@ -10,7 +10,7 @@
 //! Invariants: a packet crosses a link at most once, and only towards shards with somebody who wants it; a mirror is never
 //! passed on; what a link's other end has announced is gone when it detaches.
 //!
-//! One shard of a room, its home, finds the speakers; the others tell it levels. Who is in a room is agreed on with
+//! Shards tell each other audio levels, so that each knows who speaks; one of them, the home, tells signaling. Who is in a room is agreed on with
 //! `Attach` and `Detach`: whoever begins to have participants of a room attaches to the shards that signaling names, whoever
 //! has none (any more) answers or says `Detach`. Not here: on which shard a participant is placed.
 
@@ -84,7 +84,7 @@ pub(crate) struct Origin {
 pub struct Shared {
     /// Shards that have participants of it.
     links: Vec<LinkId>,
-    /// Who finds its speakers; None: this shard.
+    /// Who tells signaling of its speakers; None: this shard.
     home: Option<LinkId>,
     /// Those who publish elsewhere.
     guests: Vec<Guest>,
@@ -119,7 +119,7 @@ impl Crossing {
 }
 
 impl Shared {
-    /// The shard that is to hear of audio levels, if it is another one.
+    /// The shard that tells signaling of the room's speakers, if it is another one.
     pub(crate) fn home(&self) -> Option<LinkId> {
         self.home
     }
@@ -177,6 +177,12 @@ impl Shard {
     pub fn relay_links(&self) -> impl Iterator<Item = LinkId> + '_ {
         let links = (0..).zip(&self.relay.links);
         links.filter(|(_, link)| link.as_ref().is_some_and(|link| !link.outbox.is_empty())).map(|(id, _)| LinkId(id))
+    }
+
+    /// Packets that have come from other shards so far.
+    #[must_use]
+    pub fn relayed(&self) -> u64 {
+        self.relay.received
     }
 
     /// What waits to cross a link.

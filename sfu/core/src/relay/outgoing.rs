@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use slotmap::{Key, KeyData};
 
 use super::message::{CodecWishes, Handle, Message, Opened, OpenedEncoding, Packet};
-use super::{LinkId, Relay};
+use super::{LinkId, Relay, Shared};
 use crate::ids::{ParticipantKey, RoomKey, UpKey};
 use crate::publish::UpTrack;
 use crate::publish::encoding::{Arrived, Encoding};
@@ -48,9 +48,11 @@ impl Relay {
         self.link(link).outbox.push_media(&Message::Packet(packet), up, encoding);
     }
 
-    /// The level of an audio packet goes to the shard that finds the speakers.
-    pub(crate) fn level(&mut self, home: LinkId, up: UpKey, level: AudioLevel) {
-        self.link(home).outbox.push_fleeting(&Message::Level { handle: handle_of(up), level });
+    /// The level of an audio packet goes to all shards of the room: each knows who speaks.
+    pub(crate) fn level(&mut self, shared: &Shared, up: UpKey, level: AudioLevel) {
+        for &link in &shared.links {
+            self.link(link).outbox.push_fleeting(&Message::Level { handle: handle_of(up), level });
+        }
     }
 }
 
@@ -233,10 +235,12 @@ impl Shard {
             // What has not been forwarded yet crosses too: it is stored, and nobody sends it later.
             // Its subscribers there may have seen newer pictures than that of an old keyframe.
             let start = encoding.keyframe_for(now, now.checked_sub(RELAYED_AGE), now).filter(|_| !up.is_muted);
-            let range = start.map_or(1..=0, |start| start.sequence..=encoding.highest().unwrap_or(start.sequence));
-            for stored in range.filter_map(|sequence| encoding.ring.get(sequence)) {
-                let (block, payload) = stored.bytes.split_at(usize::from(stored.meta.block_len));
-                relay.send_packet(link, key, index, stored.meta, block, payload);
+            if let Some(start) = start {
+                let range = start.sequence..=encoding.highest().unwrap_or(start.sequence);
+                for stored in range.filter_map(|sequence| encoding.ring.get(sequence)) {
+                    let (block, payload) = stored.bytes.split_at(usize::from(stored.meta.block_len));
+                    relay.send_packet(link, key, index, stored.meta, block, payload);
+                }
             }
             encoding.relayed.push(link);
         }

@@ -40,13 +40,13 @@ impl Parked {
         subject(command).is_some_and(|subject| self.commands.iter().any(|(_, other)| self::subject(other) == Some(subject)))
     }
 
-    /// Keeps a command; gives it back if it may not wait or there is no room.
-    pub(super) fn keep(&mut self, now: Instant, command: Command) -> Result<(), Command> {
-        if subject(&command).is_none() || self.commands.len() >= MAX_PARKED {
-            return Err(command);
+    /// Keeps a command; false if it may not wait or there is no room.
+    pub(super) fn keep(&mut self, now: Instant, command: &Command) -> bool {
+        let has_room = subject(command).is_some() && self.commands.len() < MAX_PARKED;
+        if has_room {
+            self.commands.push((now, command.clone()));
         }
-        self.commands.push((now, command));
-        Ok(())
+        has_room
     }
 
     /// The track is known from here on: what waited for it, in order.
@@ -74,7 +74,6 @@ impl Parked {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn subscribe(participant: u64, track: u64) -> Command {
@@ -89,10 +88,10 @@ mod tests {
     #[test]
     fn what_waits_for_a_track_comes_back_in_order() {
         let (now, mut parked) = (Instant::now(), Parked::default());
-        parked.keep(now, subscribe(1, 1)).unwrap();
-        parked.keep(now, subscribe(2, 2)).unwrap();
+        assert!(parked.keep(now, &subscribe(1, 1)));
+        assert!(parked.keep(now, &subscribe(2, 2)));
         assert!(parked.is_behind(&unsubscribe(1, 1)) && !parked.is_behind(&unsubscribe(1, 2)));
-        parked.keep(now, unsubscribe(1, 1)).unwrap();
+        assert!(parked.keep(now, &unsubscribe(1, 1)));
         assert_eq!(parked.take(TrackId(1)), [subscribe(1, 1), unsubscribe(1, 1)]);
         assert_eq!(parked.take_overdue(now + PATIENCE), [subscribe(2, 2)]);
         assert!(parked.is_empty());
@@ -102,10 +101,10 @@ mod tests {
     fn nothing_of_who_has_left_waits_and_there_is_a_bound() {
         let (now, mut parked) = (Instant::now(), Parked::default());
         for track in 0..MAX_PARKED as u64 {
-            parked.keep(now, subscribe(1, track)).unwrap();
+            assert!(parked.keep(now, &subscribe(1, track)));
         }
-        assert!(parked.keep(now, subscribe(1, 0)).is_err());
-        assert!(parked.keep(now, Command::Leave { participant: ParticipantId(1) }).is_err());
+        assert!(!parked.keep(now, &subscribe(1, 0)));
+        assert!(!parked.keep(now, &Command::Leave { participant: ParticipantId(1) }));
         parked.forget(ParticipantId(1));
         assert!(parked.is_empty());
     }

@@ -9,7 +9,7 @@ pub mod selector;
 pub mod stream_state;
 pub mod window;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_api::{TrackId, VideoWish};
 
@@ -25,6 +25,7 @@ use crate::quality::traffic::DownlinkMeter;
 use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
+use crate::telemetry::sampler::DownlinkSampler;
 use filter::LayerFilter;
 use history::History;
 use retransmit::ResendBudget;
@@ -100,6 +101,16 @@ pub struct DownTrack {
     pub share: Share,
     /// What limits it.
     pub decision: Decision,
+    /// For metrics and timelines.
+    pub sampler: DownlinkSampler,
+    /// Shares of packets that were lost at first, and for good, by the newest report.
+    pub lost_share: f64,
+    /// See `lost_share`.
+    pub residual_share: f64,
+    /// Since when a first frame is awaited that could come; None: it has come, or nobody waits for it.
+    pub asked_at: Option<Instant>,
+    /// What that took, until it is looked at.
+    pub first_frame_after: Option<Duration>,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -205,6 +216,11 @@ impl DownTrack {
             stream_state: StreamState::default(),
             share: Share::default(),
             decision: Decision::default(),
+            sampler: DownlinkSampler::default(),
+            lost_share: 0.0,
+            residual_share: 0.0,
+            asked_at: None,
+            first_frame_after: None,
         }
     }
 

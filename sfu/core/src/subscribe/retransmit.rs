@@ -134,11 +134,11 @@ fn send_again(
 ) -> Option<usize> {
     let payload_type = down.rtx_payload_type?;
     let flow = peer.transport.selected()?;
-    let Some(epoch) = down.rewriter.epoch_by_id(origin.epoch).copied() else { return None };
-    let Some(encoding) = up.encodings.get(usize::from(epoch.encoding)) else { return None };
-    let Some(highest) = encoding.highest() else { return None };
-    let Some(stored) = encoding.ring.get(widen(origin.source, highest)) else { return None };
-    let Some(srtp) = peer.transport.srtp() else { return None };
+    let epoch = down.rewriter.epoch_by_id(origin.epoch).copied()?;
+    let encoding = up.encodings.get(usize::from(epoch.encoding))?;
+    let highest = encoding.highest()?;
+    let stored = encoding.ring.get(widen(origin.source, highest))?;
+    let srtp = peer.transport.srtp()?;
     let meta = stored.meta;
     let is_current = origin.epoch == down.rewriter.epoch_id();
     let filter = down.filter.as_deref().filter(|_| is_current);

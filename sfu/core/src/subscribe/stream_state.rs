@@ -35,6 +35,15 @@ impl StreamState {
         }
     }
 
+    /// This cause holds.
+    #[must_use]
+    pub fn holds(&self, cause: PauseCause) -> bool {
+        match cause {
+            PauseCause::Stalled => self.is_stalled,
+            PauseCause::Bandwidth => self.lacks_bandwidth,
+        }
+    }
+
     /// What the subscriber has to be told, if anything: true for paused.
     pub fn take_change(&mut self) -> Option<bool> {
         let is_paused = self.is_stalled || self.lacks_bandwidth;

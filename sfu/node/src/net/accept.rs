@@ -233,6 +233,24 @@ impl Acceptor {
     }
 }
 
+/// A connection that was accepted elsewhere, with the bytes that were read from it: its first packet at least. None: it is not for
+/// a shard of ours, or there are too many.
+pub(crate) fn introduce(stream: std::net::TcpStream, begun: &[u8], shards: u16, ledger: &Arc<Ledger>) -> Option<(u16, Handover)> {
+    // a listener for both families shows IPv4 in IPv6 form; here the families are told apart
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let (remote, local) = (plain(stream.peer_addr().ok()?), plain(stream.local_addr().ok()?));
+    stream.set_nonblocking(true).ok()?;
+    stream.set_nodelay(true).ok()?;
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES).ok()?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES).ok()?;
+    let mut reader = FrameReader::begun(begun)?;
+    let shard = reader.peek_frame().ok().flatten().and_then(shard_of_packet).filter(|&shard| shard < shards)?;
+    let permit = ledger.admit(remote.ip())?;
+    let flow = Flow { protocol: Protocol::Tcp, local, remote };
+    Some((shard, Handover { stream: TcpStream::from_std(stream), flow, reader, permit }))
+}
+
 /// The shard that a Binding request names.
 fn shard_of_packet(packet: &[u8]) -> Option<u16> {
     shard_of_ufrag(username_ufrag(packet)?)

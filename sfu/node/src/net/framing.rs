@@ -43,6 +43,14 @@ impl FrameReader {
         Self { buffer: vec![0; READ_BYTES].into_boxed_slice(), start: 0, end: 0 }
     }
 
+    /// A reader that has these bytes already. None: they are more than it holds.
+    pub(crate) fn begun(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Self::new();
+        reader.buffer.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        reader.end = bytes.len();
+        Some(reader)
+    }
+
     /// Reads once. Call [`Self::next_frame`] until it is empty before reading again.
     pub(crate) fn fill(&mut self, source: &mut impl Read) -> Fill {
         self.buffer.copy_within(self.start..self.end, 0);

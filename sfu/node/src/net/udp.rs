@@ -24,7 +24,7 @@ const MAX_TRAIN_BYTES: usize = 65_507;
 /// Segments that every kernel since 4.18 takes in one send (`UDP_MAX_SEGMENTS`, include/linux/udp.h; 128 since 6.9).
 const MAX_TRAIN_SEGMENTS: usize = 64;
 /// Asked of the kernel in each direction; what it grants is limited by `net.core.{r,w}mem_max`.
-const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
 /// What happened to datagrams on the way out and to those that were refused on the way in. Plain counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

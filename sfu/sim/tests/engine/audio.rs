@@ -228,14 +228,23 @@ fn who_does_not_take_the_codec_is_told_so_and_others_hear() {
 
 #[test]
 fn of_many_microphones_the_loudest_are_forwarded_and_another_one_as_soon_as_it_is_loud() {
-    let mut world = World::new(230);
+    // On one shard, and in a room of which every second microphone is on another one.
+    for shards in [1, 2] {
+        the_loudest_are_forwarded(World::with_shards(230, shards));
+    }
+}
+
+fn the_loudest_are_forwarded(mut world: World) {
+    let shards = world.shards();
+    let mut place = 0;
     let mut publish = |level| {
-        let speaker = world.join(ROOM);
+        place += 1;
+        let speaker = world.join_on(ROOM, place % shards);
         world.publish(speaker, TrackSpec::Voice(VoiceConfig { level, ..PLAIN }))
     };
     let loud: Vec<TrackId> = (0..MAX_HEARD_TRACKS).map(|_| publish(25)).collect();
     let quiet: Vec<TrackId> = (0..3).map(|_| publish(80)).collect();
-    let listener = world.join(ROOM);
+    let listener = world.join_on(ROOM, shards - 1);
     loud.iter().chain(&quiet).for_each(|&track| world.subscribe(listener, track));
     let packets = |world: &World, track| world.participant(listener).receiving(track).map_or(0, |receiving| receiving.packets);
     let gained = |world: &mut World, time, tracks: &[TrackId]| -> Vec<u64> {

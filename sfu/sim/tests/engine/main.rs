@@ -23,6 +23,7 @@ mod single;
 mod storms;
 mod subscribing;
 mod switching;
+mod telemetry;
 
 use std::time::Duration;
 

@@ -10,11 +10,11 @@ use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action};
 use rand::Rng;
 use sfu_api::{Command, ParticipantId};
-use signaling_api::{ErrorCode, RoomConfig};
+use signaling_api::{EndReason, ErrorCode, RoomConfig};
 
 use super::{AdminError, AdminResponse, AdminResult};
 use crate::{
-    Output, Signaling,
+    Happening, Output, Signaling,
     agents::News,
     limits,
     participant::Participant,
@@ -56,7 +56,7 @@ impl Signaling {
         let earlier = self.rooms.by_name(&request.destination_room).and_then(|room| room.members.id_of(&request.identity));
         if let Some(earlier) = earlier {
             let farewell = Farewell::Leave(Action::Disconnect);
-            self.with_room(to, now, unix_now, rng, |room, turn| room.remove(earlier, DisconnectReason::DuplicateIdentity, farewell, turn));
+            self.with_room(to, now, unix_now, rng, |room, turn| room.remove(earlier, EndReason::DuplicateIdentity, farewell, turn));
         }
         let traveller = self.with_room(from, now, unix_now, rng, |room, turn| room.let_go(id, &request.destination_room, turn));
         let traveller = traveller.ok_or_else(AdminError::no_room)??;
@@ -94,7 +94,7 @@ impl Room {
         participant.grants.room_admin = false;
         if participant.session.protocol() <= PROTOCOL_BEFORE_MOVES {
             self.refresh_token(id, turn);
-            self.start_anew(id, DisconnectReason::Migration, turn);
+            self.start_anew(id, EndReason::Moved, turn);
             return Ok(None);
         }
         // Data tracks don't travel: the client is told that they ended and may publish and subscribe again.
@@ -138,6 +138,7 @@ impl Room {
             self.tracks.insert(track);
         }
         turn.directory.enter(id, self.id);
+        turn.out.note(id, Happening::Moved { room: self.name.clone() });
         self.note_arrival(turn);
         turn.out.media(Command::Move { participant: id, room: self.id });
         self.delay_playout(turn);
@@ -162,7 +163,7 @@ impl Room {
 
     /// The media node could not take a participant over: it comes by itself, with the token that it was given.
     pub(crate) fn move_refused(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
-        self.start_anew(id, DisconnectReason::Migration, turn);
+        self.start_anew(id, EndReason::Moved, turn);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response::Message};
 use sfu_api::ParticipantId;
-use signaling_api::ErrorCode;
+use signaling_api::{EndReason, ErrorCode};
 
 use super::{AdminError, AdminResponse, AdminResult};
 use crate::{
@@ -34,7 +34,7 @@ impl Room {
             Ok(seconds) => Duration::from_secs(seconds),
         };
         turn.revocations.add(&self.name, &request.identity, before);
-        self.remove(id, DisconnectReason::ParticipantRemoved, Farewell::Leave(Action::Disconnect), turn);
+        self.remove(id, EndReason::Removed, Farewell::Leave(Action::Disconnect), turn);
         Ok(AdminResponse::Done)
     }
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
-use livekit_protocol::{DisconnectReason, leave_request::Action};
+use livekit_protocol::leave_request::Action;
 use rand::Rng;
-use signaling_api::{AgentConfig, ErrorCode, RoomConfig};
+use signaling_api::{AgentConfig, EndReason, ErrorCode, RoomConfig};
 
 use super::{AdminError, AdminResponse, AdminResult};
 use crate::{Signaling, SignalingConfig, join, limits, room::Room, turn::Turn};
@@ -27,7 +27,7 @@ impl Signaling {
             });
             return answer.map(|room| AdminResponse::Room(Box::new(room))).ok_or_else(AdminError::no_room);
         }
-        if self.is_draining {
+        if self.is_draining || self.takes_no_rooms {
             return Err(AdminError::new(ErrorCode::Unavailable, ErrorCode::Unavailable.message()));
         }
         if self.rooms.len() >= self.config.max_rooms {
@@ -53,7 +53,7 @@ impl Signaling {
 
     pub(super) fn delete_room(&mut self, name: &str, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> AdminResult {
         let id = self.rooms.by_name(name).ok_or_else(AdminError::no_room)?.id;
-        self.with_room(id, now, unix_now, rng, |room, turn| room.dismiss(DisconnectReason::RoomDeleted, Action::Disconnect, turn));
+        self.with_room(id, now, unix_now, rng, |room, turn| room.dismiss(EndReason::RoomDeleted, Action::Disconnect, turn));
         self.close_room(id);
         Ok(AdminResponse::Done)
     }

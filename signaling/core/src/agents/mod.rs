@@ -21,6 +21,7 @@ use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, JobType, leave_request::Action};
 use rand::Rng;
 use sfu_api::{ParticipantId, RoomId};
+use signaling_api::EndReason;
 
 use self::{dispatches::Dispatch, table::Jobs, workers::Worker};
 use crate::{
@@ -195,7 +196,7 @@ impl Signaling {
         let farewell = Farewell::Leave(Action::Disconnect);
         self.with_room(room, now, unix_now, rng, |room, turn| {
             if let Some(id) = room.members.id_of(&identity) {
-                room.remove(id, DisconnectReason::ParticipantRemoved, farewell, turn);
+                room.remove(id, EndReason::Removed, farewell, turn);
             }
         });
     }

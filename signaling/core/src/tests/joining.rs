@@ -1,5 +1,5 @@
 use livekit_protocol::{DisconnectReason, leave_request::Action, participant_info::State};
-use signaling_api::{ErrorCode, ParticipantKind, RoomConfig};
+use signaling_api::{EndReason, ErrorCode, ParticipantKind, RoomConfig};
 
 use super::*;
 
@@ -186,7 +186,7 @@ fn the_same_identity_again_replaces_the_earlier_session() {
 
     let goodbye = leave(&world.take(first.conn)).unwrap();
     assert_eq!((goodbye.reason(), goodbye.action()), (DisconnectReason::DuplicateIdentity, Action::Disconnect));
-    assert_eq!(world.closed[&first.conn], CloseReason::Left);
+    assert_eq!(world.closed[&first.conn], CloseReason::Ended(EndReason::DuplicateIdentity));
     assert_ne!(first.sid, second.sid);
     assert_eq!(world.present(), ["alice", "old", "watcher"]);
     // A newer client takes the new sid as the replacement; an older one is told of the departure too.
@@ -213,7 +213,7 @@ fn a_client_that_leaves_is_gone_at_once_for_everybody() {
         (bob.sid.as_str(), State::Disconnected, DisconnectReason::ClientInitiated)
     );
     assert!(world.take_commands().contains(&Command::Leave { participant: bob.id }));
-    assert_eq!(world.closed[&bob.conn], CloseReason::Left);
+    assert_eq!(world.closed[&bob.conn], CloseReason::Ended(EndReason::ClientLeft));
     assert_eq!(world.present(), ["alice"]);
 }
 

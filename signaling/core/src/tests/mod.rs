@@ -7,6 +7,7 @@ mod agents;
 mod chaos;
 mod codecs;
 mod data_tracks;
+mod ends;
 mod joining;
 mod malformed;
 mod messaging;
@@ -50,6 +51,8 @@ pub(crate) struct World {
     questions: u64,
     /// What workers were told.
     pub(crate) errands: HashMap<WorkerId, Vec<proto::server_message::Message>>,
+    /// Everything that was noted.
+    pub(crate) notes: Vec<crate::Note>,
     /// Grants of the agents that were given jobs.
     pub(crate) agents: Vec<Grants>,
     pub(crate) closed_workers: HashMap<WorkerId, CloseReason>,
@@ -84,6 +87,7 @@ impl World {
             questions: 0,
             errands: HashMap::new(),
             agents: Vec::new(),
+            notes: Vec::new(),
             closed_workers: HashMap::new(),
         }
     }
@@ -108,6 +112,7 @@ impl World {
                 }
                 Output::RefreshToken { conn, grants } => self.tokens.push((conn, *grants)),
                 Output::Media(command) => self.commands.push(command),
+                Output::Note(note) => self.notes.push(note),
                 Output::RoomMoved { conn, grants, moved } => {
                     self.tokens.push((conn, *grants));
                     self.deliver(conn, Response::RoomMoved(*moved));

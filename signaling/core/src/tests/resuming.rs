@@ -1,5 +1,7 @@
 use livekit_protocol::{DisconnectReason, leave_request::Action, participant_info::State};
 
+use signaling_api::EndReason;
+
 use super::*;
 
 fn is_reconnect(message: &Response) -> bool {
@@ -279,7 +281,7 @@ fn a_client_whose_media_ends_just_before_it_says_that_it_leaves_has_left() {
     world.transport(&alice, TransportRole::Subscriber, TransportState::Disconnected);
     world.send(alice.conn, Request::Leave(proto::LeaveRequest::default()));
     assert_eq!(updates(&world.take(bob.conn))[0].disconnect_reason(), DisconnectReason::ClientInitiated);
-    assert_eq!(world.closed[&alice.conn], CloseReason::Left);
+    assert_eq!(world.closed[&alice.conn], CloseReason::Ended(EndReason::ClientLeft));
 }
 
 #[test]
@@ -321,7 +323,7 @@ fn a_negotiation_that_fails_starts_anew() {
     let alice = world.active("alice");
     world.media(Event::NegotiationFailed { participant: alice.id, role: TransportRole::Publisher, message: "no".to_owned() });
     assert_eq!(leave(&world.take(alice.conn)).unwrap().action(), Action::Reconnect);
-    assert_eq!(world.closed[&alice.conn], CloseReason::Left);
+    assert_eq!(world.closed[&alice.conn], CloseReason::Ended(EndReason::NegotiationFailed));
 }
 
 #[test]

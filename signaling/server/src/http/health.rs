@@ -1,19 +1,23 @@
 //! Liveness, readiness and metrics.
 //!
 //! `/livez` looks at this process's signaling loop and nothing else, so that a fault elsewhere never restarts a healthy
-//! server; `/readyz` says whether new sessions are welcome.
+//! server; `/readyz` says whether new sessions are welcome: not while the server drains or goes down; `/startupz` whether it has
+//! begun, which it has as soon as it answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder as _, TextEncoder};
 use signaling_api::ErrorCode;
 
 use super::App;
-use super::problem::Refused;
+use super::problem::{self, Refused};
+use crate::config::MetricsAccess;
+use crate::net::TcpPeer;
+use crate::proxy::IpPrefix;
 
 /// 200 while the signaling loop turns.
 pub(crate) async fn live(State(app): State<Arc<App>>) -> Response {
@@ -29,11 +33,39 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     if *app.is_stopping.borrow() {
         return Refused::new(ErrorCode::Unavailable, "the server is shutting down").into_problem();
     }
+    if app.drain.borrow().is_draining() {
+        return Refused::new(ErrorCode::Unavailable, "the server is being drained: it takes no new rooms").into_problem();
+    }
     live(State(app)).await
 }
 
+/// 200 from the first moment: sockets are open and the loop runs before anything is answered.
+pub(crate) async fn started() -> Response {
+    ok()
+}
+
+/// The metrics, for those who may read them.
+pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, headers: HeaderMap) -> Response {
+    let MetricsAccess::Shared(allowed) = &app.config.metrics else { return problem::not_found().await };
+    if is_allowed(&app, allowed, peer, &headers) { metrics_for_all(State(app)).await } else { problem::forbidden() }
+}
+
+/// A proxy that nobody trusts says so by its header, and everybody would have its address.
+fn is_allowed(app: &App, allowed: &[IpPrefix], peer: TcpPeer, headers: &HeaderMap) -> bool {
+    let is_trusted = app.config.trusted_proxies.iter().any(|proxy| proxy.contains(peer.0.ip()));
+    let is_proxied = FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name));
+    if is_proxied && !is_trusted {
+        return false;
+    }
+    let ip = app.client_ip(peer, headers);
+    allowed.iter().any(|prefix| prefix.contains(ip))
+}
+
+/// What reverse proxies add (RFC 7239, RFC 9110 section 7.6.3, and custom).
+const FORWARDING_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
 /// Everything in the registry, in Prometheus's text format.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+pub(crate) async fn metrics_for_all(State(app): State<Arc<App>>) -> Response {
     let mut body = Vec::new();
     match TextEncoder::new().encode(&app.registry.gather(), &mut body) {
         Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], body).into_response(),

@@ -3,29 +3,36 @@
 mod assets;
 mod demo;
 mod health;
+mod node;
 pub(crate) mod problem;
+mod quality;
 mod regions;
 mod rtc;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{any, get, post};
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::agents;
-use crate::config::ServerConfig;
+use crate::config::{MetricsAccess, ServerConfig};
+use crate::drain::DrainStatus;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::net::TcpPeer;
 use crate::proxy::{client_ip, forwarded_for};
+use crate::timelines::Timelines;
 use crate::twirp;
 use crate::ws::{Heartbeat, ToLoop};
 
@@ -37,12 +44,18 @@ pub(crate) struct App {
     pub(crate) demo_tokens: Gate,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,
+    pub(crate) timelines: Arc<Mutex<Timelines>>,
+    pub(crate) drain: watch::Receiver<DrainStatus>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) is_stopping: watch::Receiver<bool>,
     pub(crate) next_connection: AtomicU64,
 }
 
 impl App {
+    pub(crate) fn timelines(&self) -> MutexGuard<'_, Timelines> {
+        self.timelines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn client_ip(&self, peer: TcpPeer, headers: &HeaderMap) -> IpAddr {
         client_ip(peer.0.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
     }
@@ -59,6 +72,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/rtc/v1/validate", get(rtc::validate_v1))
         .route("/settings/regions", get(regions::list))
         .route("/agent", get(agents::connect))
+        .route("/v1/rooms/{room}/participants/{id}/quality", get(quality::read))
+        .route("/v1/rooms/{room}/participants/{id}/stats", post(quality::report))
+        .route("/v1/nodes/self", get(node::read))
+        .route("/v1/nodes/self:drain", post(node::drain))
+        .route("/v1/nodes/self:undrain", post(node::undrain))
         // errors of these paths are Twirp's
         .route("/twirp/{*path}", any(twirp::serve).layer(DefaultBodyLimit::max(twirp::MAX_BODY_BYTES)))
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -67,9 +85,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = api
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/startupz", get(health::started))
         .route("/", get(assets::index))
         .route("/{*path}", get(assets::file));
-    if app.config.is_metrics_exposed {
+    if matches!(app.config.metrics, MetricsAccess::Shared(_)) {
         router = router.route("/metrics", get(health::metrics));
     }
     if app.config.demo.is_some() {
@@ -80,7 +99,29 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), measure))
         .with_state(app)
+}
+
+/// The page of metrics on an address of its own, beside what orchestrators ask.
+pub(crate) fn metrics_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/metrics", get(health::metrics_for_all))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/startupz", get(health::started))
+        .fallback(problem::not_found)
+        .with_state(app)
+}
+
+/// Times every answer. A path that is none of the router's is `other`: labels are of a closed list.
+async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    app.metrics.request(route.as_deref().unwrap_or("other"), status, started.elapsed());
+    response
 }
 
 fn cors() -> CorsLayer {

@@ -77,6 +77,16 @@ pub(crate) async fn not_found() -> Response {
     plain(StatusCode::NOT_FOUND, "not-found", "no such path", "there is nothing at this path")
 }
 
+/// The path exists, but not for this address.
+pub(crate) fn forbidden() -> Response {
+    plain(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "not from this address",
+        "the operator has not allowed this address to read it: `metrics.allow`, `metrics.listen`",
+    )
+}
+
 /// The path exists, but not for this method.
 pub(crate) async fn method_not_allowed() -> Response {
     plain(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "method not allowed", "this path does not take this method")

@@ -73,17 +73,24 @@ pub(crate) async fn connect_v1(
 
 async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers: &HeaderMap, upgrade: Upgrade) -> Response {
     let Ok(upgrade) = upgrade else { return problem::upgrade_required() };
+    let asked_at = Instant::now();
     let query = RtcQuery::parse(query.unwrap_or_default());
     let mut is_resume = query.is_reconnect;
     let remote_ip = app.client_ip(peer, headers);
     let admitted = admit(app, door, query, headers, remote_ip, &mut is_resume).await;
     if !is_resume {
         app.metrics.join_attempts.inc();
+        app.metrics.checked(asked_at.elapsed());
     }
     let Admitted { grants, request, pass } = match admitted {
         Ok(admitted) => admitted,
         Err(refused) => {
-            app.metrics.attempt(is_resume, Some(refused.code.as_str()));
+            let reason = refused.code.as_str();
+            if is_resume {
+                app.metrics.resumed(Some(reason));
+            } else {
+                app.metrics.refused(reason);
+            }
             return refusal(refused);
         }
     };
@@ -91,7 +98,7 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
     let limits = &app.config.limits;
     let upgrade = upgrade.max_message_size(limits.max_message_bytes).max_frame_size(limits.max_message_bytes);
     let conn = ConnId(app.next_connection.fetch_add(1, Ordering::Relaxed));
-    let arrival = Arrival { conn, grants, request, remote_ip, pass };
+    let arrival = Arrival { conn, grants, request, remote_ip, pass, asked_at };
     let link = SocketLink { inbox: app.inbox.clone(), limits: limits.clone(), metrics: app.metrics.clone() };
     upgrade.on_upgrade(move |socket| socket::serve(socket, arrival, link))
 }

@@ -32,6 +32,8 @@ pub(crate) struct Arrival {
     pub(crate) request: JoinParams,
     pub(crate) remote_ip: IpAddr,
     pub(crate) pass: Pass,
+    /// When its request came.
+    pub(crate) asked_at: std::time::Instant,
 }
 
 /// What a socket task shares with the rest of the server.
@@ -43,7 +45,7 @@ pub(crate) struct SocketLink {
 
 /// Serves a socket until its end.
 pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketLink) {
-    let Arrival { conn, grants, request, remote_ip, pass } = arrival;
+    let Arrival { conn, grants, request, remote_ip, pass, asked_at } = arrival;
     let SocketLink { inbox, limits, metrics } = link;
     let (queue_in, queue) = mpsc::channel(limits.send_queue_messages.max(1));
     let queued_bytes = Arc::new(AtomicUsize::new(0));
@@ -55,7 +57,7 @@ pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketL
         max_bytes: limits.send_queue_bytes,
     };
     metrics.connections.inc();
-    let newcomer = Box::new(Newcomer { conn, grants, request, remote_ip, outbox });
+    let newcomer = Box::new(Newcomer { conn, grants, request, remote_ip, outbox, asked_at });
     let end = match inbox.send(ToLoop::Connect(newcomer)).await {
         Ok(()) => {
             let session = Session {

@@ -66,8 +66,8 @@ async fn a_worker_is_given_a_job_by_dispatch_and_its_agent_joins_with_the_token(
     assert_eq!((robot.identity.as_str(), robot.kind()), ("robot", proto::participant_info::Kind::Agent));
     assert_eq!(robot.attributes["lk.agent_name"], "echo");
 
-    server.until_metric("sluice_agent_jobs", 1).await;
-    assert_eq!(server.metric("sluice_agent_workers").await, 1);
+    server.until_metric("agent_jobs", 1).await;
+    assert_eq!(server.metric("agent_workers").await, 1);
     let list = server.http("POST", "/twirp/livekit.AgentDispatchService/ListDispatch", &headers, r#"{"room": "r"}"#).await.json();
     let dispatches = list["agent_dispatches"].as_array().unwrap();
     let called = dispatches.iter().find(|dispatch| dispatch["agent_name"] == "echo").unwrap();

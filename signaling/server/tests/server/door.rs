@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sfu_api::Command;
+use sfu_api::{Command, TransportRole};
 use signaling_api::{Secret, VideoGrant};
 use signaling_server::auth::{TokenOptions, mint};
 use signaling_server::{Rate, unix_now};
@@ -16,10 +16,14 @@ async fn a_good_token_gets_a_join_response_and_a_place_at_the_node() {
     assert_eq!(join.participant.unwrap().identity, "alice");
     assert_eq!(join.room.unwrap().name, "lobby");
     assert!(join.ping_interval > 0 && join.ping_timeout > join.ping_interval);
-    assert!(matches!(soon(server.commands.recv()).await, Some(Command::Join { can_subscribe: true, .. })));
+    let Some(Command::Join { participant, can_subscribe: true, .. }) = soon(server.commands.recv()).await else {
+        panic!("not at the node")
+    };
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1);
-    assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 1);
-    assert_eq!(server.metric("sluice_signaling_connections").await, 1);
+    assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 0, "media is not connected yet");
+    server.media_connected(participant, TransportRole::Publisher).await;
+    server.until_metric(r#"sfu_joins_total{reason="none",result="ok"}"#, 1).await;
+    assert_eq!(server.metric("signaling_ws_connections").await, 1);
 }
 
 #[tokio::test]
@@ -51,7 +55,7 @@ async fn each_bad_token_is_refused_by_name_and_validate_says_the_same() {
     }
     let refused = server.metric(r#"sfu_joins_total{reason="token-invalid",result="refused"}"#).await;
     assert_eq!(refused, 3);
-    assert_eq!(server.metric("sluice_signaling_connections").await, 0);
+    assert_eq!(server.metric("signaling_ws_connections").await, 0);
 }
 
 #[tokio::test]
@@ -100,7 +104,7 @@ async fn one_address_has_a_bounded_number_of_sockets() {
     let path = format!("/rtc?access_token={}", token("c", "lobby"));
     assert_eq!(server.open(&path).await.err().unwrap().0, 429);
     drop(first);
-    server.until_metric("sluice_signaling_connections", 1).await;
+    server.until_metric("signaling_ws_connections", 1).await;
     server.join("c", "lobby").await;
 }
 
@@ -134,10 +138,14 @@ async fn the_address_behind_a_trusted_proxy_is_what_counts() {
 }
 
 #[tokio::test]
-async fn a_client_too_slow_for_its_first_answer_counts_as_an_answered_join() {
-    let server = TestServer::with(|config| config.limits.send_queue_bytes = 1).await;
+async fn a_client_too_slow_for_its_first_answer_is_a_failed_join_once_it_is_given_up() {
+    let server = TestServer::with(|config| {
+        config.limits.send_queue_bytes = 1;
+        config.signaling.resume_grace = Duration::from_millis(10);
+    })
+    .await;
     let _client = server.open(&format!("/rtc?access_token={}", token("alice", "lobby"))).await.unwrap();
-    server.until_metric(r#"sfu_joins_total{reason="slow",result="refused"}"#, 1).await;
+    server.until_metric(r#"sfu_joins_total{reason="signal-lost",result="failed"}"#, 1).await;
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1);
     assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 0);
 }

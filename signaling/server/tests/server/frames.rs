@@ -26,8 +26,8 @@ async fn malformed_messages_are_counted_and_a_client_that_sends_nothing_else_is_
     bad.socket.send(Message::text("{\"nonsense\":")).await.unwrap();
     assert_eq!(bad.close_code().await, (CloseCode::Invalid, "malformed".to_owned()));
     good.ping(8).await;
-    assert_eq!(server.metric(r#"sluice_signaling_malformed_messages_total{kind="protobuf"}"#).await, 2);
-    assert_eq!(server.metric(r#"sluice_signaling_malformed_messages_total{kind="json"}"#).await, 1);
+    assert_eq!(server.metric(r#"signaling_malformed_messages_total{kind="protobuf"}"#).await, 2);
+    assert_eq!(server.metric(r#"signaling_malformed_messages_total{kind="json"}"#).await, 1);
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn messages_of_a_newer_protocol_are_ignored() {
     client.send_binary(vec![0xa2, 0x1f, 0x01, 0x00]).await;
     client.send_binary(Vec::new()).await;
     client.ping(1).await;
-    assert_eq!(server.metric(r#"sluice_signaling_malformed_messages_total{kind="unknown"}"#).await, 2);
+    assert_eq!(server.metric(r#"signaling_malformed_messages_total{kind="unknown"}"#).await, 2);
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn a_frame_of_a_megabyte_closes_its_connection_cleanly_and_no_other() {
     big.socket.send(Message::binary(vec![0; 1 << 20])).await.unwrap();
     assert_eq!(big.close_code().await, (CloseCode::Size, "oversized".to_owned()));
     other.ping(1).await;
-    assert_eq!(server.metric(r#"sluice_signaling_closes_total{reason="oversized"}"#).await, 1);
+    assert_eq!(server.metric(r#"signaling_closes_total{reason="oversized"}"#).await, 1);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_client_that_does_not_read_is_dropped_and_the_room_goes_on() {
 
     // each refusal repeats the 60 kB of its request; the kernel's buffers take a few MB of them
     let mut round = 0_i64;
-    while server.metric(r#"sluice_signaling_closes_total{reason="slow"}"#).await == 0 {
+    while server.metric(r#"signaling_closes_total{reason="slow"}"#).await == 0 {
         round += 1;
         assert!(round < 900, "never dropped");
         let metadata = "0".repeat(60_000);
@@ -152,8 +152,8 @@ async fn a_client_that_is_silent_at_every_level_is_dropped() {
     .await;
     // nobody polls this client, so it does not answer pings
     let (_client, _) = server.join("ghost", "lobby").await;
-    server.until_metric(r#"sluice_signaling_closes_total{reason="idle"}"#, 1).await;
-    server.until_metric("sluice_signaling_connections", 0).await;
+    server.until_metric(r#"signaling_closes_total{reason="idle"}"#, 1).await;
+    server.until_metric("signaling_ws_connections", 0).await;
 }
 
 #[tokio::test]

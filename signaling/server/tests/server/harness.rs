@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use livekit_protocol::{JoinResponse, Ping, SignalRequest, SignalResponse, signal_request, signal_response};
 use prometheus::Registry;
 use prost::Message as _;
-use sfu_api::Command;
+use sfu_api::{Command, Event, ParticipantId, TransportRole, TransportState};
 use signaling_api::Secret;
 use signaling_server::auth::{TokenOptions, mint};
 use signaling_server::{ApiKeys, MediaLink, Server, ServerConfig, unix_now};
@@ -59,6 +59,11 @@ impl TestServer {
             Some(signal_response::Message::Join(join)) => (client, join),
             other => panic!("not welcome: {other:?}"),
         }
+    }
+
+    /// The node says that a participant's transport is up.
+    pub(crate) async fn media_connected(&self, participant: ParticipantId, role: TransportRole) {
+        self.events.send(Event::Transport { participant, role, state: TransportState::Connected }).await.unwrap();
     }
 
     /// Opens a WebSocket; the refusal is the HTTP status and the body.

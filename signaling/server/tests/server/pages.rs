@@ -44,15 +44,15 @@ async fn an_operator_sees_life_readiness_and_metrics() {
     let (_client, _) = server.join("alice", "lobby").await;
     let metrics = server.get("/metrics").await;
     assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"), "{}", metrics.header("content-type"));
-    assert!(metrics.body.contains("sluice_signaling_connections 1"));
-    server.until_metric("sluice_signaling_rooms", 1).await;
-    server.until_metric("sluice_signaling_participants", 1).await;
+    assert!(metrics.body.contains("signaling_ws_connections 1"));
+    server.until_metric("signaling_rooms", 1).await;
+    server.until_metric("signaling_participants", 1).await;
     assert!(!metrics.body.contains("alice") && !metrics.body.contains("lobby"), "names in metrics");
 }
 
 #[tokio::test]
 async fn metrics_can_be_kept_from_this_address() {
-    let server = TestServer::with(|config| config.is_metrics_exposed = false).await;
+    let server = TestServer::with(|config| config.metrics = signaling_server::MetricsAccess::Off).await;
     assert_eq!(server.get("/metrics").await.status, 404);
 }
 

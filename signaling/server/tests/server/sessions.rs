@@ -15,7 +15,7 @@ async fn a_session_whose_socket_was_cut_is_resumed() {
     let sid = join.participant.unwrap().sid;
     // no close frame: the TCP connection just ends
     drop(client);
-    server.until_metric(r#"sluice_signaling_closes_total{reason="lost"}"#, 1).await;
+    server.until_metric(r#"signaling_closes_total{reason="lost"}"#, 1).await;
 
     let path = format!("/rtc?access_token={}&reconnect=1&sid={sid}&reconnect_reason=1", token("alice", "lobby"));
     let mut again = server.open(&path).await.unwrap();
@@ -23,7 +23,7 @@ async fn a_session_whose_socket_was_cut_is_resumed() {
     assert!(matches!(first, Some(signal_response::Message::Reconnect(_))), "{first:?}");
     again.ping(1).await;
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1, "a resume is not a join");
-    assert_eq!(server.metric(r#"sluice_signaling_resumes_total{reason="none",result="ok"}"#).await, 1);
+    assert_eq!(server.metric(r#"signaling_resumes_total{reason="none",result="ok"}"#).await, 1);
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn a_session_that_nobody_knows_is_told_to_start_anew() {
     let Some(signal_response::Message::Leave(leave)) = client.receive().await else { panic!("no leave") };
     assert_eq!(leave.action(), leave_request::Action::Reconnect);
     client.close_code().await;
-    assert_eq!(server.metric(r#"sluice_signaling_resumes_total{reason="participant-not-found",result="refused"}"#).await, 1);
+    assert_eq!(server.metric(r#"signaling_resumes_total{reason="participant-not-found",result="refused"}"#).await, 1);
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_second_client_of_the_same_identity_replaces_the_first() {
         })
         .await;
     assert_eq!(reason, DisconnectReason::DuplicateIdentity);
-    assert_eq!(first.close_code().await.1, "left");
+    assert_eq!(first.close_code().await.1, "duplicate-identity");
     second.ping(3).await;
 }
 

@@ -9,7 +9,7 @@ use livekit_protocol::{
     AddTrackRequest, ConnectionSettings, JoinRequest, SessionDescription, TrackSource, TrackType, WrappedJoinRequest, signal_response,
 };
 use prost::Message as _;
-use sfu_api::{Command, PeerMode};
+use sfu_api::{Command, PeerMode, TransportRole};
 use signaling_api::VideoGrant;
 use signaling_server::Rate;
 use signaling_server::auth::TokenOptions;
@@ -49,11 +49,14 @@ async fn a_join_brings_its_first_track_and_offer_along() {
     assert!(!join.subscriber_primary && join.fast_publish);
     let Some(signal_response::Message::TrackPublished(published)) = client.receive().await else { panic!("not published") };
     assert_eq!(published.cid, "cam");
-    assert!(matches!(soon(server.commands.recv()).await, Some(Command::Join { mode: PeerMode::Single, .. })));
+    let Some(Command::Join { participant, mode: PeerMode::Single, .. }) = soon(server.commands.recv()).await else {
+        panic!("not at the node")
+    };
     assert!(matches!(soon(server.commands.recv()).await, Some(Command::Publish { request, .. }) if request.cid == "cam"));
     assert!(matches!(soon(server.commands.recv()).await, Some(Command::Offer { id: 1, sdp, .. }) if sdp == "v=0"));
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1);
-    assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 1);
+    server.media_connected(participant, TransportRole::Publisher).await;
+    server.until_metric(r#"sfu_joins_total{reason="none",result="ok"}"#, 1).await;
 }
 
 #[tokio::test]
@@ -67,7 +70,7 @@ async fn a_session_is_resumed_by_the_same_path() {
     let first = again.receive().await;
     assert!(matches!(first, Some(signal_response::Message::Reconnect(_))), "{first:?}");
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1, "a resume is not a join");
-    assert_eq!(server.metric(r#"sluice_signaling_resumes_total{reason="none",result="ok"}"#).await, 1);
+    assert_eq!(server.metric(r#"signaling_resumes_total{reason="none",result="ok"}"#).await, 1);
 }
 
 #[tokio::test]

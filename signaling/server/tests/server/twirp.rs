@@ -171,7 +171,7 @@ async fn bodies_that_are_wrong_or_too_large_are_refused() {
         let reply = server.http("POST", &format!("{ROOM_SERVICE}/CreateRoom"), &headers, body).await;
         assert_eq!(error_of(&reply), refused(400, "malformed"), "{body}");
     }
-    assert_eq!(server.metric(r#"sluice_api_requests_total{code="malformed",service="livekit.RoomService"}"#).await, 4);
+    assert_eq!(server.metric(r#"api_requests_total{code="malformed",service="livekit.RoomService"}"#).await, 4);
     let nameless = room_service(&server, &authorization, "CreateRoom", json!({})).await;
     assert_eq!(error_of(&nameless), refused(400, "invalid_argument"));
     let metadata = room_service(&server, &authorization, "CreateRoom", json!({"name": "r", "metadata": "x".repeat(100_000)})).await;

@@ -2,19 +2,25 @@
 //!
 //! Labels are words of a closed list: never ids, names or addresses. Counters start at zero with the node.
 
+mod family;
+mod media;
+mod process;
+
 use std::collections::HashMap;
 use std::fs;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 use sfu_core::error::Discard;
 use sfu_core::net::Protocol;
 use sfu_core::snapshot::PathKind;
+use sfu_core::telemetry::totals::Measured;
 use sfu_core::transport::DtlsVersion;
 use sfu_core::transport::srtp::SrtpProfile;
 
+use self::family::{Samples, counter, counts, durations, gauge, numbered, plain, ratio};
 use crate::node::NodeHandle;
-use crate::stats::{Histogram, ShardReport};
+use crate::stats::ShardReport;
 
 /// Makes the node's metrics part of a registry.
 ///
@@ -27,6 +33,16 @@ pub fn register(registry: &prometheus::Registry, node: NodeHandle) -> prometheus
 /// Places of [`sfu_core::snapshot::LayerUsage`].
 const LAYER_LABELS: [&str; 4] = ["0", "1", "2", "3"];
 
+/// Signaling has other phases of it: a registry merges what two collectors collect under one name, but would not take a
+/// second description.
+const SHARED: &str = "sfu_join_phase_seconds";
+
+/// Every metric of a node with these reports: without any as documentation wants it, with some as a bench does.
+#[must_use]
+pub fn catalogue(reports: &[ShardReport]) -> Vec<MetricFamily> {
+    families(reports, 0)
+}
+
 struct NodeCollector {
     node: NodeHandle,
     descriptions: Vec<Desc>,
@@ -35,7 +51,8 @@ struct NodeCollector {
 impl NodeCollector {
     fn new(node: NodeHandle) -> prometheus::Result<Self> {
         let describe = |f: &MetricFamily| Desc::new(f.name().to_owned(), f.help().to_owned(), Vec::new(), HashMap::new());
-        let descriptions = families(&[], 0).iter().map(describe).collect::<prometheus::Result<_>>()?;
+        let own = families(&[], 0);
+        let descriptions = own.iter().filter(|f| f.name() != SHARED).map(describe).collect::<prometheus::Result<_>>()?;
         Ok(Self { node, descriptions })
     }
 }
@@ -60,16 +77,23 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
     let dropped = Discard::ALL
         .iter()
         .map(|&reason| (reason.label(), reports.iter().map(|r| r.engine.discards.get(reason)).sum()))
-        .chain([
-            ("unanswerable", sum(|r| r.udp.refused_messages)),
-            ("send-buffer-full", sum(|r| r.udp.dropped_full)),
-            ("unreachable", sum(|r| r.udp.dropped_unreachable)),
-            ("tcp-media-behind", sum(|r| r.tcp.dropped_media)),
-            ("tcp-buffer-full", sum(|r| r.tcp.dropped_full)),
-            ("tcp-connection-gone", sum(|r| r.tcp.dropped_gone)),
-        ])
         .map(|(reason, value)| (vec![("reason", reason)], value))
         .collect::<Vec<_>>();
+    let undelivered = [
+        ("unanswerable", sum(|r| r.udp.refused_messages)),
+        ("send-buffer-full", sum(|r| r.udp.dropped_full)),
+        ("unreachable", sum(|r| r.udp.dropped_unreachable)),
+        ("tcp-media-behind", sum(|r| r.tcp.dropped_media)),
+        ("tcp-buffer-full", sum(|r| r.tcp.dropped_full)),
+        ("tcp-connection-gone", sum(|r| r.tcp.dropped_gone)),
+        ("relay-full", sum(|r| r.engine.relay_dropped)),
+    ];
+    let mut measured = Measured::default();
+    for report in reports {
+        measured.add(&report.engine.measured);
+    }
+    let busy: Vec<(u16, f64)> = reports.iter().map(|r| (r.shard, r.busy_ratio)).collect();
+    let busiest = busy.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
     let layers = [("current", "size"), ("current", "rate"), ("wanted", "size"), ("wanted", "rate")]
         .into_iter()
         .flat_map(|(state, of)| {
@@ -83,38 +107,45 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         .collect::<Vec<_>>();
     let path = |direction, transport| vec![("direction", direction), ("transport", transport)];
 
-    vec![
+    let mut families = vec![
         gauge("sfu_shards", "Shards that have reported.", plain(reports.len() as u64)),
         gauge("sfu_rooms", "Rooms with participants.", plain(count(|r| r.engine.rooms))),
-        gauge("sfu_participants", "Participants in rooms.", plain(count(|r| r.engine.participants))),
         gauge(
-            "sfu_tracks",
-            "Published tracks.",
-            vec![(vec![("kind", "audio")], count(|r| r.engine.audio_tracks)), (vec![("kind", "video")], count(|r| r.engine.video_tracks))],
+            "sfu_participants",
+            "Participants in rooms: those that publish a track, and those that only receive.",
+            counts([
+                (vec![("role", "publisher")], count(|r| r.engine.publishers)),
+                (vec![("role", "subscriber")], count(|r| r.engine.participants.saturating_sub(r.engine.publishers))),
+            ]),
+        ),
+        gauge("sfu_subscriptions", "Subscriptions; media flows through those that are live.", subscriptions(reports)),
+        gauge(
+            "sfu_video_paused",
+            "Subscriptions to video that are wanted and do not flow, by cause.",
+            counts([
+                (vec![("reason", "stalled")], count(|r| r.engine.paused[0])),
+                (vec![("reason", "bandwidth")], count(|r| r.engine.paused[1])),
+            ]),
         ),
         gauge(
-            "sfu_subscriptions",
-            "Subscriptions; media flows through those that are live.",
-            vec![
-                (vec![("state", "live")], count(|r| r.engine.live_subscriptions)),
-                (vec![("state", "waiting")], count(|r| r.engine.subscriptions.saturating_sub(r.engine.live_subscriptions))),
-            ],
+            "sfu_video_layers",
+            "Live video subscriptions by the size and frame rate that they get, and that they should get.",
+            counts(layers),
         ),
-        gauge("sfu_video_layers", "Live video subscriptions by the size and frame rate that they get, and that they should get.", layers),
         gauge(
             "sfu_srtp_transports",
             "Transports that are up, by SRTP protection profile.",
-            SrtpProfile::ALL.iter().zip(transports).map(|(profile, up)| (vec![("profile", profile.label())], up)).collect(),
+            counts(SrtpProfile::ALL.iter().zip(transports).map(|(profile, up)| (vec![("profile", profile.label())], up))),
         ),
         gauge(
             "sfu_dtls_transports",
             "Transports that are up, by DTLS version.",
-            DtlsVersion::ALL.iter().zip(dtls).map(|(version, up)| (vec![("version", version.label())], up)).collect(),
+            counts(DtlsVersion::ALL.iter().zip(dtls).map(|(version, up)| (vec![("version", version.label())], up))),
         ),
         gauge(
             "sfu_transport_paths",
             "Transports that are up, by the path that media takes.",
-            PathKind::ALL.iter().zip(paths).map(|(kind, up)| (path_labels(*kind), up)).collect(),
+            counts(PathKind::ALL.iter().zip(paths).map(|(kind, up)| (path_labels(*kind), up))),
         ),
         counter(
             "sfu_transport_path_changes_total",
@@ -126,30 +157,33 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
             "Packets made that are too large for the smallest MTU of IPv6.",
             plain(sum(|r| r.engine.oversized)),
         ),
-        counter("sfu_rtp_packets_total", "RTP packets forwarded.", labelled("direction", "out", sum(|r| r.engine.forwarded.packets))),
-        counter("sfu_rtp_bytes_total", "Bytes of forwarded RTP packets.", labelled("direction", "out", sum(|r| r.engine.forwarded.bytes))),
-        counter("sfu_rtp_retransmitted_packets_total", "RTP packets resent on request.", plain(sum(|r| r.engine.retransmitted))),
+        counter("sfu_rtp_relayed_packets_total", "RTP packets between shards that share a room.", plain(sum(|r| r.engine.relayed))),
         counter("sfu_layer_switches_total", "Switches between encodings of a track.", plain(sum(|r| r.engine.forwarded.switches))),
-        counter("sfu_dropped_packets_total", "Packets dropped, by reason.", dropped),
+        counter("sfu_dropped_packets_total", "Received packets that were dropped, by reason.", counts(dropped)),
+        counter(
+            "sfu_egress_dropped_packets_total",
+            "Packets that could not be sent, by reason.",
+            counts(undelivered.map(|(reason, value)| (vec![("reason", reason)], value))),
+        ),
         counter(
             "sfu_packets_total",
             "Packets of all protocols.",
-            vec![
+            counts([
                 (path("in", "udp"), sum(|r| r.udp.received_datagrams)),
                 (path("in", "tcp"), sum(|r| r.tcp.received_packets)),
                 (path("out", "udp"), sum(|r| r.udp.sent_datagrams)),
                 (path("out", "tcp"), sum(|r| r.tcp.sent_packets)),
-            ],
+            ]),
         ),
         counter(
             "sfu_bytes_total",
             "Payload bytes of packets of all protocols.",
-            vec![
+            counts([
                 (path("in", "udp"), sum(|r| r.udp.received_bytes)),
                 (path("in", "tcp"), sum(|r| r.tcp.received_bytes)),
                 (path("out", "udp"), sum(|r| r.udp.sent_bytes)),
                 (path("out", "tcp"), sum(|r| r.tcp.sent_bytes)),
-            ],
+            ]),
         ),
         counter("sfu_udp_receives_total", "Messages received; one holds several datagrams.", plain(sum(|r| r.udp.received_messages))),
         counter("sfu_udp_sends_total", "System calls that sent datagrams.", plain(sum(|r| r.udp.sends))),
@@ -157,34 +191,51 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         gauge(
             "sfu_socket_buffer_bytes",
             "Smallest socket buffer granted by the kernel.",
-            vec![
+            counts([
                 (vec![("direction", "in")], reports.iter().map(|r| r.socket_buffers.receive_bytes as u64).min().unwrap_or(0)),
                 (vec![("direction", "out")], reports.iter().map(|r| r.socket_buffers.send_bytes as u64).min().unwrap_or(0)),
-            ],
+            ]),
         ),
         gauge("sfu_tcp_connections", "Open ICE-TCP connections.", plain(count(|r| r.tcp.connections))),
         counter(
             "sfu_tcp_connections_total",
             "ICE-TCP connections, by what became of them.",
-            vec![
+            counts([
                 (vec![("result", "opened")], sum(|r| r.tcp.opened)),
                 (vec![("result", "refused")], sum(|r| r.accept.refused)),
                 (vec![("result", "unroutable")], sum(|r| r.accept.unroutable)),
                 (vec![("result", "silent")], sum(|r| r.accept.silent)),
                 (vec![("result", "unproven")], sum(|r| r.tcp.unproven)),
-            ],
+            ]),
         ),
         counter("sfu_commands_total", "Commands from signaling.", plain(sum(|r| r.turns.commands))),
         counter("sfu_events_dropped_total", "Events to signaling that were lost.", plain(sum(|r| r.turns.events_dropped))),
         counter("sfu_loop_turns_total", "Turns of the shards' loops.", plain(sum(|r| r.turns.turns))),
-        histogram(
+        durations(
             "sfu_forward_latency_seconds",
             "Of every datagram sent: from the kernel's receive time of the oldest packet of its turn to the end of its send.",
             reports.iter().map(|r| &r.turns.forward_latency),
         ),
-        histogram("sfu_loop_lag_seconds", "How late timers ran.", reports.iter().map(|r| &r.turns.lag)),
-        histogram("sfu_loop_turn_seconds", "Time that a turn of the loop took.", reports.iter().map(|r| &r.turns.turn)),
-    ]
+        durations("sfu_loop_lag_seconds", "How late timers ran.", reports.iter().map(|r| &r.turns.lag)),
+        durations("sfu_loop_turn_seconds", "Time that a turn of the loop took.", reports.iter().map(|r| &r.turns.turn)),
+        numbered("sfu_shard_busy_ratio", "Share of the last second in which a shard's loop did not wait, 0 to 1.", "shard", &busy),
+        gauge("sfu_node_headroom_ratio", "What the busiest shard has left of its core, 0 to 1.", ratio(1.0 - busiest)),
+    ];
+    families.extend(media::families(&measured, sum(|r| r.engine.retransmitted)));
+    families.extend(process::families());
+    families
+}
+
+fn subscriptions(reports: &[ShardReport]) -> Samples {
+    let sum = |value: &dyn Fn(&ShardReport) -> usize| reports.iter().map(value).sum::<usize>() as u64;
+    let labels = |kind, state| vec![("kind", kind), ("state", state)];
+    let audio = [sum(&|r| r.engine.audio_subscriptions[0]), sum(&|r| r.engine.audio_subscriptions[1])];
+    let video = [sum(&|r| r.engine.subscriptions) - audio[0], sum(&|r| r.engine.live_subscriptions).saturating_sub(audio[1])];
+    counts(
+        [("audio", audio), ("video", video)]
+            .into_iter()
+            .flat_map(|(kind, [all, live])| [(labels(kind, "live"), live), (labels(kind, "waiting"), all.saturating_sub(live))]),
+    )
 }
 
 /// Sums of what is counted by kind.
@@ -204,73 +255,6 @@ fn path_labels(kind: PathKind) -> Vec<(&'static str, &'static str)> {
         Protocol::Tcp => "tcp",
     };
     vec![("transport", transport), ("family", if kind.is_ipv6 { "ipv6" } else { "ipv4" })]
-}
-
-type Samples = Vec<(Vec<(&'static str, &'static str)>, u64)>;
-
-fn plain(value: u64) -> Samples {
-    vec![(Vec::new(), value)]
-}
-
-fn labelled(name: &'static str, label: &'static str, value: u64) -> Samples {
-    vec![(vec![(name, label)], value)]
-}
-
-fn gauge(name: &str, help: &str, samples: Samples) -> MetricFamily {
-    let metric = |value| {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        Metric::from_gauge(gauge)
-    };
-    family(name, help, MetricType::GAUGE, samples.into_iter().map(|(labels, value)| with_labels(metric(value as f64), &labels)).collect())
-}
-
-fn counter(name: &str, help: &str, samples: Samples) -> MetricFamily {
-    let metric = |value| {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        let mut metric = Metric::default();
-        metric.set_counter(counter);
-        metric
-    };
-    family(name, help, MetricType::COUNTER, samples.into_iter().map(|(labels, value)| with_labels(metric(value as f64), &labels)).collect())
-}
-
-fn histogram<'a>(name: &str, help: &str, shards: impl Iterator<Item = &'a Histogram>) -> MetricFamily {
-    let total = shards.fold(Histogram::default(), |total, shard| total.plus(shard));
-    let bucket = |(bound, count): (std::time::Duration, u64)| {
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(bound.as_secs_f64());
-        bucket.set_cumulative_count(count);
-        bucket
-    };
-    let mut histogram = HistogramProto::default();
-    histogram.set_bucket(total.cumulative().map(bucket).collect());
-    histogram.set_sample_count(total.count());
-    histogram.set_sample_sum(total.sum().as_secs_f64());
-    let mut metric = Metric::default();
-    metric.set_histogram(histogram);
-    family(name, help, MetricType::HISTOGRAM, vec![metric])
-}
-
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn with_labels(mut metric: Metric, labels: &[(&str, &str)]) -> Metric {
-    let pair = |&(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.to_owned());
-        pair.set_value(value.to_owned());
-        pair
-    };
-    metric.set_label(labels.iter().map(pair).collect());
-    metric
 }
 
 /// Datagrams that the kernel has dropped because nobody read them in time: the last column of its socket tables.
@@ -311,10 +295,11 @@ mod tests {
         let text = text(&[first, second], 7);
         for line in [
             "sfu_shards 2",
-            "sfu_participants 5",
+            "sfu_participants{role=\"publisher\"} 0",
+            "sfu_participants{role=\"subscriber\"} 5",
+            "sfu_egress_dropped_packets_total{reason=\"unreachable\"} 0",
             "sfu_packets_total{direction=\"out\",transport=\"udp\"} 15",
             "sfu_dropped_packets_total{reason=\"srtp-replay\"} 1",
-            "sfu_dropped_packets_total{reason=\"unreachable\"} 0",
             "sfu_socket_receive_drops_total 7",
             "sfu_forward_latency_seconds_bucket{le=\"0.00005\"} 0",
             "sfu_forward_latency_seconds_bucket{le=\"0.0001\"} 4",

@@ -1,0 +1,216 @@
+//! Emptying this server before it goes: no new rooms, a deadline, and a way back.
+//!
+//! In: what an operator asks, how many participants there are, the time. Out: steps for the loop, and a status that everybody can
+//! read. Until the deadline rooms that are open go on and may be joined; then everybody is asked to join again, which leads
+//! elsewhere. Invariant: until the process stops, every drain can be undone.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use signaling_core::Census;
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+
+use crate::ws::ToLoop;
+
+/// What an operator asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DrainRequest {
+    /// Empty this server until then.
+    Begin {
+        /// Time that calls may go on.
+        deadline: Duration,
+    },
+    /// Take new rooms again.
+    Undo,
+}
+
+/// How far a drain is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainPhase {
+    /// There is none.
+    #[default]
+    None,
+    /// Calls go on, new rooms are refused.
+    Draining,
+    /// Nobody is here any more.
+    Drained,
+}
+
+/// What can be read of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainStatus {
+    /// How far it is.
+    pub phase: DrainPhase,
+    /// When it began, in seconds since the Unix epoch.
+    pub since: Option<u64>,
+    /// When those who are left are asked to join elsewhere.
+    pub deadline: Option<u64>,
+    /// Participants that are here.
+    pub participants: usize,
+    /// Open rooms.
+    pub rooms: usize,
+}
+
+impl DrainStatus {
+    /// New rooms are refused.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.phase != DrainPhase::None
+    }
+}
+
+/// To whoever handles signals.
+#[derive(Clone, Debug)]
+pub struct DrainControl {
+    inbox: mpsc::Sender<ToLoop>,
+    status: watch::Receiver<DrainStatus>,
+}
+
+impl DrainControl {
+    pub(crate) const fn new(inbox: mpsc::Sender<ToLoop>, status: watch::Receiver<DrainStatus>) -> Self {
+        Self { inbox, status }
+    }
+
+    /// Asks for it; nothing happens if the server has stopped.
+    pub async fn ask(&self, request: DrainRequest) {
+        let _ = self.inbox.send(ToLoop::Drain(request)).await;
+    }
+
+    /// Completes when nobody is here any more, or the drain was undone (false).
+    pub async fn drained(&mut self) -> bool {
+        let is_over = |status: &DrainStatus| status.phase != DrainPhase::Draining;
+        self.status.wait_for(is_over).await.is_ok_and(|status| status.phase == DrainPhase::Drained)
+    }
+
+    /// As it is.
+    #[must_use]
+    pub fn status(&self) -> DrainStatus {
+        *self.status.borrow()
+    }
+}
+
+/// What the loop has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DrainStep {
+    Nothing,
+    /// Refuse new rooms.
+    Close,
+    /// Take them again.
+    Open,
+    /// Ask everybody to join elsewhere.
+    Dismiss,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    status: watch::Sender<DrainStatus>,
+    deadline: Option<Instant>,
+    is_closed: bool,
+    is_dismissed: bool,
+}
+
+impl Drain {
+    pub(crate) const fn new(status: watch::Sender<DrainStatus>) -> Self {
+        Self { status, deadline: None, is_closed: false, is_dismissed: false }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    /// A second drain has the deadline that is asked for last.
+    pub(crate) fn ask(&mut self, request: DrainRequest, now: Instant, unix_now: Duration) {
+        match request {
+            DrainRequest::Begin { deadline } => {
+                info!(deadline_s = deadline.as_secs(), "draining: no new rooms");
+                self.deadline = now.checked_add(deadline).or(Some(now));
+                self.is_dismissed = false;
+                self.status.send_modify(|status| {
+                    status.phase = DrainPhase::Draining;
+                    status.since.get_or_insert(unix_now.as_secs());
+                    status.deadline = Some(unix_now.saturating_add(deadline).as_secs());
+                });
+            }
+            DrainRequest::Undo => {
+                info!("the drain is undone: new rooms are welcome");
+                self.deadline = None;
+                self.status.send_modify(|status| {
+                    *status = DrainStatus { participants: status.participants, rooms: status.rooms, ..DrainStatus::default() }
+                });
+            }
+        }
+    }
+
+    /// To be called after every request and once a second, until it says `Nothing`.
+    pub(crate) fn step(&mut self, now: Instant, census: &Census) -> DrainStep {
+        let phase = match self.deadline {
+            None => DrainPhase::None,
+            Some(_) if census.participants == 0 => DrainPhase::Drained,
+            Some(_) => DrainPhase::Draining,
+        };
+        self.status.send_if_modified(|status| {
+            let new = DrainStatus { phase, participants: census.participants, rooms: census.rooms, ..*status };
+            std::mem::replace(status, new) != new
+        });
+        if self.deadline.is_some() != self.is_closed {
+            self.is_closed = self.deadline.is_some();
+            return if self.is_closed { DrainStep::Close } else { DrainStep::Open };
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now) && !self.is_dismissed && census.participants > 0 {
+            self.is_dismissed = true;
+            return DrainStep::Dismiss;
+        }
+        DrainStep::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn census(participants: usize) -> Census {
+        Census { participants, rooms: participants, ..Census::default() }
+    }
+
+    #[test]
+    fn rooms_close_at_once_and_people_are_asked_to_go_at_the_deadline() {
+        let (status, read) = watch::channel(DrainStatus::default());
+        let (mut drain, start) = (Drain::new(status), Instant::now());
+        assert_eq!(drain.step(start, &census(3)), DrainStep::Nothing);
+        drain.ask(DrainRequest::Begin { deadline: Duration::from_secs(60) }, start, Duration::from_secs(1000));
+        assert_eq!(drain.step(start, &census(3)), DrainStep::Close);
+        assert_eq!(drain.step(start + Duration::from_secs(59), &census(2)), DrainStep::Nothing);
+        let seen = *read.borrow();
+        assert_eq!((seen.phase, seen.since, seen.deadline, seen.participants), (DrainPhase::Draining, Some(1000), Some(1060), 2));
+        assert_eq!(drain.step(start + Duration::from_secs(60), &census(2)), DrainStep::Dismiss);
+        assert_eq!(drain.step(start + Duration::from_secs(61), &census(0)), DrainStep::Nothing);
+        assert_eq!(read.borrow().phase, DrainPhase::Drained);
+    }
+
+    #[test]
+    fn a_drain_can_be_undone_and_begun_again() {
+        let (status, read) = watch::channel(DrainStatus::default());
+        let (mut drain, start) = (Drain::new(status), Instant::now());
+        drain.ask(DrainRequest::Begin { deadline: Duration::ZERO }, start, Duration::ZERO);
+        assert_eq!(drain.step(start, &census(1)), DrainStep::Close);
+        assert_eq!(drain.step(start, &census(1)), DrainStep::Dismiss);
+        drain.ask(DrainRequest::Undo, start, Duration::ZERO);
+        assert_eq!(drain.step(start, &census(1)), DrainStep::Open);
+        assert_eq!((read.borrow().phase, read.borrow().since), (DrainPhase::None, None));
+        drain.ask(DrainRequest::Begin { deadline: Duration::ZERO }, start, Duration::ZERO);
+        assert_eq!(drain.step(start, &census(1)), DrainStep::Close);
+        assert_eq!(drain.step(start, &census(1)), DrainStep::Dismiss);
+    }
+
+    #[test]
+    fn an_absurd_deadline_is_now() {
+        let (status, _read) = watch::channel(DrainStatus::default());
+        let (mut drain, start) = (Drain::new(status), Instant::now());
+        drain.ask(DrainRequest::Begin { deadline: Duration::MAX }, start, Duration::from_secs(1));
+        assert_eq!(drain.step(start, &census(1)), DrainStep::Close);
+    }
+}

@@ -1,0 +1,103 @@
+//! This node for its operators: `GET /v1/nodes/self`, `POST /v1/nodes/self:drain`, `POST /v1/nodes/self:undrain`.
+//!
+//! A token with `roomCreate` and `roomList` may do so: the rights that a server's own services have, and no participant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+use signaling_api::ErrorCode;
+
+use super::App;
+use super::problem::Refused;
+use super::quality::grants;
+use crate::drain::DrainRequest;
+use crate::ws::ToLoop;
+
+/// Calls may go on for so long if nothing is said.
+const DEFAULT_DEADLINE_S: u64 = 3600;
+/// Longest deadline: a drain that is forgotten ends some day.
+const MAX_DEADLINE_S: u64 = 7 * 86_400;
+
+/// `GET /v1/nodes/self`.
+pub(crate) async fn read(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    match check(&app, &headers) {
+        Ok(()) => status(&app),
+        Err(refused) => refused.into_problem(),
+    }
+}
+
+/// Body of `POST /v1/nodes/self:drain`; may be empty.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Body {
+    /// Seconds.
+    deadline_s: Option<u64>,
+}
+
+/// `POST /v1/nodes/self:drain`.
+pub(crate) async fn drain(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    let request = check(&app, &headers).and_then(|()| deadline(&body)).map(|deadline| DrainRequest::Begin { deadline });
+    ask(&app, request).await
+}
+
+/// `POST /v1/nodes/self:undrain`.
+pub(crate) async fn undrain(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    ask(&app, check(&app, &headers).map(|()| DrainRequest::Undo)).await
+}
+
+async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
+    let request = match request {
+        Ok(request) => request,
+        Err(refused) => return refused.into_problem(),
+    };
+    let mut changed = app.drain.clone();
+    let is_wanted = request != DrainRequest::Undo;
+    if app.inbox.send(ToLoop::Drain(request)).await.is_err() {
+        return Refused::new(ErrorCode::Unavailable, "the server is shutting down").into_problem();
+    }
+    // the loop's next turn; an error means that it has ended
+    let _ = changed.wait_for(|status| status.is_draining() == is_wanted).await;
+    status(app)
+}
+
+fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
+    let grants = grants(app, headers)?;
+    let is_operator = grants.room_create && grants.room_list;
+    if is_operator {
+        Ok(())
+    } else {
+        Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant both roomCreate and roomList"))
+    }
+}
+
+fn deadline(body: &Bytes) -> Result<Duration, Refused> {
+    let bad = |detail: String| Refused::new(ErrorCode::BadRequest, detail);
+    let body: Body = if body.is_empty() {
+        Body::default()
+    } else {
+        serde_json::from_slice(body).map_err(|error| bad(format!("not a drain: {error}")))?
+    };
+    match body.deadline_s.unwrap_or(DEFAULT_DEADLINE_S) {
+        seconds if seconds <= MAX_DEADLINE_S => Ok(Duration::from_secs(seconds)),
+        _ => Err(bad(format!("`deadlineS` is at most {MAX_DEADLINE_S}"))),
+    }
+}
+
+fn status(app: &App) -> Response {
+    let signaling = &app.config.signaling;
+    let document = json!({
+        "id": signaling.node_id,
+        "region": signaling.region,
+        "version": signaling.version,
+        "ready": !*app.is_stopping.borrow() && !app.drain.borrow().is_draining(),
+        "drain": *app.drain.borrow(),
+    });
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (StatusCode::OK, headers, document.to_string()).into_response()
+}

@@ -1,0 +1,323 @@
+//! One participant's quality, second by second: `GET /v1/rooms/{room}/participants/{id}/quality`; and what its client says of
+//! itself: `POST /v1/rooms/{room}/participants/{id}/stats`.
+//!
+//! Who reads needs a token with `roomAdmin` for the room, or `roomList`; who reports needs its own token. `{id}` is an identity
+//! or a sid (`PA_…`). Stays that are over are found for an hour.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sfu_api::MediaKind;
+use sfu_api::emodel::MODEL;
+use sfu_api::telemetry::{Direction, LayerState, VIDEO_MODEL};
+use signaling_api::{ErrorCode, Grants};
+use signaling_core::parse_track_sid;
+
+use super::App;
+use super::problem::Refused;
+use crate::auth;
+use crate::timelines::{ClientView, Person, REACH_S, Track, column};
+use crate::unix_now;
+
+/// Seconds that are answered if none are asked for.
+const DEFAULT_SECONDS: u64 = 300;
+/// Tracks in one report of a client.
+const MAX_REPORTED: usize = 128;
+
+/// `GET …/quality`.
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    Path((room, who)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    match answer(&app, &room, &who, query.as_deref().unwrap_or_default(), &headers) {
+        Ok(document) => {
+            let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+            (StatusCode::OK, headers, document.to_string()).into_response()
+        }
+        Err(refused) => refused.into_problem(),
+    }
+}
+
+fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) -> Result<Value, Refused> {
+    let grants = grants(app, headers)?;
+    if !(grants.room_list || (grants.room_admin && grants.room == room)) {
+        return Err(Refused::new(ErrorCode::TokenGrant, "the access token grants neither roomList nor roomAdmin for this room"));
+    }
+    let wanted = Wanted::parse(query)?;
+    // decoded without the lock
+    let person = app.timelines().person(room, who);
+    let person =
+        person.ok_or_else(|| Refused::new(ErrorCode::ParticipantNotFound, "nobody of that name was in this room within the last hour"))?;
+    Ok(document(&person, &wanted, unix_now()))
+}
+
+/// Of the query.
+struct Wanted {
+    seconds: u64,
+    track: Option<String>,
+}
+
+impl Wanted {
+    fn parse(query: &str) -> Result<Self, Refused> {
+        let mut wanted = Self { seconds: DEFAULT_SECONDS, track: None };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match name.as_ref() {
+                "seconds" => {
+                    let seconds = value.parse().ok().filter(|seconds| (1..=REACH_S).contains(seconds));
+                    wanted.seconds =
+                        seconds.ok_or_else(|| Refused::new(ErrorCode::BadRequest, format!("`seconds` is a number from 1 to {REACH_S}")))?;
+                }
+                "track" => wanted.track = Some(value.into_owned()),
+                _ => {
+                    return Err(Refused::new(
+                        ErrorCode::BadRequest,
+                        format!("unknown parameter `{name}`: there are `seconds` and `track`"),
+                    ));
+                }
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+fn document(person: &Person, wanted: &Wanted, now: Duration) -> Value {
+    let since_s = person.ended_s.unwrap_or(now.as_secs()).saturating_sub(wanted.seconds);
+    let is_wanted = |track: &Track| wanted.track.as_ref().is_none_or(|sid| *sid == track.label.sid);
+    let tracks: Vec<Value> = person
+        .tracks
+        .iter()
+        .filter(|(_, track)| is_wanted(track))
+        .map(|((direction, _), track)| describe(*direction, track, since_s))
+        .filter(|track| track["at"].as_array().is_some_and(|at| !at.is_empty()))
+        .collect();
+    let events: Vec<Value> = person
+        .events
+        .iter()
+        .map(|event| {
+            let mut value = json!({"at": event.at.as_secs_f64(), "event": event.what});
+            if !event.reason.is_empty() {
+                value["reason"] = event.reason.into();
+            }
+            value
+        })
+        .collect();
+    json!({
+        "room": person.room,
+        "identity": person.identity,
+        "sid": person.sid,
+        "joinedAt": person.joined_s,
+        "endedAt": person.ended_s,
+        "models": {"audio": MODEL, "video": VIDEO_MODEL},
+        "events": events,
+        "tracks": tracks,
+    })
+}
+
+/// Columns are arrays of the same length; null is "not known".
+fn describe(direction: Direction, track: &Track, since_s: u64) -> Value {
+    let rows = track.series.rows(since_s);
+    let plain = |place: usize, scale: f64| -> Vec<Value> { rows.iter().map(|(_, row)| scaled(row.get(place), scale)).collect() };
+    let known = |place: usize, scale: f64| -> Vec<Value> {
+        rows.iter().map(|(_, row)| row.known(place).map_or(Value::Null, |v| scaled(v, scale))).collect()
+    };
+    let is_audio = track.kind == MediaKind::Audio;
+    let mut document = json!({
+        "sid": track.label.sid,
+        "name": track.label.name,
+        "source": track.label.source,
+        "publisher": track.label.publisher,
+        "direction": direction.label(),
+        "kind": if is_audio { "audio" } else { "video" },
+        "at": rows.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+        "packets": plain(column::PACKETS, 1.0),
+        "kbps": plain(column::KILOBITS, 1.0),
+        "lost": plain(column::LOST, 1.0),
+        "residualLost": plain(column::RESIDUAL, 1.0),
+        "rttMs": known(column::ROUND_TRIP_MS_KNOWN, 1.0),
+        "jitterMs": plain(column::JITTER_100US, 0.1),
+        "delayMs": plain(column::DELAY_MS, 1.0),
+        "ratedLoss": plain(column::RATED_LOSS_PERMYRIAD, 1e-4),
+        if is_audio { "mos" } else { "videoScore" }: known(column::SCORE_CENTI_KNOWN, 0.01),
+    });
+    if is_audio {
+        document["burstRatio"] = plain(column::BURST_PERCENT, 0.01).into();
+        document["bpl"] = f64::from(track.robustness).into();
+    }
+    for (name, place, scale) in [
+        ("clientJitterBufferMs", column::BUFFER_MS_KNOWN, 1.0),
+        ("clientConcealed", column::CONCEALED_PERMYRIAD_KNOWN, 1e-4),
+        ("clientFps", column::CLIENT_FPS_KNOWN, 1.0),
+    ] {
+        if rows.iter().any(|(_, row)| row.known(place).is_some()) {
+            document[name] = known(place, scale).into();
+        }
+    }
+    if rows.iter().any(|(_, row)| row.get(column::FREEZE_MS) > 0) {
+        document["clientFreezeMs"] = plain(column::FREEZE_MS, 1.0).into();
+    }
+    if !is_audio && direction == Direction::Down {
+        let layers: Vec<Option<LayerState>> = rows.iter().map(|(_, row)| Track::layer(row)).collect();
+        let size = |place: fn(&LayerState) -> Option<u8>| layers.iter().map(|layer| layer.as_ref().and_then(place)).collect::<Vec<_>>();
+        document["layer"] = size(|layer| layer.current.map(|place| place.size)).into();
+        document["targetLayer"] = size(|layer| layer.target.map(|place| place.size)).into();
+        document["limitedBy"] = layers.iter().map(|layer| layer.map(|layer| layer.limit.label())).collect::<Vec<_>>().into();
+        if let Some(layer) = layers.last().copied().flatten() {
+            document["explanation"] = layer.limit.explanation().into();
+        }
+    }
+    document
+}
+
+fn scaled(value: u32, scale: f64) -> Value {
+    if scale >= 1.0 {
+        return value.into();
+    }
+    // digits that the compact form does not have are not invented
+    let digits = 1.0 / scale;
+    ((f64::from(value) / digits * digits).round() / digits).into()
+}
+
+/// Body of `POST …/stats`: per track what changed since the report before, named as in WebRTC's statistics.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Report {
+    tracks: Vec<ReportedTrack>,
+    /// Of the candidate pair in use.
+    #[serde(default)]
+    current_round_trip_time: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ReportedTrack {
+    /// `TR_…`.
+    sid: String,
+    /// `in`: it sends the track; `out`: it receives it. As the node sees it.
+    direction: Direction2,
+    /// Seconds that samples waited on average (`jitterBufferDelay / jitterBufferEmittedCount`).
+    #[serde(default)]
+    jitter_buffer_delay: Option<f64>,
+    #[serde(default)]
+    concealed_ratio: Option<f64>,
+    /// Seconds.
+    #[serde(default)]
+    freeze_duration: f64,
+    #[serde(default)]
+    frames_per_second: Option<f64>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Direction2 {
+    In,
+    Out,
+}
+
+/// `POST …/stats`.
+pub(crate) async fn report(
+    State(app): State<Arc<App>>,
+    Path((room, who)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match take(&app, &room, &who, &headers, &body) {
+        Ok(()) => {
+            app.metrics.client_report("taken");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(refused) => {
+            app.metrics.client_report(if refused.code == ErrorCode::BadRequest { "malformed" } else { "refused" });
+            refused.into_problem()
+        }
+    }
+}
+
+fn take(app: &App, room: &str, who: &str, headers: &HeaderMap, body: &Bytes) -> Result<(), Refused> {
+    let grants = grants(app, headers)?;
+    let mut timelines = app.timelines();
+    let id = timelines.present(room, who, &grants.identity).filter(|_| grants.room_join && grants.room == room);
+    let Some(id) = id else {
+        // whether somebody else exists is not for everybody
+        return Err(Refused::new(
+            ErrorCode::TokenGrant,
+            "a participant reports on itself, with its own access token, while it is in the room",
+        ));
+    };
+    let now = unix_now();
+    let wait = timelines.may_hear(id, now);
+    wait.map_err(|wait| Refused::new(ErrorCode::RateLimited, "one report a second is enough").retry_after(wait))?;
+    let report: Report =
+        serde_json::from_slice(body).map_err(|error| Refused::new(ErrorCode::BadRequest, format!("not a report: {error}")))?;
+    if report.tracks.len() > MAX_REPORTED {
+        return Err(Refused::new(ErrorCode::BadRequest, format!("more than {MAX_REPORTED} tracks")));
+    }
+    for track in &report.tracks {
+        let bad_sid = || Refused::new(ErrorCode::BadRequest, format!("`{}` is no track sid", track.sid.escape_debug()));
+        let key = (track.direction.into(), parse_track_sid(&track.sid).ok_or_else(bad_sid)?);
+        // a track that ended meanwhile, or was not sampled yet
+        let _ = timelines.hear(id, key, track.view(report.current_round_trip_time), now);
+    }
+    Ok(())
+}
+
+impl From<Direction2> for Direction {
+    fn from(direction: Direction2) -> Self {
+        match direction {
+            Direction2::In => Self::Up,
+            Direction2::Out => Self::Down,
+        }
+    }
+}
+
+impl ReportedTrack {
+    fn view(&self, round_trip_s: Option<f64>) -> ClientView {
+        ClientView {
+            jitter_buffer: self.jitter_buffer_delay.and_then(seconds),
+            concealed: self.concealed_ratio.filter(|ratio| (0.0..=1.0).contains(ratio)),
+            freeze: seconds(self.freeze_duration).unwrap_or_default().min(MAX_SPAN),
+            frames_per_second: self.frames_per_second.filter(|fps| (0.0..=1000.0).contains(fps)),
+            round_trip: round_trip_s.and_then(seconds),
+        }
+    }
+}
+
+/// What a client says is no more than its word: beyond a minute it is nonsense.
+const MAX_SPAN: Duration = Duration::from_secs(60);
+
+fn seconds(value: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(value).ok().filter(|time| *time <= MAX_SPAN)
+}
+
+pub(super) fn grants(app: &App, headers: &HeaderMap) -> Result<Grants, Refused> {
+    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let token = auth::find_token(authorization, None)?;
+    Ok(auth::verify(&app.config.keys, token, unix_now())?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_scaled_column_has_the_digits_of_its_unit() {
+        assert_eq!(json!([scaled(437, 0.01), scaled(12, 0.1), scaled(7, 1.0), scaled(33, 1e-4)]).to_string(), "[4.37,1.2,7,0.0033]");
+    }
+
+    #[test]
+    fn nonsense_of_a_client_is_not_known() {
+        let track: ReportedTrack = serde_json::from_str(
+            r#"{"sid":"TR_x","direction":"out","jitterBufferDelay":-1,"concealedRatio":7,"freezeDuration":1e300,"framesPerSecond":1e9}"#,
+        )
+        .unwrap();
+        assert_eq!(track.view(Some(f64::MAX)), ClientView::default());
+    }
+}

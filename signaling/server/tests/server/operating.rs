@@ -1,0 +1,215 @@
+//! What operators do: read one participant's quality, read metrics, empty a server.
+
+use std::time::Duration;
+
+use sfu_api::telemetry::{Direction, LayerLimit, LayerPlace, LayerState, TrackSample};
+use sfu_api::{Command, Event, FailReason, MediaKind, ParticipantId, TrackId, TransportRole, TransportState};
+use signaling_api::VideoGrant;
+use signaling_server::MetricsAccess;
+use signaling_server::auth::TokenOptions;
+
+use crate::harness::{Client, TestServer, minted, soon, token};
+
+#[tokio::test]
+async fn a_participants_seconds_are_read_with_an_administrators_token_only() {
+    let mut server = TestServer::start().await;
+    let (_alice, participant, track, sid) = published(&mut server).await;
+    server.events.send(Event::Samples(vec![sample(participant, track)])).await.unwrap();
+    let path = "/v1/rooms/lobby/participants/alice/quality";
+    let quality = soon(async {
+        loop {
+            let reply = server.http("GET", path, &[bearer(&admin("lobby")).as_ref()], "").await;
+            assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"), "{}", reply.body);
+            if reply.json()["tracks"].as_array().is_some_and(|tracks| !tracks.is_empty()) {
+                return reply.json();
+            }
+        }
+    })
+    .await;
+    assert_eq!((quality["identity"].as_str(), quality["events"][0]["event"].as_str()), (Some("alice"), Some("joined")));
+    let track = &quality["tracks"][0];
+    assert_eq!(
+        (track["sid"].as_str(), track["source"].as_str(), track["direction"].as_str()),
+        (Some(sid.as_str()), Some("camera"), Some("out"))
+    );
+    assert_eq!((track["rttMs"][0].as_u64(), track["kbps"][0].as_u64(), track["residualLost"][0].as_u64()), (Some(80), Some(1000), Some(2)));
+    assert_eq!((track["layer"][0].as_u64(), track["targetLayer"][0].as_u64()), (Some(0), Some(2)));
+    assert_eq!(track["limitedBy"][0], "keyframe");
+    assert!(track["explanation"].as_str().unwrap().contains("keyframe"), "{track}");
+
+    for (token, status) in [(admin("other"), 403), (token("alice", "lobby"), 403), ("nonsense".to_owned(), 401)] {
+        let reply = server.http("GET", path, &[bearer(&token).as_ref()], "").await;
+        assert_eq!((reply.status, reply.header("content-type")), (status, "application/problem+json"), "{token}");
+    }
+    let lister =
+        minted(&TokenOptions { grants: VideoGrant { room_list: true, ..VideoGrant::default() }, ttl: HOUR, ..TokenOptions::default() });
+    assert_eq!(server.http("GET", path, &[bearer(&lister).as_ref()], "").await.status, 200);
+    let nobody = server.http("GET", "/v1/rooms/lobby/participants/bob/quality", &[bearer(&lister).as_ref()], "").await;
+    assert_eq!((nobody.status, nobody.json()["code"].as_str()), (404, Some("participant-not-found")));
+    for query in ["seconds=0", "seconds=99999", "seconds=x", "minutes=1"] {
+        let reply = server.http("GET", &format!("{path}?{query}"), &[bearer(&lister).as_ref()], "").await;
+        assert_eq!((reply.status, reply.json()["code"].as_str()), (400, Some("bad-request")), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_reports_on_itself_once_a_second_and_on_nobody_else() {
+    let mut server = TestServer::start().await;
+    let (_alice, participant, track, sid) = published(&mut server).await;
+    let (_bob, _) = server.join("bob", "lobby").await;
+    server.events.send(Event::Samples(vec![sample(participant, track)])).await.unwrap();
+    server.events.send(Event::Samples(Vec::new())).await.unwrap();
+    let report = format!(r#"{{"tracks":[{{"sid":"{sid}","direction":"out","freezeDuration":0.4,"framesPerSecond":12}}]}}"#);
+    let path = "/v1/rooms/lobby/participants/alice/stats";
+    let post = async |token: &str, body: &str| server.http("POST", path, &[bearer(token).as_ref()], body).await;
+    assert_eq!(post(&token("bob", "lobby"), &report).await.status, 403);
+    assert_eq!(post(&token("alice", "other"), &report).await.status, 403);
+    assert_eq!(post("", &report).await.status, 401);
+    assert_eq!(post(&token("alice", "lobby"), &report).await.status, 204);
+    let too_soon = post(&token("alice", "lobby"), &report).await;
+    assert_eq!((too_soon.status, too_soon.json()["code"].as_str()), (429, Some("rate-limited")));
+    assert_eq!(server.metric(r#"sfu_client_reports_total{result="taken"}"#).await, 1);
+    assert_eq!(server.metric(r#"sfu_client_reports_total{result="refused"}"#).await, 4);
+}
+
+#[tokio::test]
+async fn a_failed_join_has_one_word_everywhere() {
+    let mut server = TestServer::with(|config| config.signaling.resume_grace = Duration::from_millis(1)).await;
+    let (mut alice, _) = server.join("alice", "lobby").await;
+    let Some(Command::Join { participant, .. }) = soon(server.commands.recv()).await else { panic!("not at the node") };
+    let state = TransportState::Failed(FailReason::DtlsFingerprint);
+    server.events.send(Event::Transport { participant, role: TransportRole::Subscriber, state }).await.unwrap();
+    assert_eq!(alice.close_code().await.1, "dtls-fingerprint", "what the SDK logs");
+    server.until_metric(r#"sfu_joins_total{reason="dtls-fingerprint",result="failed"}"#, 1).await;
+    let reply = server.http("GET", "/v1/rooms/lobby/participants/alice/quality", &[bearer(&admin("lobby")).as_ref()], "").await;
+    let last = reply.json()["events"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((last["event"].as_str(), last["reason"].as_str()), (Some("ended"), Some("dtls-fingerprint")));
+    assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 0);
+}
+
+#[tokio::test]
+async fn metrics_are_for_those_who_may_read_them() {
+    let server = TestServer::start().await;
+    assert_eq!(server.get("/metrics").await.status, 200, "this machine");
+    for header in [("X-Forwarded-For", "127.0.0.1"), ("Via", "1.1 proxy"), ("Forwarded", "for=127.0.0.1")] {
+        let reply = server.http("GET", "/metrics", &[header], "").await;
+        assert_eq!((reply.status, reply.json()["code"].as_str()), (403, Some("forbidden")), "{header:?}: somebody behind a proxy");
+    }
+    let server = TestServer::with(|config| config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
+    assert_eq!(server.http("GET", "/metrics", &[("X-Forwarded-For", "198.51.100.7")], "").await.status, 403);
+    let server = TestServer::with(|config| config.metrics = MetricsAccess::Shared(vec!["10.0.0.0/8".parse().unwrap()])).await;
+    assert_eq!(server.get("/metrics").await.status, 403);
+}
+
+#[tokio::test]
+async fn metrics_can_have_an_address_of_their_own() {
+    let mut server = TestServer::with(|config| config.metrics = MetricsAccess::Own("127.0.0.1:0".parse().unwrap())).await;
+    assert_eq!(server.get("/metrics").await.status, 404);
+    server.address = server.server.metrics_addr().unwrap();
+    assert_eq!(server.get("/rtc").await.status, 404);
+    for path in ["/metrics", "/livez", "/readyz", "/startupz"] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_refuses_new_rooms_and_can_be_undone() {
+    let server = TestServer::start().await;
+    let (mut alice, _) = server.join("alice", "lobby").await;
+    let grants = VideoGrant { room_create: true, room_list: true, ..VideoGrant::default() };
+    let operator = minted(&TokenOptions { grants, ttl: HOUR, ..TokenOptions::default() });
+    let ask = async |path: &str, body: &str| server.http("POST", path, &[bearer(&operator).as_ref()], body).await;
+    assert_eq!(server.http("POST", "/v1/nodes/self:drain", &[bearer(&admin("lobby")).as_ref()], "").await.status, 403);
+    assert_eq!(ask("/v1/nodes/self:drain", r#"{"deadline":1}"#).await.status, 400);
+
+    let status = ask("/v1/nodes/self:drain", r#"{"deadlineS":3600}"#).await.json();
+    assert_eq!((status["ready"].as_bool(), status["drain"]["phase"].as_str()), (Some(false), Some("draining")));
+    assert_eq!((server.get("/readyz").await.status, server.get("/livez").await.status), (503, 200), "calls go on");
+    server.until_metric("sfu_draining", 1).await;
+    let (_bob, _) = server.join("bob", "lobby").await;
+    let refused = server.open(&format!("/rtc?access_token={}", token("carol", "new"))).await.err().unwrap();
+    assert!(refused.0 == 503 && refused.1.starts_with("unavailable"), "{refused:?}");
+
+    let status = ask("/v1/nodes/self:undrain", "").await.json();
+    assert_eq!((status["ready"].as_bool(), status["drain"]["phase"].as_str()), (Some(true), Some("none")));
+    assert_eq!(server.get("/readyz").await.status, 200);
+    let (_carol, _) = server.join("carol", "new").await;
+
+    ask("/v1/nodes/self:drain", r#"{"deadlineS":0}"#).await;
+    let goodbye = alice.until(|message| match message {
+        livekit_protocol::signal_response::Message::Leave(leave) => Some(leave),
+        _ => None,
+    });
+    assert!(goodbye.await.can_reconnect, "the deadline is over");
+    assert_eq!(alice.close_code().await.1, "server-shutdown");
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn admin(room: &str) -> String {
+    let grants = VideoGrant { room_admin: true, ..VideoGrant::default() };
+    minted(&TokenOptions { grants, room: room.to_owned(), ttl: HOUR, ..TokenOptions::default() })
+}
+
+struct Bearer(String);
+
+impl Bearer {
+    fn as_ref(&self) -> (&str, &str) {
+        ("Authorization", &self.0)
+    }
+}
+
+fn bearer(token: &str) -> Bearer {
+    Bearer(format!("Bearer {token}"))
+}
+
+/// Alice with a camera that the node has found.
+async fn published(server: &mut TestServer) -> (Client, ParticipantId, TrackId, String) {
+    use livekit_protocol::{AddTrackRequest, TrackSource, TrackType, signal_request, signal_response};
+    let (mut alice, _) = server.join("alice", "lobby").await;
+    let add = AddTrackRequest {
+        cid: "cam".to_owned(),
+        r#type: TrackType::Video.into(),
+        source: TrackSource::Camera.into(),
+        ..AddTrackRequest::default()
+    };
+    alice.send(signal_request::Message::AddTrack(add)).await;
+    let sid = alice
+        .until(|message| match message {
+            signal_response::Message::TrackPublished(published) => Some(published.track.unwrap().sid),
+            _ => None,
+        })
+        .await;
+    loop {
+        if let Some(Command::Publish { participant, track, .. }) = soon(server.commands.recv()).await {
+            return (alice, participant, track, sid);
+        }
+    }
+}
+
+fn sample(participant: ParticipantId, track: TrackId) -> TrackSample {
+    TrackSample {
+        participant,
+        track,
+        direction: Direction::Down,
+        kind: MediaKind::Video,
+        interval: Duration::from_secs(1),
+        packets: 120,
+        bytes: 125_000,
+        lost: 5,
+        residual: 2,
+        round_trip: Some(Duration::from_millis(80)),
+        jitter: Duration::from_millis(3),
+        delay: Duration::from_millis(46),
+        burst_ratio: 1.0,
+        rated_loss: 0.016,
+        robustness: 0.0,
+        opinion_score: None,
+        video_score: Some(80.0),
+        layer: Some(LayerState {
+            current: Some(LayerPlace { size: 0, temporal: u8::MAX }),
+            target: Some(LayerPlace { size: 2, temporal: u8::MAX }),
+            limit: LayerLimit::Keyframe,
+        }),
+    }
+}

@@ -1,0 +1,231 @@
+"""`sluice doctor` in broken set-ups: it names the cause, and nothing else; and in a sound one it finds nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from namespaces import Namespace
+from node import HTTP_PORT, KEY, SECRET, UDP_PORT
+from server import ROOT
+
+BINARY = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
+DOCTOR_LIMIT_S = 60
+NO_UDP_IN = f"""
+    table inet firewall {{
+        chain input {{ type filter hook input priority 0
+            udp dport {UDP_PORT} drop
+        }}
+    }}"""
+NTP_EPOCH_S = 2_208_988_800
+
+
+class Diagnosis:
+    """What a run of the doctor found."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.exit_code = done.returncode
+        self.checks = json.loads(done.stdout)["checks"]
+        self.ok = json.loads(done.stdout)["ok"]
+
+    def causes(self, *statuses: str) -> set[str]:
+        """Causes of findings of these kinds (default: failures)."""
+        return {check["cause"] for check in self.checks if check["status"] in (statuses or ("failed",))}
+
+    def one(self, cause: str) -> dict[str, str]:
+        """The finding with this cause; it says what to do."""
+        found = [check for check in self.checks if check.get("cause") == cause]
+        assert found and all(check["remedy"] and check["detail"] for check in found), self.checks
+        return found[0]
+
+
+def doctor(namespace: Namespace, *args: str, shell: str = "", **options: str) -> Diagnosis:
+    """Runs it as an operator of the server in the namespace would; `shell` prepares the machine."""
+    settings = {"server__listen": f"[::]:{HTTP_PORT}", "auth__keys": f"{KEY}: {SECRET}", "media__shards": "1", **options}
+    environment = {**os.environ, **{f"SLUICE_{name.upper()}": value for name, value in settings.items()}}
+    command = namespace.command("sh", "-c", f'set -e; {shell}\nexec "$0" doctor --json "$@"', BINARY, *args)
+    return Diagnosis(subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DOCTOR_LIMIT_S))
+
+
+@pytest.fixture
+def host(lab) -> Namespace:
+    """A machine with an address and nobody else."""
+    server, neighbour = lab.host("server"), lab.host("neighbour")
+    lab.cable(server, "eth0", ["10.0.0.2/24"], neighbour, "eth0", ["10.0.0.1/24"])
+    server.ip("route", "add", "default", "via", "10.0.0.1")
+    return server
+
+
+def test_a_sound_server_has_nothing_that_fails(host, serve):
+    serve(host)
+    found = doctor(host)
+    assert found.ok and found.exit_code == 0 and not found.causes(), found.checks
+    assert {"join", "udp", "tcp", "call"} <= {check["check"] for check in found.checks if check["status"] == "ok"}
+
+
+def test_a_sound_machine_without_a_server_is_tried_out_too(host):
+    found = doctor(host)
+    assert found.exit_code == 0 and not found.causes(), found.checks
+    assert {"port", "udp", "tcp", "call"} <= {check["check"] for check in found.checks if check["status"] == "ok"}
+
+
+def test_udp_that_a_firewall_drops(host, serve):
+    serve(host)
+    host.rules(NO_UDP_IN)
+    found = doctor(host)
+    assert found.causes() == {"udp-blocked"} and found.exit_code == 1, found.checks
+    assert f"{UDP_PORT}" in found.one("udp-blocked")["remedy"]
+
+
+def test_an_advertised_address_that_leads_nowhere(host, serve):
+    options = {"media__advertise": "203.0.113.9"}
+    serve(host, **options)
+    found = doctor(host, **options)
+    assert found.causes() == {"wrong-advertised-address", "ice-no-path"}, found.checks
+    assert "media.advertise" in found.one("wrong-advertised-address")["remedy"]
+
+
+def test_a_port_that_somebody_has(host):
+    def occupy() -> socket.socket:
+        taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        taken.bind(("0.0.0.0", UDP_PORT))
+        return taken
+
+    with host.call(occupy):
+        found = doctor(host)
+    assert found.causes() == {"port-in-use"}, found.checks
+    assert f"process {os.getpid()}" in found.one("port-in-use")["detail"]
+
+
+def test_a_clock_that_is_wrong(host):
+    with host.call(lambda: _TimeServer(ahead_s=600)) as server:
+        found = doctor(host, "--ntp", f"127.0.0.1:{server.port}")
+    assert found.causes() == {"clock-skew"}, found.checks
+    assert "behind" in found.one("clock-skew")["detail"]
+
+
+def test_socket_buffers_that_are_too_small(host, tmp_path):
+    limit = tmp_path / "rmem_max"
+    limit.write_text("16384\n")
+    found = doctor(host, shell=f"mount --bind {limit} /proc/sys/net/core/rmem_max")
+    assert not found.causes() and "small-socket-buffers" in found.causes("warning"), found.checks
+    assert "net.core.rmem_max" in found.one("small-socket-buffers")["remedy"]
+
+
+def test_a_disk_that_is_full(host, tmp_path):
+    found = doctor(host, shell=f"mount -t tmpfs -o size=64k none {tmp_path}; cd {tmp_path}; cat /dev/zero >full 2>/dev/null || true")
+    assert found.causes() == {"disk-full"}, found.checks
+    assert str(tmp_path) in found.one("disk-full")["detail"]
+
+
+def test_too_few_file_descriptors(host):
+    found = doctor(host, shell="ulimit -n 256")
+    assert not found.causes() and "few-descriptors" in found.causes("warning"), found.checks
+
+
+@pytest.mark.parametrize("fault", ["expired", "other-name", "untrusted"])
+def test_certificates(host, tmp_path, fault):
+    certificate = _certificate(tmp_path, "wrong.example.org" if fault == "other-name" else "localhost", "2020-01-01 00:00:00" if fault == "expired" else None)
+    roots = {} if fault == "untrusted" else {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+    with host.call(lambda: _TlsServer(certificate)) as server:
+        shell = "; ".join(f"export {name}={value}" for name, value in roots.items())
+        found = doctor(host, "--url", f"wss://localhost:{server.port}", shell=shell)
+    assert found.causes() == {f"certificate-{fault}"}, found.checks
+
+
+def test_a_server_that_nobody_reaches(host):
+    assert doctor(host, "--url", "ws://10.0.0.2:7999").causes() == {"http-unreachable"}
+
+
+def test_keys_of_another_server(host, serve):
+    serve(host)
+    found = doctor(host, auth__keys=f"{KEY}: another secret that is long enough for it")
+    assert found.causes() == {"token-invalid"}, found.checks
+
+
+def test_a_configuration_that_is_wrong(host):
+    found = doctor(host, media__udp_port="65535", media__shards="4")
+    assert found.causes() == {"configuration-invalid"} and "media.udp_port" in found.checks[0]["detail"], found.checks
+
+
+class _Service:
+    """Answers in a thread until the test ends; made in the namespace."""
+
+    def __init__(self, kind: socket.SocketKind) -> None:
+        self._socket = socket.socket(socket.AF_INET, kind)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+
+    def __enter__(self) -> _Service:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self._answer()
+            except ssl.SSLError:
+                continue
+            except OSError:
+                return
+
+    def _answer(self) -> None:
+        raise NotImplementedError
+
+
+class _TimeServer(_Service):
+    """SNTP (RFC 5905) with a clock that is ahead."""
+
+    def __init__(self, ahead_s: float) -> None:
+        super().__init__(socket.SOCK_DGRAM)
+        self._ahead_s = ahead_s
+
+    def _answer(self) -> None:
+        _, client = self._socket.recvfrom(64)
+        now = time.time() + self._ahead_s + NTP_EPOCH_S
+        stamp = struct.pack("!II", int(now), int(now % 1 * 2**32))
+        self._socket.sendto(struct.pack("!BBbb12x", 0x24, 2, 6, -20) + stamp * 4, client)
+
+
+class _TlsServer(_Service):
+    """Does handshakes."""
+
+    def __init__(self, certificate: Path) -> None:
+        super().__init__(socket.SOCK_STREAM)
+        self._socket.listen()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+
+    def _answer(self) -> None:
+        client, _ = self._socket.accept()
+        with client, self._context.wrap_socket(client, server_side=True) as tls:
+            tls.recv(1)
+
+
+def _certificate(folder: Path, host: str, made_at: str | None) -> Path:
+    """A certificate for one day with its key, by an authority whose certificate is `ca.pem`."""
+    faked = ["faketime", made_at] if made_at else []
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    ca, leaf = folder / "ca.pem", folder / "leaf.pem"
+    openssl = [*faked, "openssl", "req", "-x509", *key, "-days", "1"]
+    subprocess.run([*openssl, "-subj", "/CN=test authority", "-keyout", folder / "ca.key", "-out", ca], check=True, capture_output=True)
+    extensions = ["-addext", f"subjectAltName=DNS:{host}", "-addext", "basicConstraints=critical,CA:FALSE"]
+    subprocess.run([*openssl, "-subj", f"/CN={host}", *extensions, "-CA", ca, "-CAkey", folder / "ca.key", "-keyout", folder / "leaf.key", "-out", leaf], check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text(leaf.read_text() + (folder / "leaf.key").read_text())
+    return both
+
+
