@@ -331,11 +331,6 @@ pub enum Command {
         /// Bits per second; None: no such limit any more.
         limit_bps: Option<u64>,
     },
-    /// Asks why a participant gets what it gets. Answered by [`Event::Explanation`].
-    Explain {
-        /// Who.
-        participant: ParticipantId,
-    },
 }
 
 /// Bounds of the time between the capture and the display of a frame. Clients take steps of 10 ms, up to 40,950 ms.
@@ -546,13 +541,6 @@ pub enum Event {
     /// What was measured since the last event of this kind, about once a second and shard. For timelines; nothing depends on it, and
     /// it is dropped where it finds no room.
     Samples(Vec<TrackSample>),
-    /// Answer to [`Command::Explain`].
-    Explanation {
-        /// Who.
-        participant: ParticipantId,
-        /// Everything that it subscribes to, in the order of subscription.
-        subscriptions: Vec<SubscriptionReport>,
-    },
 }
 
 /// Direction of what ails a connection.
@@ -608,69 +596,6 @@ impl QualityCause {
             Self::Delay => "delay",
             Self::Bandwidth => "bandwidth",
             Self::Silence => "silence",
-        }
-    }
-}
-
-/// What a subscriber gets of a track, what it wanted, and why that differs.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct SubscriptionReport {
-    /// Which.
-    pub track: TrackId,
-    /// What flows; None: nothing does.
-    pub current: Option<LayerReport>,
-    /// What it asked for, were everything there; None: nothing.
-    pub wanted: Option<LayerReport>,
-    /// Why `current` is not more.
-    pub limit: LayerLimit,
-    /// Since when it is so, in milliseconds.
-    pub since_ms: u64,
-    /// Bits per second that `current` was last seen to take, 0 if unknown.
-    pub bitrate_bps: u64,
-}
-
-/// A layer of a track.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct LayerReport {
-    /// Size: place among all encodings and spatial layers of the track, smallest is 0.
-    pub spatial: u8,
-    /// Highest temporal layer; [`u8::MAX`]: all there are.
-    pub temporal: u8,
-    /// Picture size in pixels, 0 if unknown.
-    pub width_px: u32,
-    /// See `width_px`.
-    pub height_px: u32,
-}
-
-/// What limits a subscription.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum LayerLimit {
-    /// Nothing: it gets the best there is.
-    #[default]
-    None,
-    /// The subscriber's bandwidth.
-    Bandwidth,
-    /// The publisher does not send what is wanted.
-    Publisher,
-    /// The size at which the subscriber shows it, or the layer that it named.
-    Size,
-    /// It waits for a keyframe of what it should get.
-    KeyframeWait,
-    /// It was switched off: by the subscriber, by a mute, or because no codec is agreed.
-    Policy,
-}
-
-impl LayerLimit {
-    /// The word used in logs, the REST API and metric labels.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Bandwidth => "bandwidth",
-            Self::Publisher => "publisher",
-            Self::Size => "size",
-            Self::KeyframeWait => "keyframe-wait",
-            Self::Policy => "policy",
         }
     }
 }

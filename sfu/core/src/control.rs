@@ -72,7 +72,6 @@ impl Shard {
             Command::UnsubscribeData { participant, track } => self.unsubscribe_data(participant, track),
             Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room, now)),
             Command::LimitDownlink { participant, limit_bps } => self.limit_downlink(participant, limit_bps, now),
-            Command::Explain { participant } => self.explain(participant, now),
         };
         if let Err(reason) = result {
             self.discards.add(reason);
@@ -331,12 +330,6 @@ impl Shard {
         let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
         self.peers[peer].allotment.limit_bps = limit_bps;
         self.hurry_allocation(peer, now);
-        Ok(())
-    }
-
-    fn explain(&mut self, id: ParticipantId, now: Instant) -> Found {
-        let subscriptions = self.explanations(self.participant(id)?, now);
-        self.events.push_back(Event::Explanation { participant: id, subscriptions });
         Ok(())
     }
 

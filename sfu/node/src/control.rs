@@ -182,8 +182,7 @@ impl Directory {
             | Command::SubscribeData { participant, .. }
             | Command::UnsubscribeData { participant, .. }
             | Command::PublishCodec { participant, .. }
-            | Command::LimitDownlink { participant, .. }
-            | Command::Explain { participant } => self.shard_of_participant(*participant),
+            | Command::LimitDownlink { participant, .. } => self.shard_of_participant(*participant),
             Command::SetPlayoutDelay { room, .. } => {
                 self.rooms.get(room).and_then(|room| room.shards.first()).map(|(shard, _)| *shard).ok_or(CommandError::UnknownRoom)
             }

@@ -1009,7 +1009,6 @@ impl World {
             | Command::UnsubscribeData { participant, .. }
             | Command::PublishCodec { participant, .. }
             | Command::LimitDownlink { participant, .. }
-            | Command::Explain { participant }
             | Command::Move { participant, .. } => self.placing.shard_of(*participant),
             Command::SendData { .. } | Command::SetPlayoutDelay { .. } => 0,
         }

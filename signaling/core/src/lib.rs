@@ -551,7 +551,6 @@ impl Signaling {
             | Event::StreamState { participant, .. }
             | Event::ConnectionQuality { participant, .. }
             | Event::MediaSections { participant, .. }
-            | Event::Explanation { participant, .. }
             | Event::MoveRefused { participant } => self.directory.room_of(*participant),
             Event::Speakers { room, .. } => Some(*room),
             // For whoever drives this, not for rooms.

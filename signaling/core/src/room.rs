@@ -437,8 +437,6 @@ impl Room {
             Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
             Event::ConnectionQuality { participant, quality, score, .. } => self.quality_found(participant, quality, score, turn),
             Event::MediaSections { participant, audio, video } => self.media_sections(participant, (audio, video), turn),
-            // Whoever asks the node for one takes it before it comes here.
-            Event::Explanation { .. } => turn.counters.stale_events += 1,
             Event::MoveRefused { participant } => self.move_refused(participant, turn),
             Event::Samples(_) => {}
         }

@@ -18,7 +18,6 @@
 //! most six times a minute.
 
 pub mod alarm;
-pub mod explain;
 pub mod ladder;
 pub mod patience;
 mod run;

@@ -288,9 +288,6 @@ impl Shard {
             (peer.allotment.granted_bps, peer.allotment.has_everything) = (granted_bps, true);
             peer.bandwidth.set_demand(Demand { now_bps: granted_bps, next_bps: None }, now);
         }
-        for down in downs {
-            self.note_decision(down, now);
-        }
     }
 
     /// `is_first`: nothing limited the transport until now.
@@ -322,9 +319,6 @@ impl Shard {
             if has_changed {
                 self.retarget(down_key, now);
             }
-        }
-        for down in downs {
-            self.note_decision(down, now);
         }
     }
 

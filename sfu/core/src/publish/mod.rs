@@ -97,7 +97,7 @@ pub struct UpTrack {
 }
 
 /// Sizes of a track.
-const MAX_RUNGS: usize = MAX_ENCODINGS * MAX_SPATIAL_LAYERS;
+pub const MAX_RUNGS: usize = MAX_ENCODINGS * MAX_SPATIAL_LAYERS;
 
 /// What of an encoding can be had, as far as a change of it matters to subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

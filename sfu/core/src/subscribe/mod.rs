@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use sfu_api::{TrackId, VideoWish};
 
 use crate::allocation::Share;
-use crate::allocation::explain::Decision;
 use crate::audio::forms::Form;
 use crate::audio::redundancy::Redundancy;
 use crate::ids::{PeerKey, UpKey};
@@ -25,6 +24,7 @@ use crate::quality::traffic::DownlinkMeter;
 use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
+use crate::telemetry::explain::Decision;
 use crate::telemetry::sampler::DownlinkSampler;
 use filter::LayerFilter;
 use history::History;

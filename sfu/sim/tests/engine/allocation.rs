@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sfu_api::{Command, Event, LayerLimit, SubscriptionReport, TrackId, VideoWish};
+use sfu_api::telemetry::{Direction, LayerLimit, TrackSample};
+use sfu_api::{Command, Event, MediaKind, TrackId, VideoWish};
 use sfu_core::media::Codec;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::{TrackSpec, VoiceConfig};
@@ -133,7 +134,8 @@ fn redundancy_goes_before_a_picture_does() {
     world.subscribe(who, audio);
     world.subscribe(who, video);
     world.run_for(3 * SECOND);
-    let rate = explain_one(&mut world, who).bitrate_bps;
+    // With what headers and tags add.
+    let rate = u64::from(explain_one(&mut world, who).bytes) * 8 * 107 / 100;
     let with_copies = |world: &World| world.heard(who, audio).with_copies;
     assert!(with_copies(&world) > 100);
     limit(&mut world, who, rate);
@@ -200,8 +202,8 @@ fn what_a_publisher_does_not_send_is_not_kept_for_it() {
     limit(&mut world, who, 2_800_000);
     world.run_for(5 * SECOND);
     assert_eq!((world.layer(who, tracks[0]), world.layer(who, tracks[1])), (Some(1), Some(2)));
-    let [first, second] = &explained(&mut world, who)[..] else { panic!("two subscriptions") };
-    assert_eq!((first.limit, second.limit), (LayerLimit::Publisher, LayerLimit::None));
+    let limits: Vec<_> = explained(&mut world, who).iter().filter_map(|sample| Some(sample.layer?.limit)).collect();
+    assert_eq!(limits, [LayerLimit::Publisher, LayerLimit::None]);
 }
 
 #[test]
@@ -223,32 +225,25 @@ fn every_decision_has_a_reason() {
     let (mut world, track, who) = pair(410, |world| world.simulcast(Codec::Vp8));
     world.run_for(2 * SECOND);
     let now = explain_one(&mut world, who);
-    assert_eq!(
-        (now.track, now.limit, now.current, now.wanted.map(|wanted| wanted.spatial)),
-        (track, LayerLimit::None, now.wanted, Some(2))
-    );
-    assert_eq!(now.current.map(|layer| (layer.width_px, layer.height_px)), Some((1280, 720)));
-    assert!(now.since_ms >= 1_000 && (1_500_000..2_300_000).contains(&now.bitrate_bps), "{now:?}");
+    assert_eq!((now.track, layers(&now)), (track, (Some(2), Some(2), LayerLimit::None)));
+    assert!(now.limited_for >= SECOND, "{now:?}");
     world.set_wish(who, track, VideoWish { width_px: 640, height_px: 360, ..VideoWish::default() });
-    world.run_for(SWITCH);
-    assert_eq!(layers(&explain_one(&mut world, who)), (Some(1), Some(1), LayerLimit::Size));
+    assert_eq!(layers(&explain_one(&mut world, who)), (Some(1), Some(1), LayerLimit::Wish));
     limit(&mut world, who, 300_000);
-    world.run_for(SWITCH);
-    assert_eq!(layers(&explain_one(&mut world, who)), (Some(0), Some(1), LayerLimit::Bandwidth));
+    let low = explain_one(&mut world, who);
+    assert_eq!(layers(&low), (Some(0), Some(1), LayerLimit::Bandwidth));
+    assert!(low.limited_for <= 2 * SECOND, "{low:?}");
     limit(&mut world, who, 50_000);
-    world.run_for(SWITCH);
     assert_eq!(layers(&explain_one(&mut world, who)), (None, Some(1), LayerLimit::Bandwidth));
     limit(&mut world, who, 0);
     world.run_for(SWITCH);
     world.set_wish(who, track, VideoWish { enabled: false, ..VideoWish::default() });
-    world.run_for(SWITCH);
-    assert_eq!(layers(&explain_one(&mut world, who)), (None, None, LayerLimit::Policy));
+    assert_eq!(layers(&explain_one(&mut world, who)), (None, None, LayerLimit::Disabled));
     // A keyframe that does not come.
     let owner = world.sender_of(track);
     world.participant_mut(owner).down.reconfigure(LinkConfig { loss: Loss::Random(Chance::percent(100.0)), ..LinkConfig::default() });
     world.set_wish(who, track, VideoWish::default());
-    world.run_for(SWITCH);
-    assert_eq!(layers(&explain_one(&mut world, who)), (None, Some(2), LayerLimit::KeyframeWait));
+    assert_eq!(layers(&explain_one(&mut world, who)), (None, Some(2), LayerLimit::Keyframe));
 }
 
 /// A subscriber of so many cameras, each with three encodings.
@@ -292,22 +287,28 @@ fn told(world: &World, of: TrackId) -> Option<Option<u8>> {
     })
 }
 
-fn explained(world: &mut World, who: Who) -> Vec<SubscriptionReport> {
-    let participant = world.id(who);
-    world.command(Command::Explain { participant });
-    world.run_for(10 * MS);
-    let found = world.log.iter().rev().find_map(|event| match event {
-        Event::Explanation { participant: about, subscriptions } if *about == participant => Some(subscriptions.clone()),
-        _ => None,
-    });
-    found.expect("it is explained")
+/// The samples of video in the next second that is over, in the order of subscription.
+fn explained(world: &mut World, who: Who) -> Vec<TrackSample> {
+    world.run_for(SECOND);
+    world.shard.take_samples();
+    world.run_for(SECOND + 100 * MS);
+    let (id, samples) = (world.id(who), world.shard.take_samples());
+    let mut newest: Vec<TrackSample> = Vec::new();
+    for sample in samples {
+        if sample.participant == id && sample.direction == Direction::Down && sample.kind == MediaKind::Video {
+            newest.retain(|other| other.track != sample.track);
+            newest.push(sample);
+        }
+    }
+    newest
 }
 
-fn explain_one(world: &mut World, who: Who) -> SubscriptionReport {
+fn explain_one(world: &mut World, who: Who) -> TrackSample {
     explained(world, who).remove(0)
 }
 
 /// Current and wanted size, and what limits.
-fn layers(report: &SubscriptionReport) -> (Option<u8>, Option<u8>, LayerLimit) {
-    (report.current.map(|layer| layer.spatial), report.wanted.map(|layer| layer.spatial), report.limit)
+fn layers(sample: &TrackSample) -> (Option<u8>, Option<u8>, LayerLimit) {
+    let state = sample.layer.expect("a subscription to video");
+    (state.current.map(|place| place.size), state.wanted.map(|place| place.size), state.limit)
 }

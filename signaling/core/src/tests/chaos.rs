@@ -531,7 +531,6 @@ impl Node {
             Command::RestartIce { participant }
             | Command::PreferTcp { participant, .. }
             | Command::LimitDownlink { participant, .. }
-            | Command::Explain { participant }
             | Command::Offer { participant, .. }
             | Command::Answer { participant, .. } => {
                 assert!(self.participants.contains(&participant));
