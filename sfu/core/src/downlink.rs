@@ -85,7 +85,8 @@ impl Shard {
         if self.probing.peers.len() >= MAX_PROBES || self.carrier(key).is_none() {
             return;
         }
-        let Some(peer) = self.peers.get_mut(key) else { return };
+        // Where nobody waits for more there is nothing to find out.
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.allotment.may_probe()) else { return };
         if peer.bandwidth.start_probe(now) {
             self.probing.peers.push(key);
             self.probing.next.get_or_insert(now);

@@ -15,8 +15,10 @@ const CONFIRM: Duration = Duration::from_millis(800);
 const QUEUE: Duration = Duration::from_millis(30);
 /// A cut this long ago says nothing of now.
 const RECENT: Duration = Duration::from_millis(400);
-/// If less than this share of what is sent passes, there is no doubt.
-const CLEAR_PERCENT: u64 = 85;
+/// If less than these shares of what is sent pass in a quarter and in a tenth of a second, there is no doubt, once the tenth lies
+/// behind the beginning: a way that becomes longer has a gap then.
+const CLEAR_PERCENT: [u64; 2] = [85, 70];
+const CLEAR_AFTER: Duration = Duration::from_millis(100);
 /// After everybody has had everything for so long without a queue or loss, nothing is held against a way.
 const FORGIVE: Duration = Duration::from_secs(30);
 
@@ -56,13 +58,10 @@ impl Alarm {
         };
         self.rings_since = if rings { self.rings_since.or(Some(now)) } else { None };
         self.content_since = if rings || !has_everything { None } else { self.content_since.or(Some(now)) };
-        let passes_bps = match estimate.limit {
-            Limit::Client => estimate.target_bps,
-            _ => estimate.arrives_bps.unwrap_or(estimate.target_bps),
-        };
-        let is_clear = rings && passes_bps < granted_bps / 100 * CLEAR_PERCENT;
-        let lasts = self.rings_since.is_some_and(|since| now.saturating_duration_since(since) >= CONFIRM);
-        if is_clear || lasts {
+        let rings_for = self.rings_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let passes_bps = estimate.arrives_bps.unwrap_or([estimate.target_bps; 2]);
+        let is_low = passes_bps.into_iter().zip(CLEAR_PERCENT).all(|(bps, percent)| bps < granted_bps / 100 * percent);
+        if rings_for >= CONFIRM || (rings_for >= CLEAR_AFTER && is_low) {
             self.is_scarce = true;
             return Verdict::Full;
         }
@@ -81,7 +80,8 @@ impl Alarm {
     /// When time alone changes the verdict.
     #[must_use]
     pub fn again_at(&self, now: Instant) -> Option<Instant> {
-        self.rings_since.map(|since| since + CONFIRM).filter(|&at| at > now)
+        let since = self.rings_since?;
+        [since + CLEAR_AFTER, since + CONFIRM].into_iter().find(|&at| at > now)
     }
 
     /// Something is divided.
@@ -108,7 +108,7 @@ mod tests {
             since: now,
             queue: Duration::from_millis(queue_ms),
             cut_at: None,
-            arrives_bps: Some(arrives_bps),
+            arrives_bps: Some([arrives_bps; 2]),
         }
     }
 
@@ -121,9 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn much_less_arriving_is_believed_at_once() {
+    fn much_less_arriving_is_believed_soon_and_a_gap_is_not_less() {
         let (mut alarm, now) = (Alarm::default(), Instant::now());
-        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, now), Verdict::Full);
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, now), Verdict::Free);
+        let later = now + CLEAR_AFTER;
+        let after_gap = Estimate { arrives_bps: Some([900_000, GRANTED]), ..estimate(Limit::Delay, 400, GRANTED, later) };
+        assert_eq!(alarm.judge(&after_gap, GRANTED, true, later), Verdict::Free);
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, later), GRANTED, true, later), Verdict::Full);
     }
 
     #[test]
@@ -150,6 +154,8 @@ mod tests {
     #[test]
     fn who_has_had_everything_for_a_while_is_trusted_again() {
         let (mut alarm, mut now) = (Alarm::default(), Instant::now());
+        alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, now);
+        now += CLEAR_AFTER;
         alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, now);
         for _ in 0..100 {
             now += FORGIVE;

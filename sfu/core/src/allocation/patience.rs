@@ -10,6 +10,8 @@ use super::ladder::Place;
 
 /// Time from the last step down to the first one up: after the first failure, the second, and further ones.
 const HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(15), Duration::from_secs(45)];
+/// The same for one that has nothing at all: a picture that stands still is worse than one that changes.
+const PAUSE_HOLDS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
 /// After so long without a step down, earlier failures are forgotten.
 const CALM: Duration = Duration::from_secs(60);
 /// So long there has to be enough for the step up.
@@ -50,7 +52,8 @@ impl Memory {
     #[must_use]
     pub fn hold_until(&self) -> Option<Instant> {
         let lowered_at = self.lowered_at?;
-        let hold = HOLDS.get(usize::from(self.failures).saturating_sub(1)).or(HOLDS.last())?;
+        let holds = if self.place.is_some() { HOLDS } else { PAUSE_HOLDS };
+        let hold = holds.get(usize::from(self.failures).saturating_sub(1)).or(holds.last())?;
         let paused_until = self.risen_at.map_or(lowered_at, |risen_at| risen_at + PAUSE);
         Some(paused_until.max(lowered_at + *hold))
     }
@@ -142,7 +145,7 @@ mod tests {
         memory.settle(Some(3), Some(2), place, start);
         memory.settle(Some(2), Some(0), place, start + SECOND);
         memory.settle(Some(0), None, None, start + SECOND * 2);
-        assert_eq!(memory.hold_until(), Some(start + SECOND * 2 + HOLDS[0]));
+        assert_eq!(memory.hold_until(), Some(start + SECOND * 2 + PAUSE_HOLDS[0]));
         memory.settle(None, Some(1), place, start + SECOND * 6);
         memory.settle(Some(1), Some(0), place, start + SECOND * 90);
         assert_eq!(memory.hold_until(), Some(start + SECOND * 90 + HOLDS[0]));

@@ -137,6 +137,11 @@ pub struct Allotment {
 }
 
 impl Allotment {
+    /// Bandwidth is divided, here or by somebody else.
+    pub fn may_probe(&self) -> bool {
+        self.is_divided || self.is_foreign
+    }
+
     fn may_run(&self, now: Instant) -> bool {
         self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
     }

@@ -51,8 +51,8 @@ pub struct Estimate {
     pub queue: Duration,
     /// When a queue or loss last lowered the target; None: never.
     pub cut_at: Option<Instant>,
-    /// What arrived over the last quarter of a second; None: not measured.
-    pub arrives_bps: Option<u64>,
+    /// What arrived over the last quarter of a second, and the last tenth; None: not measured.
+    pub arrives_bps: Option<[u64; 2]>,
 }
 
 impl Estimate {
@@ -402,7 +402,11 @@ impl Bandwidth {
             since: known.map_or(now, |known| known.since),
             queue: control.queue(),
             cut_at: control.cut_at(),
-            arrives_bps: measured.arrived.bps(ARRIVED_WINDOW_US).map(whole),
+            arrives_bps: measured
+                .arrived
+                .bps(ARRIVED_WINDOW_US)
+                .zip(measured.arrived.bps(ARRIVED_NOW_WINDOW_US))
+                .map(|(a, b)| [a, b].map(whole)),
         });
     }
 }

@@ -31,7 +31,7 @@ const REPLAY_AGE: Duration = Duration::from_secs(2);
 /// The burst: not more packets than this may have followed the keyframe. 64 full ones are 75 kB.
 const REPLAY_PACKETS: u64 = 64;
 /// Who has seen pictures as new as the keyframe, give or take so much, would see them again. Encodings of one picture don't
-/// arrive at once: publishers pace them.
+/// arrive at once: publishers pace them. Of audio nothing is heard twice.
 const REPLAY_OVERLAP: Duration = Duration::from_millis(50);
 
 /// Packets whose structure has not come that are kept for it: what a keyframe's first packet can be late by. When there are
@@ -128,6 +128,8 @@ pub struct Encoding {
     /// Payloads of all packets that came.
     payload_bytes: u64,
     second: Second,
+    /// See [`REPLAY_OVERLAP`].
+    replay_overlap: Duration,
     /// Size that the ring began with.
     least: RingSize,
     /// Seconds in which a quarter of the ring would have been enough.
@@ -176,6 +178,7 @@ impl Encoding {
             stored: 0,
             payload_bytes: 0,
             second: Second::default(),
+            replay_overlap: if codec.is_video() { REPLAY_OVERLAP } else { Duration::ZERO },
             least: size,
             quiet_seconds: 0,
         }
@@ -315,7 +318,7 @@ impl Encoding {
         }
         let is_new = start.at >= waiting_since;
         let is_young = now.saturating_duration_since(start.at) <= REPLAY_AGE && followers <= REPLAY_PACKETS;
-        let is_news = seen.is_none_or(|seen| start.at + REPLAY_OVERLAP >= seen);
+        let is_news = seen.is_none_or(|seen| start.at + self.replay_overlap > seen);
         (is_new || (is_young && is_news)).then_some(start)
     }
 
