@@ -25,6 +25,7 @@ use crate::rtp::header::{FIXED_LEN, FixedHeader};
 use crate::rtp::sequence::low16;
 use crate::subscribe::copy::{may_need_own_block, own_block, patch_descriptor, stamp};
 use crate::subscribe::filter::{LayerFilter, Verdict};
+use crate::subscribe::history::Looks;
 use crate::subscribe::rewrite::{Junction, Placed};
 use crate::subscribe::{DownTrack, FlowState};
 
@@ -405,7 +406,7 @@ fn forward_run(
             segment_len = len;
         }
         if down.rtx_payload_type.is_some() {
-            down.history.record(placed.sequence, meta.sequence, down.rewriter.epoch_id());
+            down.history.record(placed.sequence, meta.sequence, down.rewriter.epoch_id(), Some(Looks { marker, is_emptied: is_filler }));
         }
         // A late or repaired packet says nothing about the newest frame, and neither does padding.
         if placed.is_newest && plain_len > header_len {

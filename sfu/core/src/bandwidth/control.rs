@@ -3,7 +3,8 @@
 //! Base: draft-ietf-rmcat-gcc-02 section 5.5 (AIMD with an estimate of the link's capacity). What differs, because that keeps
 //! a standing queue: the queue's delay itself counts, not only its growth; a cut goes so far below what arrives that the
 //! queue is empty after [`DRAIN`]; and once it is empty, the rate returns to what was seen to arrive while it was not.
-//! A queue that does not empty although less is sent is somebody else's (TCP): then loss decides, as it does for them.
+//! A queue that does not empty although less is sent is somebody else's (TCP): then loss decides, as it does for them. If it
+//! does not change at all meanwhile, it is none: the way has become longer ([`Followup::is_other_way`]).
 //! Invariants: the rate never grows by more than half beyond what arrives, but for a probe's result; nor beyond what is wanted.
 
 use std::time::{Duration, Instant};
@@ -35,6 +36,12 @@ const DRAIN: Duration = Duration::from_millis(600);
 /// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
 const CUT: f64 = 0.95;
 const DEEPEST_CUT: f64 = 0.5;
+/// A queue is emptied more slowly where a small picture and a voice would have to stop for it, but with this share at most.
+const LEAST_CALL_BPS: f64 = 230_000.0;
+const SLOWEST_DRAIN: f64 = 0.8;
+/// What is taken for a queue and stays within so much for so long, while less is sent than arrived before, is none.
+const STEADY: Duration = Duration::from_millis(6);
+const STEADY_FOR: Duration = Duration::from_millis(500);
 /// Share of what arrived that is sent once the queue is empty.
 const RETURN: f64 = 0.92;
 /// Growth per second while the capacity is unknown or far.
@@ -58,7 +65,7 @@ const PROBATION: Duration = Duration::from_millis(1_500);
 /// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
 const PROBE_FACTOR: f64 = 2.0;
 const FIRST_PROBE_FACTOR: f64 = 4.0;
-/// What arrives for a second beyond the rate raises it.
+/// What arrives beyond the rate raises it: for a second, or for a quarter of one if there is no queue at all.
 const SHOWN: f64 = 1.05;
 /// Beyond what is wanted, so that the estimate reaches it.
 const PROBE_MARGIN: f64 = 1.2;
@@ -90,6 +97,8 @@ pub struct Signals {
     pub loss: Option<Finding>,
     /// Share of packets that the link loses whatever is sent.
     pub inherent_loss: f64,
+    /// Nothing is missing.
+    pub is_complete: bool,
     /// From sending to hearing of it.
     pub round_trip: Duration,
     /// What came of a probe.
@@ -101,9 +110,28 @@ enum Phase {
     /// No queue, or nearly none.
     Grow,
     /// A queue is being emptied.
-    Drain { since: Instant, from: Duration, before_bps: f64 },
+    Drain { since: Instant, from: Duration, before_bps: f64, steady: Steady },
     /// The queue is somebody else's.
     Compete { quiet_since: Option<Instant> },
+}
+
+/// How long a queue has been as long as it is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Steady {
+    since: Instant,
+    shortest: Duration,
+    longest: Duration,
+}
+
+impl Steady {
+    fn new(queue: Duration, now: Instant) -> Self {
+        Self { since: now, shortest: queue, longest: queue }
+    }
+
+    fn add(self, queue: Duration, now: Instant) -> Self {
+        let (shortest, longest) = (self.shortest.min(queue), self.longest.max(queue));
+        if longest - shortest > STEADY { Self::new(queue, now) } else { Self { shortest, longest, ..self } }
+    }
 }
 
 /// See the module.
@@ -158,6 +186,8 @@ pub struct Followup {
     pub cut_for_loss: Option<f64>,
     /// The queue is empty: what was learned of its growth is void.
     pub is_drained: bool,
+    /// What was taken for a queue is the length of another way.
+    pub is_other_way: bool,
 }
 
 impl Control {
@@ -216,7 +246,11 @@ impl Control {
                     self.cut(now, queue, acked_now_bps);
                 }
             }
-            Phase::Drain { since, from, before_bps } => {
+            Phase::Drain { since, from, before_bps, steady } => {
+                // A full queue is as steady, but drops.
+                let steady = if signals.is_complete { steady.add(queue, now) } else { Steady::new(queue, now) };
+                self.phase = Phase::Drain { since, from, before_bps, steady };
+                let is_steady = now.saturating_duration_since(steady.since) > STEADY_FOR && queue > HIGH;
                 let lasts = now.saturating_duration_since(since);
                 let is_over = lasts > DRAIN * 2 + signals.round_trip * 2;
                 let is_hopeless = is_over && queue > from.mul_f64(0.6) && queue > HIGH;
@@ -224,6 +258,9 @@ impl Control {
                 if queue < LOW {
                     followup.is_drained = true;
                     self.come_back(Phase::Grow, RETURN, before_bps);
+                } else if is_steady && self.limit == Limit::Delay {
+                    followup.is_other_way = true;
+                    self.take_other_way(before_bps);
                 } else if is_hopeless {
                     self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, before_bps);
                 } else if is_over && queue < self.high {
@@ -348,7 +385,7 @@ impl Control {
                 self.shown_interval = SHOWN_INTERVAL;
             }
         }
-        self.phase = Phase::Drain { since: now, from: queue, before_bps: self.target_bps };
+        self.phase = Phase::Drain { since: now, from: queue, before_bps: self.target_bps, steady: Steady::new(queue, now) };
         self.lower(now, queue, acked_bps);
     }
 
@@ -359,6 +396,12 @@ impl Control {
         self.target_bps = self.target_bps.max(returned.min(before_bps));
     }
 
+    /// Nothing has spoken against the rate that was sent before.
+    fn take_other_way(&mut self, before_bps: f64) {
+        *self = Self { target_bps: before_bps, has_probed: self.has_probed, last_report: self.last_report, ..Self::default() };
+        self.limit = Limit::None;
+    }
+
     fn lower(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
         self.capacity = Some(match self.capacity {
             // What arrived may be less than what fits: a frame's pause at the end of the window.
@@ -366,13 +409,20 @@ impl Control {
             _ => (acked_bps, now),
         });
         let share = (CUT - queue.as_secs_f64() / DRAIN.as_secs_f64()).max(DEEPEST_CUT);
-        self.set(self.target_bps.min(acked_bps * share));
+        let least_bps = LEAST_CALL_BPS.min(acked_bps * SLOWEST_DRAIN);
+        self.set(self.target_bps.min((acked_bps * share).max(least_bps)));
         (self.last_cut, self.limit) = (Some(now), Limit::Delay);
     }
 
     fn grow(&mut self, now: Instant, signals: &Signals, queue: Duration, elapsed_s: f64, wanted_bps: f64) {
         let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss);
         let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * PROBE_MARGIN);
+        // More was sent than that, and all of it came: nobody has to wait for a probe of what flows.
+        let quickly_bps = signals.acked_bps.filter(|_| queue < LOW && self.capacity.is_none()).unwrap_or(0.0);
+        let shown_bps = quickly_bps.max(signals.acked_long_bps.unwrap_or(0.0));
+        if shown_bps > self.target_bps * SHOWN && queue < RISING && self.phase == Phase::Grow && self.since_cut(now) > signals.round_trip {
+            self.set(shown_bps);
+        }
         let growth = match self.phase {
             Phase::Grow if signals.usage != Usage::Over && self.since_cut(now) > signals.round_trip => {
                 let is_near = self.capacity.is_some_and(|(bps, _)| self.target_bps > bps * NEAR && self.target_bps < bps * 1.3);
@@ -382,13 +432,6 @@ impl Control {
             Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
             _ => return,
         };
-        // More was sent than that, and all of it came.
-        if let Some(shown_bps) = signals.acked_long_bps.filter(|bps| *bps > self.target_bps * SHOWN)
-            && queue < RISING
-            && self.phase == Phase::Grow
-        {
-            self.set(shown_bps);
-        }
         if self.target_bps < ceiling && !self.is_app_limited {
             self.set((self.target_bps + growth).min(ceiling));
         }
@@ -418,11 +461,13 @@ mod tests {
         control: Control,
         now: Instant,
         queue_bits: f64,
+        /// What the control has called the way's own delay.
+        base: Duration,
     }
 
     impl Link {
         fn new() -> Self {
-            Self { control: Control::default(), now: Instant::now(), queue_bits: 0.0 }
+            Self { control: Control::default(), now: Instant::now(), queue_bits: 0.0, base: Duration::ZERO }
         }
 
         /// Sends 95 % of the target for so long.
@@ -433,7 +478,8 @@ mod tests {
                 let sent_bps = self.control.target_bps() * 0.95;
                 let passed = (self.queue_bits / REPORT.as_secs_f64() + sent_bps).min(rate_bps);
                 self.queue_bits = (self.queue_bits + (sent_bps - rate_bps) * REPORT.as_secs_f64()).max(0.0);
-                let queue = foreign + Duration::from_secs_f64(self.queue_bits / rate_bps);
+                let delay = foreign + Duration::from_secs_f64(self.queue_bits / rate_bps);
+                let queue = delay.saturating_sub(self.base);
                 longest = longest.max(queue);
                 let signals = Signals {
                     queue: Some(queue),
@@ -441,9 +487,12 @@ mod tests {
                     acked_now_bps: Some(passed),
                     sent_bps: Some(sent_bps),
                     round_trip: Duration::from_millis(100),
+                    is_complete: true,
                     ..Signals::default()
                 };
-                self.control.on_report(self.now, &signals, 10.0 * MBIT);
+                if self.control.on_report(self.now, &signals, 10.0 * MBIT).is_other_way {
+                    self.base = delay;
+                }
             }
             longest
         }
@@ -465,6 +514,37 @@ mod tests {
         link.run(2.0 * MBIT, Duration::ZERO, 300);
         link.run(2.0 * MBIT, Duration::from_millis(200), 100);
         assert!(link.control.target_bps() > MBIT, "{}", link.control.target_bps());
+    }
+
+    #[test]
+    fn a_longer_way_is_no_queue() {
+        let mut link = Link::new();
+        link.run(10.0 * MBIT, Duration::ZERO, 100);
+        let before = link.control.target_bps();
+        link.run(10.0 * MBIT, Duration::from_millis(390), 12);
+        assert!(link.control.target_bps() >= before, "{before} {}", link.control.target_bps());
+        assert_eq!(link.control.limit(), Limit::None);
+    }
+
+    #[test]
+    fn what_flows_already_need_not_be_probed() {
+        let mut control = Control::default();
+        let arrives = Some(1.75 * MBIT);
+        let signals = Signals { queue: Some(Duration::ZERO), acked_bps: arrives, acked_now_bps: arrives, ..Signals::default() };
+        control.on_report(Instant::now(), &signals, 0.0);
+        assert!((1.75 * MBIT..1.76 * MBIT).contains(&control.target_bps()), "{}", control.target_bps());
+    }
+
+    #[test]
+    fn a_small_call_is_not_stopped_to_empty_a_queue() {
+        let mut link = Link::new();
+        link.run(0.3 * MBIT, Duration::ZERO, 20);
+        let mut least = f64::MAX;
+        for _ in 0..300 {
+            link.run(0.3 * MBIT, Duration::ZERO, 1);
+            least = least.min(link.control.target_bps());
+        }
+        assert!(least > 0.2 * MBIT, "{least}");
     }
 
     #[test]

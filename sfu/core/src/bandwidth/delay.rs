@@ -47,6 +47,12 @@ impl QueueMeter {
         Some(self.smallest()? - self.base()?)
     }
 
+    /// The way has become another one: what packets take is all its own.
+    pub fn rebase(&mut self) {
+        self.bases = [None; SPANS];
+        self.bases[SPANS - 1] = self.smallest();
+    }
+
     /// Smallest delay of the newest tenth of a second.
     fn smallest(&self) -> Option<i64> {
         let (newest_us, _) = self.reports[REPORTS - 1]?;
@@ -84,6 +90,14 @@ mod tests {
         let mut meter = QueueMeter::default();
         let queues = run(&mut meter, 0, &[0, 40, 0, 40, 0, 40, 0, 40]);
         assert!(queues.iter().all(|&queue| queue == 0), "{queues:?}");
+    }
+
+    #[test]
+    fn another_way_is_taken_for_granted_at_once() {
+        let mut meter = QueueMeter::default();
+        run(&mut meter, 0, &[0, 0, 80, 80, 80]);
+        meter.rebase();
+        assert_eq!(run(&mut meter, 5, &[80, 90, 90, 90]), [0, 0, 10_000, 10_000]);
     }
 
     #[test]

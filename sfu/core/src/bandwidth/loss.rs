@@ -59,10 +59,9 @@ impl LossMeter {
         let packets = f64::from(self.packets);
         let loss = f64::from(self.lost) / packets;
         (self.packets, self.lost, self.started_us) = (0, 0, Some(now_us));
-        // Chance deviates in so small a sample. With a queue there is a reason to believe what is seen.
+        // Two and a half times the deviation that chance has in so small a sample.
         let deviation = (self.inherent.max(0.01) * (1.0 - self.inherent) / packets).sqrt();
-        let (tolerated, deviations) = if has_queue { (TOLERATED / 2.0, 1.0) } else { (TOLERATED, 2.5) };
-        let is_excess = loss > self.inherent + tolerated + deviations * deviation;
+        let is_excess = loss > self.inherent + TOLERATED + 2.5 * deviation;
         match &mut self.experiment {
             Some((_, spans)) if *spans < SPANS_TO_WAIT => {
                 *spans += 1;

@@ -116,8 +116,10 @@ struct Credit {
 /// Share of the target, or of what arrives if that is more, that retransmissions may have, and for how long they may save it up.
 const RESEND_SHARE: f64 = 0.4;
 const RESEND_SAVING: Duration = Duration::from_millis(100);
-/// A packet, about.
+/// A packet, about; a few may always be resent at once, and some ten in a second.
 const RESEND_BYTES: f64 = 1_200.0;
+const RESEND_AT_ONCE: f64 = 8.0 * RESEND_BYTES;
+const RESEND_LEAST: f64 = 12_500.0;
 
 /// What feedback has told.
 #[derive(Default)]
@@ -139,6 +141,13 @@ struct Measured {
     next_sequence: Option<u16>,
     sent_clock: Option<(SentAt, i64)>,
     sent_seen_bytes: u64,
+    /// Longest queue that lost nothing; shrinks with time.
+    passed_queue: Duration,
+    reported_at: Option<Instant>,
+    /// The first report.
+    began: Option<Instant>,
+    /// Enough is known for an estimate.
+    is_ready: bool,
 }
 
 /// The client's clock, unwrapped: it wraps in one unit for transport-wide feedback and in another for RFC 8888.
@@ -222,6 +231,8 @@ struct Report {
     recovered: u32,
     bytes: u64,
     newest: Option<(SentAt, i64)>,
+    /// Arrival and bytes of the first packet.
+    oldest: Option<(i64, u64)>,
 }
 
 impl Bandwidth {
@@ -343,9 +354,9 @@ impl Bandwidth {
     pub fn may_resend(&mut self, now: Instant) -> bool {
         let Some(measured) = &self.measured else { return true };
         let bps = measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0));
-        let bytes_per_s = bps / 8.0 * RESEND_SHARE;
+        let bytes_per_s = (bps / 8.0 * RESEND_SHARE).max(RESEND_LEAST);
         let elapsed = self.resends.since.map_or(RESEND_SAVING, |since| now.saturating_duration_since(since));
-        let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + 2.0 * RESEND_BYTES;
+        let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + RESEND_AT_ONCE;
         self.resends = Credit { bytes: (self.resends.bytes + bytes_per_s * elapsed.as_secs_f64()).min(most), since: Some(now) };
         let may = self.resends.bytes > 0.0;
         if may {
@@ -422,8 +433,8 @@ impl Measured {
     /// Forgets everything but the rate.
     fn start_over(&mut self) {
         let (control, heard_at, sent_seen_bytes) = (std::mem::take(&mut self.control), self.heard_at, self.sent_seen_bytes);
-        let overhead_seen_bytes = self.overhead_seen_bytes;
-        *self = Self { control, heard_at, sent_seen_bytes, overhead_seen_bytes, ..Self::default() };
+        let (overhead_seen_bytes, began, is_ready) = (self.overhead_seen_bytes, self.began, self.is_ready);
+        *self = Self { control, heard_at, sent_seen_bytes, overhead_seen_bytes, began, is_ready, ..Self::default() };
         self.control.start_over();
     }
 
@@ -433,6 +444,9 @@ impl Measured {
         report.arrived += u32::from(!packet.was_missing);
         report.recovered += u32::from(packet.was_missing);
         report.bytes += bytes;
+        if report.oldest.is_none_or(|(oldest_us, _)| arrival_us < oldest_us) {
+            report.oldest = Some((arrival_us, bytes));
+        }
         if report.newest.is_none_or(|(_, newest_us)| arrival_us >= newest_us) {
             report.newest = Some((packet.sent_at, arrival_us));
         }
@@ -444,11 +458,18 @@ impl Measured {
         self.prober.on_packet(packet.probe, packet.sent_at, arrival_us, bytes);
     }
 
-    /// False if the report says nothing new.
+    /// False if there is nothing new to tell.
     fn end_report(&mut self, report: &Report, sent: &SendHistory, at: SentAt, overhead_bytes: u64, wanted_bps: f64, now: Instant) -> bool {
         self.loss.add(report.arrived, report.missing, report.recovered);
         let Some((newest_sent, newest_us)) = report.newest else { return false };
-        self.arrived.add(newest_us, report.bytes);
+        match report.oldest.filter(|_| self.arrived.is_empty()) {
+            // Rates count from the very first packet on.
+            Some((oldest_us, first_bytes)) => {
+                self.arrived.add(oldest_us, 0);
+                self.arrived.add(newest_us, report.bytes - first_bytes);
+            }
+            None => self.arrived.add(newest_us, report.bytes),
+        }
         let now_us = self.sent_us(at);
         self.sent.add(now_us, sent.sent_bytes - self.sent_seen_bytes);
         self.sent_seen_bytes = sent.sent_bytes;
@@ -459,7 +480,12 @@ impl Measured {
         let round_trip = self.round_trip.map_or(round_trip, |known| (known * 7 + round_trip) / 8);
         self.round_trip = Some(round_trip);
         let queue = self.queue.end_report().map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
-        let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN);
+        let elapsed = self.reported_at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.passed_queue = self.passed_queue.mul_f64((1.0 - PASSED_FADING_PER_S * elapsed.as_secs_f64()).max(0.0));
+        if report.missing == 0 {
+            self.passed_queue = self.passed_queue.max(queue.unwrap_or_default());
+        }
+        let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN.max(self.passed_queue / 2));
         // So many that one more or less does not matter.
         let few_packets_us = i64::try_from(10_000_000_000_000 / whole(self.control.target_bps()).max(1) / 100).unwrap_or(0);
         let signals = Signals {
@@ -471,17 +497,22 @@ impl Measured {
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),
             inherent_loss: self.loss.inherent(),
+            is_complete: report.missing == 0,
             round_trip,
             probe: self.prober.end_report(now),
         };
-        let Followup { cut_for_loss, is_drained } = self.control.on_report(now, &signals, wanted_bps);
+        let Followup { cut_for_loss, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
         if let Some(loss) = cut_for_loss {
             self.loss.cut(loss);
         }
-        if is_drained {
+        if is_other_way {
+            self.queue.rebase();
+        }
+        if is_drained || is_other_way {
             self.trendline.restart();
         }
-        true
+        self.is_ready |= signals.acked_bps.is_some() || now.saturating_duration_since(*self.began.get_or_insert(now)) > FIRST_WORD;
+        self.is_ready
     }
 
     /// The history's clock, unwrapped.
@@ -494,10 +525,13 @@ impl Measured {
     }
 }
 
+/// An estimate begins with what flows, but does not wait longer for two packets that tell it.
+const FIRST_WORD: Duration = Duration::from_millis(300);
 /// See [`Measured::hear`].
 const LONG_PAUSE: Duration = Duration::from_secs(20);
-/// A queue of this length counts as one.
-const QUEUE_SEEN: Duration = Duration::from_millis(8);
+/// A queue of this length counts as one that may overflow, if none twice as long has passed without a loss lately.
+const QUEUE_SEEN: Duration = Duration::from_millis(15);
+const PASSED_FADING_PER_S: f64 = 0.02;
 
 /// What would be sent at most.
 fn wanted_bps(demand: Demand) -> f64 {

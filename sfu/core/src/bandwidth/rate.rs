@@ -34,6 +34,12 @@ impl RateMeter {
         }
     }
 
+    /// Nothing was added yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Bits per second over at least `window_us`, if that much is known; over all that is known if it is a fifth of that.
     #[must_use]
     pub fn bps(&self, window_us: i64) -> Option<f64> {

@@ -17,13 +17,30 @@ struct Entry {
     /// Checks that the entry stands for the number that is asked for.
     output: u16,
     epoch: EpochId,
-    /// [`UNUSED`] before the first packet.
-    resends: u8,
+    /// Times resent and how it was sent ([`SENT`], [`MARKER`], [`EMPTIED`]); [`UNUSED`] before the first packet.
+    state: u8,
 }
 
-/// Marks an entry that stands for no packet; more than any packet is resent.
+/// Marks an entry that stands for no packet.
 const UNUSED: u8 = u8::MAX;
-const EMPTY: Entry = Entry { source: 0, output: 0, epoch: 0, resends: UNUSED };
+/// The part of the state that counts.
+const RESENDS: u8 = 0x0f;
+/// It went out, ...
+const SENT: u8 = 0x10;
+/// ... with the marker, ...
+const MARKER: u8 = 0x20;
+/// ... or without its payload.
+const EMPTIED: u8 = 0x40;
+const EMPTY: Entry = Entry { source: 0, output: 0, epoch: 0, state: UNUSED };
+
+/// How a packet went out: what is resent has to be the same, though its layers flow no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Looks {
+    /// With the marker.
+    pub marker: bool,
+    /// Without its payload.
+    pub is_emptied: bool,
+}
 
 /// See the module. Allocates with the first packet.
 #[derive(Default)]
@@ -38,6 +55,21 @@ pub struct Origin {
     pub source: u32,
     /// Epoch in which it was sent.
     pub epoch: EpochId,
+    /// How; None: it has a number, but was not sent.
+    pub looks: Option<Looks>,
+}
+
+impl Looks {
+    fn bits(self) -> u8 {
+        SENT | if self.marker { MARKER } else { 0 } | if self.is_emptied { EMPTIED } else { 0 }
+    }
+}
+
+impl Entry {
+    fn origin(self) -> Origin {
+        let looks = Looks { marker: self.state & MARKER != 0, is_emptied: self.state & EMPTIED != 0 };
+        Origin { source: self.source, epoch: self.epoch, looks: Some(looks).filter(|_| self.state & SENT != 0) }
+    }
 }
 
 impl History {
@@ -46,36 +78,36 @@ impl History {
         self.entries.fill(EMPTY);
     }
 
-    /// Remembers a packet that goes out.
-    pub fn record(&mut self, output: u64, source: u64, epoch: EpochId) {
+    /// Remembers a packet that goes out, or (without `looks`) could have.
+    pub fn record(&mut self, output: u64, source: u64, epoch: EpochId, looks: Option<Looks>) {
         if self.entries.is_empty() {
             self.entries = vec![EMPTY; ENTRIES].into_boxed_slice();
         }
         let (source, wire) = (low32(source), low16(output));
-        self.entries[usize::from(wire) % ENTRIES] = Entry { source, output: wire, epoch, resends: 0 };
+        self.entries[usize::from(wire) % ENTRIES] = Entry { source, output: wire, epoch, state: looks.map_or(0, Looks::bits) };
     }
 
     /// A packet with this number on the wire is remembered.
     #[must_use]
     pub fn knows(&self, wire: u16) -> bool {
-        self.entries.get(usize::from(wire) % ENTRIES).is_some_and(|entry| entry.resends != UNUSED && entry.output == wire)
+        self.entries.get(usize::from(wire) % ENTRIES).is_some_and(|entry| entry.state != UNUSED && entry.output == wire)
     }
 
     /// Finds a packet by its number on the wire.
     #[must_use]
     pub fn look_up(&self, wire: u16) -> Option<Origin> {
         let entry = self.entries.get(usize::from(wire) % ENTRIES)?;
-        self.knows(wire).then_some(Origin { source: entry.source, epoch: entry.epoch })
+        self.knows(wire).then(|| entry.origin())
     }
 
     /// Finds a packet by its number on the wire and counts the resend; None if it is forgotten or asked too often.
     pub fn take(&mut self, wire: u16) -> Option<Origin> {
         let entry = self.entries.get_mut(usize::from(wire) % ENTRIES)?;
-        if entry.output != wire || entry.resends >= MAX_RESENDS {
+        if entry.output != wire || entry.state & RESENDS >= MAX_RESENDS {
             return None;
         }
-        entry.resends += 1;
-        Some(Origin { source: entry.source, epoch: entry.epoch })
+        entry.state += 1;
+        Some(entry.origin())
     }
 }
 
@@ -99,7 +131,7 @@ mod tests {
     fn a_number_leads_back_to_its_source_across_wraps() {
         let mut history = History::default();
         for step in 0..100_000_u64 {
-            history.record(65_000 + step, 200_000 + step, 3);
+            history.record(65_000 + step, 200_000 + step, 3, None);
             if let Some(asked) = step.checked_sub(500) {
                 let origin = history.take(low16(65_000 + asked));
                 assert_eq!(origin.map(|o| widen(o.source, 200_000 + step)), Some(200_000 + asked));
@@ -112,7 +144,7 @@ mod tests {
         let mut history = History::default();
         assert_eq!(history.take(1), None);
         for output in 1..=1500 {
-            history.record(output, output, 0);
+            history.record(output, output, 0, None);
         }
         assert_eq!(history.take(1), None);
         assert_eq!(history.take(1501), None);
@@ -122,9 +154,21 @@ mod tests {
     #[test]
     fn a_packet_is_resent_a_few_times_at_most() {
         let mut history = History::default();
-        history.record(5, 5, 0);
+        history.record(5, 5, 0, None);
         let resends = (0..100).filter(|_| history.take(5).is_some()).count();
         assert_eq!(resends, usize::from(MAX_RESENDS));
+    }
+
+    #[test]
+    fn what_is_resent_looks_as_it_did() {
+        let mut history = History::default();
+        for (number, marker, is_emptied) in [(0, false, false), (1, true, false), (2, false, true)] {
+            history.record(number, number, 0, Some(Looks { marker, is_emptied }));
+            for _ in 0..MAX_RESENDS {
+                assert_eq!(history.take(low16(number)).and_then(|origin| origin.looks), Some(Looks { marker, is_emptied }));
+            }
+            assert_eq!(history.take(low16(number)), None);
+        }
     }
 
     #[test]

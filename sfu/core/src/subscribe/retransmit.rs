@@ -48,7 +48,7 @@ fn recall(wire: u16, down: &mut DownTrack) {
         return;
     }
     if let Some((epoch, source)) = down.rewriter.origin(output) {
-        down.history.record(output, source, epoch);
+        down.history.record(output, source, epoch, None);
     }
 }
 
@@ -147,8 +147,9 @@ fn send_again(
         return None;
     }
     // A packet that was left out, but whose number was kept, goes out empty.
-    let is_filler = filter.is_some_and(|filter| !filter.passes(meta));
-    let marker = !is_filler && filter.map_or(meta.marker, |filter| filter.ends_picture(meta));
+    let is_filler = origin.looks.map_or_else(|| filter.is_some_and(|filter| !filter.passes(meta)), |looks| looks.is_emptied);
+    let marker = || !is_filler && filter.map_or(meta.marker, |filter| filter.ends_picture(meta));
+    let marker = origin.looks.map_or_else(marker, |looks| looks.marker);
     let announces = filter.is_some_and(|filter| filter.announces_with(meta));
     let pictures_left_out = filter.map_or(0, |filter| filter.pictures_left_out(meta));
     let own = own_block(meta, stored.bytes, announces, down, &epoch, &encoding.layers);
