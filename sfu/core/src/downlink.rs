@@ -38,6 +38,9 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(estimate) = peer.bandwidth.take_change() {
             tracing::trace!(?estimate, "downlink");
+            if peer.allotment.is_new_cut(estimate.cut_at) {
+                self.telemetry.measured.downlinks.on_cut(estimate.limit);
+            }
             self.allocation_due(key, now);
         }
         self.consider_probe(key, now);
@@ -65,6 +68,9 @@ impl Shard {
         let at = self.egress.send_time(now).at;
         if let Some(peer) = self.peers.get_mut(key) {
             peer.bandwidth.on_second(at, now);
+            if let Some(estimate) = peer.bandwidth.estimate() {
+                self.telemetry.measured.downlinks.on_second(&estimate);
+            }
             self.bandwidth_changed(key, now);
         }
     }

@@ -84,10 +84,10 @@ impl Alarm {
         [since + CLEAR_AFTER, since + CONFIRM].into_iter().find(|&at| at > now)
     }
 
-    /// Something is divided.
+    /// It has not gone away for a while.
     #[must_use]
-    pub fn is_scarce(&self) -> bool {
-        self.is_scarce
+    pub fn has_lasted(&self, now: Instant) -> bool {
+        self.rings_since.is_some_and(|since| now.saturating_duration_since(since) >= CONFIRM)
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
             now += STEP;
             alarm.judge(&estimate(Limit::Delay, 60, GRANTED, now), GRANTED, true, now);
         }
-        assert!(alarm.is_scarce());
+        assert!(alarm.is_scarce && alarm.has_lasted(now));
         now += STEP;
         assert_eq!(alarm.judge(&estimate(Limit::Delay, 5, GRANTED, now), GRANTED, false, now), Verdict::Full, "it is known what passed");
         now += STEP;

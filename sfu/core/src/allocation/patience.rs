@@ -11,7 +11,7 @@ use super::ladder::Place;
 /// Time from the last step down to the first one up: after the first failure, the second, and further ones.
 const HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(15), Duration::from_secs(45)];
 /// The same for one that has nothing at all: a picture that stands still is worse than one that changes.
-const PAUSE_HOLDS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
+const PAUSE_HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(12), Duration::from_secs(40)];
 /// After so long without a step down, earlier failures are forgotten.
 const CALM: Duration = Duration::from_secs(60);
 /// So long there has to be enough for the step up.

@@ -33,6 +33,11 @@ const KEEP_LAYER: Duration = Duration::from_secs(5);
 const USABLE_PERCENT: u64 = 92;
 /// While nothing is limited, what everything comes to is looked at this often.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(900);
+/// A queue that is so long and does not go away is emptied at the cost of whoever has to pause for it: nothing that waits in it is of
+/// use to a picture.
+const LONG_QUEUE: Duration = Duration::from_millis(150);
+/// Behind a queue up to this long, which may as well be a longer way, loss may be the link's own.
+const SHORT_QUEUE: Duration = Duration::from_millis(75);
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
 const USUAL_AUDIO_BPS: u64 = 48_000;
 
@@ -131,12 +136,19 @@ pub struct Allotment {
     measured_at: Option<Instant>,
     /// Whether there is reason to divide anything.
     alarm: Alarm,
+    /// When the estimator last lowered its target.
+    cut_at: Option<Instant>,
     /// What was granted the last time, and whether that was all that anybody wanted.
     granted_bps: u64,
     has_everything: bool,
 }
 
 impl Allotment {
+    /// The target was lowered since the last call.
+    pub fn is_new_cut(&mut self, cut_at: Option<Instant>) -> bool {
+        std::mem::replace(&mut self.cut_at, cut_at) < cut_at
+    }
+
     /// Bandwidth is divided, here or by somebody else.
     pub fn may_probe(&self) -> bool {
         self.is_divided || self.is_foreign
@@ -184,9 +196,12 @@ fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
         let bps = estimate.media_bps();
         // What such a client says only follows what it gets: to try is the only way to know.
         let bps = if is_open && estimate.limit == Limit::Client { bps.max(allotment.granted_bps.saturating_mul(2)) } else { bps };
-        let capacity_bps = estimate.link_capacity_bps.unwrap_or(0).saturating_sub(estimate.overhead_bps);
-        let lasting_bps = bps.max(capacity_bps / 100 * USABLE_PERCENT);
-        Some(Budget { bps, lasting_bps, is_open, keeps_least: estimate.limit == Limit::Loss })
+        // What is sent again comes of a queue that overflowed, and goes with it.
+        let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
+        let usable_bps = capacity_bps / 100 * USABLE_PERCENT - estimate.overhead_bps.min(capacity_bps / 8);
+        let lasting_bps = if estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted(now) { bps } else { bps.max(usable_bps) };
+        let keeps_least = estimate.limit == Limit::Loss && estimate.queue < SHORT_QUEUE;
+        Some(Budget { bps, lasting_bps, is_open, keeps_least })
     });
     match (known, allotment.limit_bps) {
         (Some(known), Some(limit)) if known.bps <= limit => Some(known),

@@ -14,10 +14,10 @@ const CLEAN_BELOW: f32 = 0.003;
 /// How long the link has to be clean until redundancy ends. Browsers report audio every 5 s.
 const CLEAN_FOR: Duration = Duration::from_secs(20);
 /// A downlink that carries less than this many times what the audio takes with redundancy has none to spare: in quarters, while
-/// the link is clean, so that there is a picture too, and while it loses packets.
+/// the link is clean or its queue overflows, so that there is a picture too, and while it loses packets whatever is sent.
 const TIGHT_QUARTERS: [u64; 2] = [20, 5];
 /// One that carries so many times what it takes without has enough again: with redundancy it takes about twice as much.
-const AMPLE_FACTOR: [u64; 2] = [12, 4];
+const AMPLE_FACTOR: u64 = 12;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,10 +49,11 @@ impl Redundancy {
     /// changed [`Self::is_unaffordable`].
     pub fn on_budget(&mut self, budget: Option<Budget>, audio_bps: u64) -> bool {
         let before = self.is_unaffordable;
-        let need = usize::from(self.is_on);
+        // What a queue drops is lost because of what is sent.
+        let need = usize::from(self.is_on && budget.is_some_and(|budget| budget.keeps_least));
         self.is_unaffordable = budget.is_some_and(|Budget { bps: budget_bps, is_open, .. }| {
             if before {
-                budget_bps < audio_bps.saturating_mul(AMPLE_FACTOR[need])
+                budget_bps < audio_bps.saturating_mul(AMPLE_FACTOR)
             } else {
                 // While it may carry more, nothing is taken away.
                 !is_open && budget_bps.saturating_mul(4) < audio_bps.saturating_mul(TIGHT_QUARTERS[need])
@@ -88,8 +89,11 @@ mod tests {
         assert!(redundancy.on_budget(open(600_000), 50_000) && !redundancy.is_unaffordable());
         // On a link that loses packets it is worth more than a picture.
         redundancy.on_report(64, Instant::now());
-        assert!(redundancy.is_on() && !redundancy.on_budget(closed(130_000), 100_000));
-        assert!(redundancy.on_budget(closed(120_000), 100_000) && redundancy.on_budget(None, 50_000));
+        let lossy = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: true });
+        assert!(redundancy.is_on() && !redundancy.on_budget(lossy(130_000), 100_000));
+        assert!(redundancy.on_budget(lossy(120_000), 100_000) && !redundancy.on_budget(lossy(500_000), 50_000));
+        assert!(redundancy.on_budget(None, 50_000));
+        assert!(redundancy.on_budget(closed(490_000), 100_000), "a queue overflows");
     }
 
     use super::*;

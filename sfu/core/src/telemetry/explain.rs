@@ -71,6 +71,12 @@ impl Ladder {
 pub struct Decision(Option<(LayerLimit, Instant)>);
 
 impl Decision {
+    /// What limited it when that was last looked at.
+    #[must_use]
+    pub fn limit(&self) -> LayerLimit {
+        self.0.map_or(LayerLimit::None, |(limit, _)| limit)
+    }
+
     /// Takes note of what limits it now; how long it has been so.
     fn note(&mut self, limit: LayerLimit, now: Instant) -> Duration {
         let known = self.0.filter(|(known, _)| *known == limit);

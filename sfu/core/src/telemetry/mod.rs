@@ -5,6 +5,7 @@
 //! never looks at all of them at once. Nothing here is on the way of a packet.
 //! Not here: classes of connections, which signaling is told ([`crate::quality`]).
 
+pub mod adaptation;
 pub mod distribution;
 pub mod explain;
 pub mod phases;
