@@ -48,13 +48,13 @@ async def test_a_native_watcher_of_many_gets_every_track(peer, single):
     await asyncio.gather(*(watcher.hears(who.identity, 400 + 100 * number) for number, who in enumerate(people)))
 
 
-async def test_a_native_subscription_can_be_left_and_taken_again(peer):
-    # With two peer connections SDK 1.2 does not take a stream a second time on the same m-line (`dispatched_streams`).
+@MODES
+async def test_a_native_subscription_can_be_left_and_taken_again(peer, single):
     alice, bob = peer("alice"), peer("bob")
-    await asyncio.gather(*(who.join(options=rtc.RoomOptions(single_peer_connection=True)) for who in (alice, bob)))
+    await asyncio.gather(*(who.join(options=rtc.RoomOptions(single_peer_connection=single)) for who in (alice, bob)))
     publication = await alice.publish_picture(19)
     await bob.sees("alice", 19)
-    for _ in range(2):
+    for _ in range(4):
         remote = bob.remote("alice").track_publications[publication.sid]
         remote.set_subscribed(False)
         await until("it is gone", lambda remote=remote: remote.track is None)

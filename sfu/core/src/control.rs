@@ -113,6 +113,7 @@ impl Shard {
         for up in participant.ups.clone() {
             self.remove_up(up);
         }
+        self.withdraw_data_tracks(key);
         let Some(participant) = self.participants.remove(key) else { return };
         self.unnegotiated.remove(&key);
         self.data_tracks.forget(key);
@@ -159,11 +160,15 @@ impl Shard {
     }
 
     pub(crate) fn open_room(&mut self, room: RoomId) -> RoomKey {
-        *self.directory.rooms.entry(room).or_insert_with(|| {
-            let (participants, speakers, stage) = (Vec::new(), Speakers::default(), Stage::default());
-            let shared = Shared::default();
-            self.rooms.insert(Room { id: room, participants, speakers, stage, playout_delay: None, shared, is_vocal: false })
-        })
+        if let Some(&key) = self.directory.rooms.get(&room) {
+            return key;
+        }
+        let (participants, speakers, stage) = (Vec::new(), Speakers::default(), Stage::default());
+        let opened = Room { id: room, participants, speakers, stage, playout_delay: None, shared: Shared::default(), is_vocal: false };
+        let key = self.rooms.insert(opened);
+        self.directory.rooms.insert(room, key);
+        self.take_early_links(key, room);
+        key
     }
 
     fn quit_room(&mut self, room_key: RoomKey, key: ParticipantKey, now: Instant) {

@@ -94,9 +94,19 @@ impl DataTracks {
         }
     }
 
-    /// A track with this id is announced.
-    pub(crate) fn knows(&self, track: TrackId) -> bool {
-        self.tracks.contains_key(&track)
+    /// Whose track it is, if one with this id is announced.
+    pub(crate) fn publisher(&self, track: TrackId) -> Option<ParticipantKey> {
+        self.tracks.get(&track).map(|known| known.publisher)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tracks.len()
+    }
+
+    /// A participant publishes something.
+    pub(crate) fn has_any_of(&self, participant: ParticipantKey) -> bool {
+        self.by_handle.keys().any(|(owner, _)| *owner == participant)
     }
 
     fn subscriber(&self, track: TrackId, place: usize) -> Option<Subscriber> {
@@ -201,10 +211,11 @@ impl Shard {
         }
     }
 
-    pub(crate) fn end_data_mirror(&mut self, link: LinkId, track: TrackId) {
-        if self.data_tracks.tracks.get(&track).is_some_and(|known| known.origin == Some(link)) {
-            self.data_tracks.end(track);
-        }
+    /// A data track of another shard has ended; whose it was.
+    pub(crate) fn end_data_mirror(&mut self, link: LinkId, track: TrackId) -> Option<ParticipantKey> {
+        let publisher = self.data_tracks.tracks.get(&track).filter(|known| known.origin == Some(link))?.publisher;
+        self.data_tracks.end(track);
+        Some(publisher)
     }
 
     pub(crate) fn take_data_packet(&mut self, now: Instant, link: LinkId, track: TrackId, bytes: &[u8]) -> Found {

@@ -5,6 +5,9 @@
 
 use std::time::Instant;
 
+use sfu_api::MediaKind;
+use slotmap::Key as _;
+
 use crate::audio::forms::{MADE, Source};
 use crate::demux::Kind;
 use crate::error::Discard;
@@ -13,7 +16,7 @@ use crate::limits::MAX_DATAGRAM;
 use crate::net::Flow;
 use crate::peer::{Carries, Peer, Stream};
 use crate::publish::UpTrack;
-use crate::publish::encoding::Arrived;
+use crate::publish::encoding::{Arrived, Encoding};
 use crate::publish::ring::Meta;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::{RtpHeader, is_rtcp};
@@ -139,7 +142,7 @@ impl Shard {
     /// Stores a packet and queues it for forwarding.
     fn publish(&mut self, now: Instant, carries: Carries, arrival: &Arrival<'_>) -> Result<(), Discard> {
         let up = self.ups.get_mut(carries.up).ok_or(Discard::UnknownSsrc)?;
-        let level = arrival.extensions.audio_level.filter(|_| !up.is_muted);
+        let level = arrival.extensions.audio_level.filter(|_| !up.is_muted && up.kind() == MediaKind::Audio);
         let room_key = level.and(self.participants.get(up.participant)).map(|owner| owner.room);
         let is_loud = room_key.and_then(|key| self.rooms.get(key)).is_none_or(|room| room.speakers.hears(up.id.0));
         let is_forwarded = !up.is_muted && up.is_heard(is_loud);
@@ -178,7 +181,7 @@ impl Shard {
             && let Some(room) = self.rooms.get_mut(key)
         {
             self.relay.level(&room.shared, carries.up, level);
-            room.speakers.level(up.id.0, level, now);
+            room.speakers.level(up.id.0, up.participant.data().as_ffi(), level, now);
             if !room.is_vocal {
                 room.is_vocal = true;
                 self.awake.vocal.push(key);
@@ -221,6 +224,11 @@ impl Shard {
         };
         let encoding = encoding.ok_or(Discard::UnknownSsrc)?;
         let carries = Carries { up: up_key, encoding, is_rtx };
+        let is_late = |known: &Encoding| known.replaced == Some(header.ssrc) && known.is_flowing(now);
+        if !is_rtx && up.encodings.get(encoding).is_some_and(is_late) {
+            // What comes late of a stream that was replaced does not bring it back.
+            return Err(Discard::UnknownSsrc);
+        }
         if let Some(stream) = peer.inbound.streams.get_mut(&header.ssrc) {
             stream.carries = Some(carries);
         }

@@ -26,6 +26,8 @@ const QUIET_SECONDS: u8 = 15;
 /// Canonical name of what we report as a receiver. Down tracks have the names of their publishers' streams, since sender
 /// reports keep the publishers' clocks.
 const CNAME: &str = "sluice";
+/// Blocks of one receiver report (RFC 3550 section 6.4.2); more of them would not fit a datagram.
+const MAX_REPORT_BLOCKS: usize = 31;
 
 impl Shard {
     /// Every 20 ms: what is due for publishers, switches that wait; every 100 ms a review; reports spread over a second.
@@ -183,10 +185,13 @@ impl Shard {
         if blocks.is_empty() {
             return;
         }
-        self.scratch.clear();
-        write_receiver_report(&mut self.scratch, peer.feedback_ssrc, &blocks);
-        write_sdes_cname(&mut self.scratch, peer.feedback_ssrc, CNAME);
-        self.egress.send_rtcp(peer, &mut self.scratch);
+        // One datagram for each report: a client may send more streams than one datagram has room for.
+        for blocks in blocks.chunks(MAX_REPORT_BLOCKS) {
+            self.scratch.clear();
+            write_receiver_report(&mut self.scratch, peer.feedback_ssrc, blocks);
+            write_sdes_cname(&mut self.scratch, peer.feedback_ssrc, CNAME);
+            self.egress.send_rtcp(peer, &mut self.scratch);
+        }
     }
 
     /// What a publisher without transport-wide feedback should keep to.
@@ -230,7 +235,8 @@ impl Shard {
             let Some(report) = up.encodings.get(usize::from(epoch.encoding)).and_then(|encoding| encoding.sender_report) else { continue };
             let since = now.saturating_duration_since(report.at);
             let ntp = report.ntp.plus(since);
-            let elapsed = ntp.ticks_since(report.ntp, up.codec.codec.clock_rate_hz()).unwrap_or(0);
+            // A publisher without a clock says 0 (RFC 3550 section 6.4.1), from which nothing follows for later.
+            let Some(elapsed) = ntp.ticks_since(report.ntp, up.codec.codec.clock_rate_hz()) else { continue };
             #[expect(clippy::cast_possible_truncation, reason = "RFC 3550: the counters wrap at 32 bits")]
             let info = SenderInfo {
                 ntp,
@@ -345,7 +351,7 @@ impl Shard {
             if room.is_vocal {
                 self.awake.vocal.push(key);
             }
-            let Some(speakers) = speakers.filter(|_| room.shared.home().is_none()) else { continue };
+            let Some(speakers) = speakers.filter(|_| room.shared.is_home(self.relay.own)) else { continue };
             let mut heard: Vec<Speaker> = Vec::new();
             for (track, level) in speakers {
                 let up = self.directory.tracks.get(&TrackId(track)).and_then(|&up| self.ups.get(up));

@@ -92,6 +92,10 @@ pub struct Snapshot {
     pub relayed: u64,
     /// Frames for other shards that found no room on their way.
     pub relay_dropped: u64,
+    /// Publishers of other shards of which something is mirrored here.
+    pub guests: usize,
+    /// Data tracks that are known here, mirrored ones among them.
+    pub data_tracks: usize,
 }
 
 /// What a path is made of.
@@ -155,7 +159,7 @@ impl Snapshot {
             layers_current,
             layers_wanted,
             // A shared room counts where its home is.
-            rooms: shard.rooms.values().filter(|room| room.shared.home().is_none()).count(),
+            rooms: shard.rooms.values().filter(|room| room.shared.is_home(shard.relay.own)).count(),
             participants: shard.participants.values().filter(|participant| !participant.is_guest).count(),
             audio_tracks: tracks(MediaKind::Audio),
             video_tracks: tracks(MediaKind::Video),
@@ -177,6 +181,8 @@ impl Snapshot {
             paused,
             relayed: shard.relay.counts().0,
             relay_dropped: shard.relay.counts().1,
+            guests: shard.participants.values().filter(|participant| participant.is_guest).count(),
+            data_tracks: shard.data_tracks.len(),
         }
     }
 }

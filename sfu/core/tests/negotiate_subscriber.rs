@@ -97,6 +97,26 @@ fn a_freed_line_that_nobody_needs_becomes_inactive() {
 }
 
 #[test]
+fn a_track_that_comes_back_gets_another_line_and_two_lines_are_enough_for_ever() {
+    let mut session = SubscriberSession::new();
+    session.add(audio(1)).unwrap();
+    session.add(video(2)).unwrap();
+    negotiate(&mut session);
+    let mut mids = Vec::new();
+    for key in 3..13 {
+        session.remove(key - 1);
+        negotiate(&mut session);
+        session.add(DownMedia { label: video(2).label, ..video(key) }).unwrap();
+        let (sdp, answer) = negotiate(&mut session);
+        assert_eq!(accepted(&answer), [(1, true), (key, true)]);
+        assert!(lines(&sdp).len() <= 3, "{sdp}");
+        mids.push(lines(&sdp).into_iter().find(|line| line.contains("sendonly s2")).unwrap());
+    }
+    mids.dedup();
+    assert_eq!(mids.len(), 10, "{mids:?}");
+}
+
+#[test]
 fn a_rejected_line_comes_back_under_a_new_mid() {
     let mut session = SubscriberSession::new();
     session.add(audio(1)).unwrap();

@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::clock::Moment;
 use crate::events::{EventQueue, Refusals};
+use crate::mailbox::Mailbox;
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
-use crate::worker::{EVENTS_PER_TURN, Mailbox, Outside, ReportSlot, Worker, WorkerParts, read_clock};
+use crate::worker::{EVENTS_PER_TURN, Outside, ReportSlot, Worker, WorkerParts, read_clock};
 
 /// Room for events; nobody takes them.
 const EVENTS: usize = 16;

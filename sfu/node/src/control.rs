@@ -86,7 +86,6 @@ impl Room {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Share {
     pub(crate) room: RoomId,
-    pub(crate) home: u16,
     pub(crate) others: Vec<u16>,
     pub(crate) playout_delay: Option<PlayoutDelay>,
 }
@@ -116,8 +115,7 @@ impl Directory {
         let (Command::Join { room, .. } | Command::Move { room, .. }) = command else { return None };
         let known = self.rooms.get(room).filter(|known| !known.is_on(shard))?;
         let others: Vec<u16> = known.shards.iter().map(|(other, _)| *other).collect();
-        let home = *others.first()?;
-        Some(Share { room: *room, home, others, playout_delay: known.playout_delay })
+        (!others.is_empty()).then_some(Share { room: *room, others, playout_delay: known.playout_delay })
     }
 
     /// Those shards to which a shard has no way yet.
@@ -397,7 +395,7 @@ mod tests {
         give(&mut directory, join(1, 1)).unwrap();
         let delay = Some(PlayoutDelay { min_ms: 10, max_ms: 20 });
         give(&mut directory, Command::SetPlayoutDelay { room: RoomId(1), delay }).unwrap();
-        let share = Share { room: RoomId(1), home: 0, others: vec![0], playout_delay: delay };
+        let share = Share { room: RoomId(1), others: vec![0], playout_delay: delay };
         assert_eq!(directory.share_for(&join(1, 2), 1), Some(share));
         assert_eq!(directory.missing_lanes(1, &[0]), [0]);
         directory.lane_made(1, 0);

@@ -15,6 +15,7 @@ mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lanes;
+mod mailbox;
 pub mod metrics;
 mod net;
 mod node;

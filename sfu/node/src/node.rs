@@ -22,10 +22,11 @@ use crate::config::NodeConfig;
 use crate::control::{Change, CommandError, Directory, Share};
 use crate::events::{EventQueue, Refusals};
 use crate::lanes::Lane;
+use crate::mailbox::{Mailbox, Order, Sharing};
 use crate::net::accept::{self, Acceptor, Ledger, MAX_SHARDS, introduce, ufrag_prefix};
 use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
-use crate::worker::{Mailbox, Order, Outside, Reception, ReportSlot, Sharing, Worker, WorkerParts, read_clock};
+use crate::worker::{Outside, Reception, ReportSlot, Worker, WorkerParts, read_clock};
 
 /// Age from which a missing report says that a shard hangs; three are made in this time.
 const REPORT_OVERDUE: Duration = Duration::from_secs(3);

@@ -8,8 +8,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,10 +20,11 @@ use sfu_core::relay::LinkId;
 use sfu_core::shard::Shard;
 
 use crate::clock::{Arrivals, Moment};
-use crate::control::{CommandError, Share};
+use crate::control::Share;
 use crate::events::{EventQueue, Refusals};
 use crate::lanes::{Bell, Lane};
-use crate::net::accept::{Acceptor, Handover};
+use crate::mailbox::{self, Mailbox, Order, Orders, Sharing};
+use crate::net::accept::Acceptor;
 use crate::net::sockets::Sockets;
 use crate::net::udp::UdpEndpoint;
 use crate::stats::{LoopCounters, ShardReport};
@@ -40,34 +40,10 @@ pub(crate) const EVENTS_PER_TURN: usize = 256;
 const COMMAND_SLICE: Duration = Duration::from_millis(1);
 /// Time for handshakes in one turn: they cost up to some hundred microseconds a datagram, and media waits meanwhile.
 const HANDSHAKE_SLICE: Duration = Duration::from_millis(1);
-/// Commands and connections that wait for a shard.
-const MAILBOX: usize = 16_384;
-/// Data messages among them: a flood of data must leave room for joins and leaves.
-const MAILBOX_DATA: usize = MAILBOX / 4;
 /// How often a report is handed out; also the grain of coarse timeouts.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Wait between two attempts to hand out events that nobody takes.
 const EVENT_RETRY: Duration = Duration::from_millis(5);
-
-/// What other threads send to a shard.
-pub(crate) enum Order {
-    Command(Command),
-    /// Boxed: rare, and larger than a command.
-    Connection(Box<Handover>),
-    /// A way to another shard.
-    Lane(Box<Lane>),
-    /// A command that puts somebody into a room that other shards have.
-    Share(Box<Sharing>),
-    Stop,
-}
-
-/// What a shard has to know of a room that others have, with the command for which it has to know it.
-pub(crate) struct Sharing {
-    /// Ways to those of the others to which it had none.
-    pub(crate) lanes: Vec<Lane>,
-    pub(crate) share: Share,
-    pub(crate) command: Command,
-}
 
 /// Where a worker leaves what others take.
 pub(crate) struct Outside {
@@ -76,52 +52,6 @@ pub(crate) struct Outside {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) report: ReportSlot,
     pub(crate) busy_percent: Arc<AtomicU32>,
-}
-
-/// Sends orders to a shard and wakes it.
-#[derive(Clone)]
-pub(crate) struct Mailbox {
-    orders: SyncSender<Order>,
-    /// Data messages that wait.
-    data_waiting: Arc<AtomicUsize>,
-    waker: Arc<Waker>,
-    bell: Arc<Bell>,
-}
-
-impl Mailbox {
-    /// Wakes the shard for what came by a lane.
-    pub(crate) const fn bell(&self) -> &Arc<Bell> {
-        &self.bell
-    }
-
-    /// Never blocks.
-    pub(crate) fn send(&self, order: Order) -> Result<(), CommandError> {
-        let data = usize::from(matches!(order, Order::Command(Command::SendData { .. })));
-        // Counted before it can be taken, so that the count never falls below zero.
-        let waiting = self.data_waiting.fetch_add(data, Ordering::Relaxed);
-        let sent = if data > 0 && waiting >= MAILBOX_DATA {
-            Err(CommandError::Overloaded)
-        } else {
-            self.orders.try_send(order).map_err(|error| match error {
-                TrySendError::Full(_) => CommandError::Overloaded,
-                TrySendError::Disconnected(_) => CommandError::Stopped,
-            })
-        };
-        sent.inspect_err(|_| {
-            self.data_waiting.fetch_sub(data, Ordering::Relaxed);
-        })?;
-        // Fails only when the counter of the eventfd is at its limit, and then the thread is awake already.
-        let _ = self.waker.wake();
-        Ok(())
-    }
-
-    /// Stops the shard behind everything that was sent before. Waits for room in the queue.
-    pub(crate) fn stop(&self) {
-        let _ = self.waker.wake();
-        if self.orders.send(Order::Stop).is_ok() {
-            let _ = self.waker.wake();
-        }
-    }
 }
 
 /// Where a shard leaves its latest report.
@@ -139,16 +69,6 @@ pub(crate) struct WorkerParts {
     orders: Orders,
     sockets: Sockets,
     bell: Arc<Bell>,
-}
-
-/// The receiving end of a mailbox.
-struct Orders {
-    queue: Receiver<Order>,
-    data_waiting: Arc<AtomicUsize>,
-    /// The waker was seen since the queue was empty.
-    has_more: bool,
-    /// Held so that a wake-up outlives the mailbox that it came from: closing the waker would take it back.
-    _waker: Arc<Waker>,
 }
 
 /// State of the loop.
@@ -176,13 +96,11 @@ impl WorkerParts {
     pub(crate) fn new(endpoints: Vec<UdpEndpoint>) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let (sender, queue) = std::sync::mpsc::sync_channel(MAILBOX);
-        let data_waiting = Arc::new(AtomicUsize::new(0));
-        let orders = Orders { queue, data_waiting: Arc::clone(&data_waiting), has_more: false, _waker: Arc::clone(&waker) };
         let mut sockets = Sockets::new(endpoints, FIRST_ENDPOINT);
         sockets.register(poll.registry())?;
         let bell = Arc::new(Bell::new(Arc::clone(&waker)));
-        Ok((Self { poll, orders, sockets, bell: Arc::clone(&bell) }, Mailbox { orders: sender, data_waiting, waker, bell }))
+        let (mailbox, orders) = mailbox::open(waker, Arc::clone(&bell));
+        Ok((Self { poll, orders, sockets, bell }, mailbox))
     }
 
     /// Accepts for all `shards`, in this shard's loop.
@@ -397,31 +315,28 @@ impl Worker {
     /// Takes commands and connections until there are none or the slice is used up. False: the shard is to stop.
     fn take_orders(&mut self, now: Instant) -> bool {
         while self.orders.has_more {
-            match self.orders.queue.try_recv() {
-                Ok(Order::Command(command)) => {
-                    if matches!(command, Command::SendData { .. }) {
-                        self.orders.data_waiting.fetch_sub(1, Ordering::Relaxed);
-                    }
+            match self.orders.take() {
+                Ok(Some(Order::Command(command))) => {
                     self.counters.commands += 1;
                     // What it names may have been announced by another shard a moment ago.
                     self.take_frames(now);
                     self.engine.handle_command(now, command);
                 }
-                Ok(Order::Lane(lane)) => self.add_lane(*lane),
-                Ok(Order::Share(sharing)) => {
-                    let Sharing { lanes, share: Share { room, home, others, playout_delay: delay }, command } = *sharing;
+                Ok(Some(Order::Lane(lane))) => self.add_lane(*lane),
+                Ok(Some(Order::Share(sharing))) => {
+                    let Sharing { lanes, share: Share { room, others, playout_delay: delay }, command } = *sharing;
                     self.counters.commands += 1;
                     lanes.into_iter().for_each(|lane| self.add_lane(lane));
                     let others: Vec<LinkId> = others.into_iter().map(LinkId).collect();
-                    self.engine.share_room(room, LinkId(home), &others);
+                    self.engine.share_room(room, &others);
                     if delay.is_some() {
                         self.engine.handle_command(now, Command::SetPlayoutDelay { room, delay });
                     }
                     self.engine.handle_command(now, command);
                 }
-                Ok(Order::Connection(connection)) => self.sockets.tcp.adopt(*connection, self.poll.registry(), now),
-                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => self.orders.has_more = false,
+                Ok(Some(Order::Connection(connection))) => self.sockets.tcp.adopt(*connection, self.poll.registry(), now),
+                Ok(None) => {}
+                Ok(Some(Order::Stop)) | Err(_) => return false,
             }
             if Instant::now().saturating_duration_since(now) >= COMMAND_SLICE {
                 break;
@@ -514,6 +429,7 @@ mod tests {
     use sfu_core::transport::Certificate;
 
     use super::*;
+    use crate::control::CommandError;
 
     #[test]
     fn an_order_is_heard_although_its_sender_is_gone() {
@@ -524,18 +440,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_mailbox_refuses_and_keeps_what_it_has() {
+    fn what_was_sent_before_the_stop_is_carried_out() {
         let (worker, mailbox) = worker();
-        let leave = || Order::Command(Command::Leave { participant: sfu_api::ParticipantId(1) });
-        for _ in 0..MAILBOX {
-            mailbox.send(leave()).unwrap();
+        for _ in 0..10_000 {
+            mailbox.send(Order::Command(Command::Leave { participant: sfu_api::ParticipantId(1) })).unwrap();
         }
-        assert_eq!(mailbox.send(leave()), Err(CommandError::Overloaded));
         let report = Arc::clone(&worker.outside.report);
         let thread = std::thread::spawn(|| worker.run());
         mailbox.stop();
         thread.join().unwrap();
-        assert_eq!(report.lock().unwrap().as_ref().unwrap().turns.commands, MAILBOX as u64);
+        assert_eq!(report.lock().unwrap().as_ref().unwrap().turns.commands, 10_000);
         assert_eq!(mailbox.send(Order::Stop), Err(CommandError::Stopped));
     }
 

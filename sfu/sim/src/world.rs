@@ -165,15 +165,14 @@ impl Placing {
     }
 
     /// Somebody is in a room from here on; what its shard has to know if it had nobody there.
-    fn enter(&mut self, room: RoomId, shard: usize) -> Option<(LinkId, Vec<LinkId>)> {
+    fn enter(&mut self, room: RoomId, shard: usize) -> Vec<LinkId> {
         let places = self.rooms.entry(room).or_default();
         if let Some((_, count)) = places.iter_mut().find(|(other, _)| *other == shard) {
             *count += 1;
-            return None;
+            return Vec::new();
         }
         places.push((shard, 1));
-        let others: Vec<LinkId> = places.iter().filter(|(other, _)| *other != shard).map(|&(other, _)| link(other)).collect();
-        others.first().copied().map(|home| (home, others))
+        places.iter().filter(|(other, _)| *other != shard).map(|&(other, _)| link(other)).collect()
     }
 
     fn quit(&mut self, room: RoomId, shard: usize) {
@@ -967,10 +966,11 @@ impl World {
             }
             command => {
                 let shard = self.shard_of(&command);
-                if let Command::Join { room, .. } | Command::Move { room, .. } = command
-                    && let Some((home, others)) = self.placing.enter(room, shard)
-                {
-                    self.engine(shard).share_room(room, home, &others);
+                if let Command::Join { room, .. } | Command::Move { room, .. } = command {
+                    let others = self.placing.enter(room, shard);
+                    if !others.is_empty() {
+                        self.engine(shard).share_room(room, &others);
+                    }
                 }
                 if let Command::Leave { participant } | Command::Move { participant, .. } = command
                     && let Some(&index) = self.by_id.get(&participant)

@@ -4,7 +4,7 @@
 //! dominant speaker is identified as by Volfin and Cohen (2012): a challenger has to beat the incumbent on three time
 //! scales, so that neither a cough nor an interjection takes over. And whom a listener could not tell from the crowd: in a room
 //! with more than [`MAX_HEARD_TRACKS`] microphones only the loudest are forwarded, so that what everybody receives does not grow
-//! with the room. Not here: what a microphone's scores are (`activity`), forwarding.
+//! with the room. Levels are what clients claim, so nobody gets more than [`MAX_HEARD_OF_ONE`] of those places. Not here: what a microphone's scores are (`activity`), forwarding.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,10 +25,13 @@ const LEVEL_STEP: f32 = 0.05;
 /// Who was among the loudest is heard for this long, through pauses and while others are louder for a word.
 const HELD: Duration = Duration::from_secs(2);
 
-/// See the module. People are known by any number that the caller likes.
+/// Places among the loudest for the tracks of one participant: a microphone and the sound of a shared screen.
+const MAX_HEARD_OF_ONE: usize = 2;
+
+/// See the module. Tracks and their owners are known by any numbers that the caller likes.
 #[derive(Clone, Debug, Default)]
 pub struct Speakers {
-    microphones: BTreeMap<u64, Activity>,
+    microphones: BTreeMap<u64, Microphone>,
     dominant: Option<u64>,
     /// Beats the dominant speaker, since when.
     challenger: Option<(u64, Instant)>,
@@ -41,10 +44,17 @@ pub struct Speakers {
     loudest: BTreeMap<u64, Instant>,
 }
 
+#[derive(Clone, Debug)]
+struct Microphone {
+    owner: u64,
+    activity: Activity,
+}
+
 impl Speakers {
-    /// The level of one audio packet of somebody.
-    pub fn level(&mut self, who: u64, level: AudioLevel, now: Instant) {
-        self.microphones.entry(who).or_insert_with(|| Activity::new(now)).hear(level, now);
+    /// The level of one packet of an audio track of somebody.
+    pub fn level(&mut self, who: u64, owner: u64, level: AudioLevel, now: Instant) {
+        let microphone = self.microphones.entry(who).or_insert_with(|| Microphone { owner, activity: Activity::new(now) });
+        microphone.activity.hear(level, now);
         self.heard_at = Some(now);
     }
 
@@ -70,7 +80,7 @@ impl Speakers {
     /// Who speaks now, dominant first, then by level, with levels from 0 to 1: if that differs from the last report enough to
     /// tell. To be called every 100 ms or more often.
     pub fn tick(&mut self, now: Instant) -> Option<Vec<(u64, f32)>> {
-        self.microphones.values_mut().for_each(|microphone| microphone.settle(now));
+        self.microphones.values_mut().for_each(|microphone| microphone.activity.settle(now));
         self.choose_dominant(now);
         self.choose_loudest(now);
         if self.last_report.is_some_and(|at| now.saturating_duration_since(at) < REPORT_INTERVAL) {
@@ -109,14 +119,21 @@ impl Speakers {
             self.loudest.clear();
             return;
         }
-        let mut ranked: Vec<(u64, f32)> = self.microphones.iter().map(|(&who, microphone)| (who, microphone.level_at(now))).collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        self.loudest.extend(ranked.into_iter().take(MAX_HEARD_TRACKS).map(|(who, _)| (who, now)));
+        let mut ranked: Vec<(u64, u64, f32)> =
+            self.microphones.iter().map(|(&who, microphone)| (who, microphone.owner, microphone.activity.level_at(now))).collect();
+        ranked.sort_by(|a, b| b.2.total_cmp(&a.2));
+        let mut places: BTreeMap<u64, usize> = BTreeMap::new();
+        ranked.retain(|&(_, owner, _)| {
+            let taken = places.entry(owner).or_default();
+            *taken += 1;
+            *taken <= MAX_HEARD_OF_ONE
+        });
+        self.loudest.extend(ranked.into_iter().take(MAX_HEARD_TRACKS).map(|(who, ..)| (who, now)));
         self.loudest.retain(|_, at| now.saturating_duration_since(*at) <= HELD);
     }
 
     fn choose_dominant(&mut self, now: Instant) {
-        let incumbent = self.dominant.and_then(|who| self.microphones.get(&who)).map(Activity::scores);
+        let incumbent = self.dominant.and_then(|who| self.microphones.get(&who)).map(|microphone| microphone.activity.scores());
         let strongest = self
             .speaking()
             .map(|(who, microphone)| (who, microphone.scores()))
@@ -136,7 +153,7 @@ impl Speakers {
     }
 
     fn speaking(&self) -> impl Iterator<Item = (u64, &Activity)> {
-        self.microphones.iter().filter(|(_, microphone)| microphone.is_speaking()).map(|(&who, microphone)| (who, microphone))
+        self.microphones.iter().map(|(&who, microphone)| (who, &microphone.activity)).filter(|(_, activity)| activity.is_speaking())
     }
 
     fn is_dominant(&self, who: u64) -> bool {
@@ -288,6 +305,24 @@ mod tests {
         assert_eq!(talk.speakers.dominant(), Some(1 - first));
     }
 
+    #[test]
+    fn who_claims_to_be_loud_on_many_tracks_silences_nobody() {
+        let mut speakers = Speakers::default();
+        let mut now = Instant::now();
+        for _ in 0..200 {
+            for track in 0..64 {
+                speakers.level(track, 1, AudioLevel { voice: true, minus_dbov: 0 }, now);
+            }
+            for honest in 100..114 {
+                speakers.level(honest, honest, AudioLevel { voice: true, minus_dbov: 40 }, now);
+            }
+            now += Duration::from_millis(20);
+            speakers.tick(now);
+        }
+        assert_eq!((0..64).filter(|&track| speakers.hears(track)).count(), MAX_HEARD_OF_ONE);
+        assert!((100..114).all(|honest| speakers.hears(honest)));
+    }
+
     #[derive(Clone, Copy)]
     struct Sound {
         minus_dbov: u8,
@@ -341,7 +376,7 @@ mod tests {
                     }
                     let loudest = minus_dbov.saturating_sub(spread_db);
                     let level = if *is_pause { 72 } else { self.rng.random_range(loudest..=minus_dbov.saturating_add(spread_db).min(127)) };
-                    self.speakers.level(who, AudioLevel { voice: true, minus_dbov: level }, self.now);
+                    self.speakers.level(who, who, AudioLevel { voice: true, minus_dbov: level }, self.now);
                 }
                 self.now += Duration::from_millis(20);
                 if !(self.now - self.start).as_millis().is_multiple_of(100) {

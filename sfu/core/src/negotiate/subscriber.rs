@@ -3,7 +3,8 @@
 //! In: the down tracks that a client should have ([`SubscriberSession::add`], [`SubscriberSession::remove`]). Out: an offer
 //! when one is due, and what the answer agreed for each of them. Invariants: at most one offer is outstanding and changes
 //! wait for its answer; m-lines keep their place; an m-line that became free is used again for the same kind, one that was
-//! closed (port 0) for any kind under a new mid (RFC 8829 section 5.2.2); mids are never used twice.
+//! closed (port 0) for any kind under a new mid (RFC 8829 section 5.2.2); mids are never used twice; a track that comes back
+//! gets another m-line than the one it had last, because native SDKs do not report a stream twice on one.
 //! Not here: when to send an offer, timeouts.
 
 use sfu_api::{MediaKind, MediaLabel};
@@ -131,6 +132,8 @@ struct Line {
     mid: Mid,
     use_: LineUse,
     state: LineState,
+    /// Whose stream it carried last.
+    last: Option<MediaLabel>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -255,8 +258,9 @@ impl SubscriberSession {
         }
         for line in &mut self.lines {
             if let LineUse::Media(kind, occupant) = &mut line.use_ {
-                let known = occupant.as_ref().map(|o| o.key);
-                *occupant = self.wanted.iter().find(|m| Some(m.key) == known && m.kind() == *kind).cloned();
+                let Some(previous) = occupant.take() else { continue };
+                *occupant = self.wanted.iter().find(|m| m.key == previous.key && m.kind() == *kind).cloned();
+                line.last = Some(previous.label);
             }
         }
         let is_placed = |lines: &[Line], key| lines.iter().any(|line| line.key() == Some(key));
@@ -264,10 +268,17 @@ impl SubscriberSession {
         let mut missing = 0;
         for media in homeless {
             let kind = media.kind();
-            let is_free = |line: &&mut Line| line.state == LineState::Open && line.use_ == LineUse::Media(kind, None);
-            if let Some(line) = self.lines.iter_mut().find(is_free) {
+            let is_free = |line: &Line| line.state == LineState::Open && line.use_ == LineUse::Media(kind, None);
+            let had_it = |line: &Line| line.last.as_ref() == Some(&media.label);
+            if let Some(line) = self.lines.iter_mut().find(|line| is_free(line) && !had_it(line)) {
                 line.use_ = LineUse::Media(kind, Some(media));
-            } else if !self.open_line(LineUse::Media(kind, Some(media))) {
+                continue;
+            }
+            // The one that it had makes room for the next track, so that no more than one line more is there for each.
+            if let Some(line) = self.lines.iter_mut().find(|line| is_free(line) && had_it(line)) {
+                line.state = LineState::Closing;
+            }
+            if !self.open_line(LineUse::Media(kind, Some(media))) {
                 missing += 1;
             }
         }
@@ -284,7 +295,7 @@ impl SubscriberSession {
         }
         let Ok(mid) = Mid::from(&self.next_mid.to_string()) else { return false };
         self.next_mid = self.next_mid.wrapping_add(1);
-        let line = Line { mid, use_, state: LineState::Open };
+        let line = Line { mid, use_, state: LineState::Open, last: None };
         match closed.and_then(|index| self.lines.get_mut(index)) {
             Some(place) => *place = line,
             None => self.lines.push(line),

@@ -92,6 +92,8 @@ pub struct Encoding {
     pub rates: LayerRates,
     /// SSRC, once known.
     pub ssrc: Option<u32>,
+    /// Its SSRC before that.
+    pub replaced: Option<u32>,
     /// From the SSRC's packet indexes to the encoding's own numbers.
     pub numbering: Numbering,
     /// Decrypted packets.
@@ -158,6 +160,7 @@ impl Encoding {
             layers: Layers::default(),
             rates: LayerRates::default(),
             ssrc: None,
+            replaced: None,
             numbering: Numbering::default(),
             reception: Reception::new(codec.clock_rate_hz()),
             nack: NackGenerator::default(),
@@ -262,7 +265,7 @@ impl Encoding {
 
     /// The sender goes on with another SSRC, whose first packet has the index `first`. Its timestamps begin anywhere.
     pub fn start_over(&mut self, ssrc: u32, first: u64, clock_rate_hz: u32) {
-        self.ssrc = Some(ssrc);
+        self.replaced = self.ssrc.replace(ssrc);
         if let Some(highest) = self.highest {
             self.numbering.start_over(first, highest);
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sfu_api::{Command, MediaKind, MediaSource, ParticipantId, PublishRequest};
+use sfu_api::{Command, MediaKind, MediaSource, ParticipantId, PublishRequest, TrackId};
 use slotmap::Key as _;
 
 use super::message::{CodecWish, Message, Opened, Packet, split_frame};
@@ -45,13 +45,17 @@ impl Shard {
         match message {
             Message::Packet(packet) => return self.take_packet(now, link, &packet),
             Message::Attach { room, is_first } => {
-                let Some(&key) = self.directory.rooms.get(&room) else {
+                if let Some(&key) = self.directory.rooms.get(&room) {
+                    self.attach_link(key, link, is_first);
+                } else {
                     self.relay.push(link, &Message::Detach { room });
-                    return Ok(());
-                };
-                self.attach_link(key, link, is_first);
+                    if is_first {
+                        self.relay.early.keep(link, room, now);
+                    }
+                }
             }
             Message::Detach { room } => {
+                self.relay.early.forget(link, room);
                 if let Some(&key) = self.directory.rooms.get(&room) {
                     self.forget_link(key, link, now);
                 }
@@ -62,7 +66,9 @@ impl Shard {
                 if let Some(primary) = self.ups.get(key).and_then(|up| up.primary) {
                     self.part_codecs(primary, key, now);
                 }
+                let guest = self.ups.get(key).map(|up| up.participant);
                 self.remove_up(key);
+                self.dismiss_if_idle(guest);
             }
             Message::Muted { handle, is_muted } => {
                 let track = self.ups.get(mirror(handle)?).ok_or(Discard::RelayUnknown)?.id;
@@ -95,12 +101,12 @@ impl Shard {
                 self.wake_up(key);
             }
             Message::Level { handle, level } => {
-                let up = self.ups.get(mirror(handle)?).ok_or(Discard::RelayUnknown)?;
+                let up = self.ups.get(mirror(handle)?).filter(|up| up.kind() == MediaKind::Audio).ok_or(Discard::RelayUnknown)?;
                 let room = self.participants.get(up.participant).map(|guest| guest.room);
                 if let Some(key) = room
                     && let Some(room) = self.rooms.get_mut(key)
                 {
-                    room.speakers.level(up.id.0, level, now);
+                    room.speakers.level(up.id.0, up.participant.data().as_ffi(), level, now);
                     if !std::mem::replace(&mut room.is_vocal, true) {
                         self.awake.vocal.push(key);
                     }
@@ -112,7 +118,10 @@ impl Shard {
                 self.mirror_data_track(guest, link, track, handle);
                 self.carry_out_parked(track, now);
             }
-            Message::DataClose { track } => self.end_data_mirror(link, track),
+            Message::DataClose { track } => {
+                let guest = self.end_data_mirror(link, track);
+                self.dismiss_if_idle(guest);
+            }
             Message::DataPacket { track, bytes } => return self.take_data_packet(now, link, track, bytes),
             Message::Want { handle, encodings } => self.take_want(link, handle, encodings, now),
             Message::Keyframe { handle, encoding } => self.take_keyframe_want(link, handle, encoding, now),
@@ -122,7 +131,7 @@ impl Shard {
         Ok(())
     }
 
-    fn attach_link(&mut self, key: RoomKey, link: LinkId, is_first: bool) {
+    pub(super) fn attach_link(&mut self, key: RoomKey, link: LinkId, is_first: bool) {
         let room = &mut self.rooms[key];
         room.shared.is_shared = true;
         if !room.shared.links.contains(&link) {
@@ -138,19 +147,12 @@ impl Shard {
     /// Another shard has nobody in a room any more: what it published there is gone, and nothing crosses to it.
     pub(super) fn forget_link(&mut self, key: RoomKey, link: LinkId, now: Instant) {
         let Some(room) = self.rooms.get_mut(key) else { return };
+        let was_home = room.shared.is_home(self.relay.own);
         room.shared.links.retain(|&other| other != link);
-        let own = self.relay.own;
-        if room.shared.home == Some(link) {
-            // Everybody who is left comes to the same result.
-            let next = room.shared.links.iter().copied().min().map_or(own, |least| least.min(own));
-            room.shared.home = Some(next).filter(|&home| home != own);
-            if next == own {
-                room.speakers.take_over();
-                if !std::mem::replace(&mut room.is_vocal, true) {
-                    self.awake.vocal.push(key);
-                }
-            }
+        if !was_home && room.shared.is_home(self.relay.own) {
+            self.take_over_speakers(key);
         }
+        let Some(room) = self.rooms.get_mut(key) else { return };
         let (gone, left): (Vec<Guest>, Vec<Guest>) = room.shared.guests.iter().partition(|guest| guest.link == link);
         room.shared.guests = left;
         let participants = room.participants.clone();
@@ -159,6 +161,28 @@ impl Shard {
         for guest in gone {
             self.remove_guest(guest.key, now);
         }
+    }
+
+    /// What another shard told signaling of speakers is told by this one from here on.
+    pub(super) fn take_over_speakers(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        room.speakers.take_over();
+        if !std::mem::replace(&mut room.is_vocal, true) {
+            self.awake.vocal.push(key);
+        }
+    }
+
+    /// A guest is there for what it publishes.
+    fn dismiss_if_idle(&mut self, guest: Option<ParticipantKey>) {
+        let Some(key) = guest else { return };
+        let Some(guest) = self.participants.get(key).filter(|guest| guest.is_guest && guest.ups.is_empty()) else { return };
+        if self.data_tracks.has_any_of(key) {
+            return;
+        }
+        if let Some(room) = self.rooms.get_mut(guest.room) {
+            room.shared.guests.retain(|other| other.key != key);
+        }
+        self.participants.remove(key);
     }
 
     fn remove_guest(&mut self, key: ParticipantKey, now: Instant) {
@@ -205,7 +229,9 @@ impl Shard {
             // A participant that has moved here under the same track id: the newer one counts.
             None => {
                 if let Some(&known) = self.directory.tracks.get(&opened.track) {
+                    let before = self.ups.get(known).map(|up| up.participant);
                     self.remove_up(known);
+                    self.dismiss_if_idle(before);
                 }
                 None
             }
@@ -308,21 +334,30 @@ impl Shard {
     /// True if the command was kept: the track that it names may be on its way from another shard.
     pub(crate) fn park(&mut self, now: Instant, command: &Command) -> bool {
         let is_early = match command {
-            Command::Subscribe { participant, track, .. } => self.awaits_tracks(*participant) && !self.directory.tracks.contains_key(track),
-            Command::SubscribeData { participant, track, .. } => self.awaits_tracks(*participant) && !self.data_tracks.knows(*track),
+            Command::Subscribe { participant, track, .. } => self.awaits(*participant, self.room_of_track(*track)),
+            Command::SubscribeData { participant, track, .. } => self.awaits(*participant, self.room_of_data_track(*track)),
             _ => false,
         };
         let is_behind = !self.relay.parked.is_empty() && self.relay.parked.is_behind(command);
         (is_early || is_behind) && self.relay.parked.keep(now, command)
     }
 
-    fn awaits_tracks(&self, participant: ParticipantId) -> bool {
+    /// A track that is not in the participant's room (not yet, or still in another) may be announced there by another shard.
+    fn awaits(&self, participant: ParticipantId, room: Option<RoomKey>) -> bool {
         let key = self.directory.participants.get(&participant);
-        let room = key.and_then(|&key| self.participants.get(key)).and_then(|participant| self.rooms.get(participant.room));
-        room.is_some_and(|room| room.shared.is_shared)
+        let own = key.and_then(|&key| self.participants.get(key)).map(|participant| participant.room);
+        own != room && own.and_then(|key| self.rooms.get(key)).is_some_and(|room| room.shared.is_shared)
     }
 
-    fn carry_out_parked(&mut self, track: sfu_api::TrackId, now: Instant) {
+    fn room_of_track(&self, track: TrackId) -> Option<RoomKey> {
+        self.directory.tracks.get(&track).and_then(|&up| self.room_of(up))
+    }
+
+    fn room_of_data_track(&self, track: TrackId) -> Option<RoomKey> {
+        Some(self.participants.get(self.data_tracks.publisher(track)?)?.room)
+    }
+
+    fn carry_out_parked(&mut self, track: TrackId, now: Instant) {
         if !self.relay.parked.is_empty() {
             for command in self.relay.parked.take(track) {
                 self.carry_out(now, command);
@@ -332,6 +367,7 @@ impl Shard {
 
     /// Commands whose track has not come are answered as if nothing were on its way.
     pub(crate) fn give_up_waiting(&mut self, now: Instant) {
+        self.relay.early.drop_overdue(now);
         if !self.relay.parked.is_empty() {
             for command in self.relay.parked.take_overdue(now) {
                 self.carry_out(now, command);

@@ -10,10 +10,11 @@
 //! Invariants: a packet crosses a link at most once, and only towards shards with somebody who wants it; a mirror is never
 //! passed on; what a link's other end has announced is gone when it detaches.
 //!
-//! Shards tell each other audio levels, so that each knows who speaks; one of them, the home, tells signaling. Who is in a room is agreed on with
+//! Shards tell each other audio levels, so that each knows who speaks; one of them, the home, tells signaling: the least. Who is in a room is agreed on with
 //! `Attach` and `Detach`: whoever begins to have participants of a room attaches to the shards that signaling names, whoever
 //! has none (any more) answers or says `Detach`. Not here: on which shard a participant is placed.
 
+mod early;
 mod incoming;
 pub mod message;
 mod outbox;
@@ -26,6 +27,7 @@ use sfu_api::{ParticipantId, RoomId};
 
 pub use self::outbox::{RESERVE, RelayOutbox};
 
+use self::early::Early;
 use self::message::{CodecWishes, Handle, Message};
 use self::parked::Parked;
 use crate::ids::{ParticipantKey, RoomKey, UpKey};
@@ -41,10 +43,11 @@ pub struct LinkId(pub u16);
 /// What a shard has to do with others.
 #[derive(Default)]
 pub(crate) struct Relay {
-    own: LinkId,
+    pub(crate) own: LinkId,
     /// By id.
     links: Vec<Option<Box<Link>>>,
     parked: Parked,
+    early: Early,
     /// Packets that came from other shards.
     received: u64,
 }
@@ -82,10 +85,8 @@ pub(crate) struct Origin {
 /// What a room has to do with other shards.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Shards that have participants of it.
+    /// Other shards that have participants of it.
     links: Vec<LinkId>,
-    /// Who tells signaling of its speakers; None: this shard.
-    home: Option<LinkId>,
     /// Those who publish elsewhere.
     guests: Vec<Guest>,
     /// Other shards have it, or had it.
@@ -119,9 +120,10 @@ impl Crossing {
 }
 
 impl Shared {
-    /// The shard that tells signaling of the room's speakers, if it is another one.
-    pub(crate) fn home(&self) -> Option<LinkId> {
-        self.home
+    /// The shard `own` tells signaling of the room's speakers and counts the room: the least of those that have it, to which
+    /// all of them come without a word.
+    pub(crate) fn is_home(&self, own: LinkId) -> bool {
+        self.links.iter().all(|&link| own < link)
     }
 }
 
@@ -158,14 +160,12 @@ impl Shard {
         self.relay.own = own;
     }
 
-    /// A room of which participants will join here lives on other shards too, one of which is its home.
-    pub fn share_room(&mut self, room: RoomId, home: LinkId, others: &[LinkId]) {
+    /// A room of which participants will join here lives on other shards too.
+    pub fn share_room(&mut self, room: RoomId, others: &[LinkId]) {
         let key = self.open_room(room);
-        let shared = &mut self.rooms[key].shared;
-        shared.is_shared = true;
-        if shared.links.is_empty() && home != self.relay.own {
-            shared.home = Some(home);
-        }
+        self.rooms[key].shared.is_shared = true;
+        // Until the others have answered: what they told signaling of speakers may end with that.
+        self.take_over_speakers(key);
         for &link in others {
             if link != self.relay.own && !self.rooms[key].shared.links.contains(&link) {
                 self.relay.push(link, &Message::Attach { room, is_first: true });
@@ -209,6 +209,13 @@ impl Shard {
             self.ask_for_encodings(up, true);
         } else if !track.crossing.to.is_empty() {
             self.tell_activity(up, now);
+        }
+    }
+
+    /// The room is here from now on: shards that have asked for it a moment ago are attached.
+    pub(crate) fn take_early_links(&mut self, key: RoomKey, room: RoomId) {
+        for link in self.relay.early.take(room) {
+            self.attach_link(key, link, true);
         }
     }
 

@@ -183,7 +183,9 @@ impl UdpEndpoint {
     fn send_refused_run(&mut self, flow: &Flow, segment_len: usize, run: &[u8], counters: &mut UdpCounters) {
         let mut is_any_sent = false;
         for datagram in run.chunks(segment_len) {
-            is_any_sent |= self.send_once(flow, None, datagram, counters) == Sent::Yes;
+            let sent = self.send_once(flow, None, datagram, counters);
+            // A tail that is shorter says nothing: the segments may be above the path's MTU, which a publisher can bring about.
+            is_any_sent |= datagram.len() == segment_len && sent == Sent::Yes;
         }
         if is_any_sent {
             tracing::warn!(local = %self.local, "the kernel refuses segmentation offload; sending datagram by datagram");
@@ -317,6 +319,18 @@ mod tests {
             assert!(sender.uses_segmentation);
             assert_eq!(counters.dropped_full + counters.dropped_unreachable, 0);
         }
+    }
+
+    #[test]
+    fn segments_above_the_mtu_do_not_end_segmentation_though_a_shorter_tail_goes_out() {
+        let mut sender = endpoint(LOOPBACK);
+        let receiver = plain_socket(LOOPBACK);
+        let flow = flow(&sender, receiver.local_addr().unwrap());
+        let mut counters = UdpCounters::default();
+        // Longer than any UDP datagram can be.
+        sender.send_refused_run(&flow, 65_520, &pattern(65_520 + 100), &mut counters);
+        assert_eq!((counters.sent_datagrams, counters.dropped_unreachable), (1, 1));
+        assert!(sender.uses_segmentation);
     }
 
     #[test]

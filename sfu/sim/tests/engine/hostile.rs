@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use rand::RngExt as _;
-use sfu_api::TransportRole;
+use sfu_api::{Event, TransportRole};
 use sfu_core::error::Discard;
 use sfu_core::limits::MAX_SSRCS_PER_TRANSPORT;
 use sfu_core::media::Codec;
 use sfu_core::net::{Flow, Protocol};
 use sfu_sim::link::LinkConfig;
-use sfu_sim::participant::Datagram;
+use sfu_sim::participant::{Datagram, TrackSpec};
+use sfu_sim::sdp::extension_ids;
 use sfu_sim::world::server_address;
 
 use crate::{MS, SECOND, assert_faultless, pair};
@@ -164,6 +165,45 @@ fn padding_alone_is_not_loss() {
     let report = world.report(who, track);
     assert_eq!((report.packets_lost, report.frames_incomplete), (0, 0));
     assert!(report.longest_gap < 250 * MS, "{report:?}");
+}
+
+#[test]
+fn a_publisher_that_sends_two_streams_by_turns_does_not_begin_anew_with_every_packet() {
+    let (mut world, track, who) = pair(131, |world| world.single(Codec::Vp8));
+    world.run_for(SECOND);
+    let owner = world.sender_of(track);
+    for sequence in 0..50 {
+        let forged = world.forge(owner, &rtp(96, sequence, 0x2000_0000, &[0; 50])).unwrap();
+        world.inject(forged.flow, &forged.bytes);
+        world.run_for(20 * MS);
+    }
+    let asked = world.sender(track).feedback(0).keyframe_requests;
+    assert!(asked <= 4, "{asked} keyframe requests");
+    // Packets of the camera since the other stream began.
+    assert!(world.discarded(Discard::UnknownSsrc) > 20);
+    let frames = world.frames(who, track);
+    world.expect("what goes on alone is seen", 5 * SECOND, |world| world.frames(who, track) > frames + 25);
+}
+
+#[test]
+fn a_video_track_is_no_microphone() {
+    let (mut world, track, _) = pair(132, |world| world.single(Codec::Vp8));
+    let owner = world.sender_of(track);
+    world.publish(owner, TrackSpec::Audio { level: 127 });
+    world.run_for(SECOND);
+    let ssrc = world.sender(track).ssrc(0).unwrap();
+    for step in 1..=100 {
+        let sequence = world.sender(track).highest(0).unwrap() + step;
+        let mut packet = rtp(96, u16::try_from(sequence & 0xffff).unwrap(), ssrc, &[]);
+        packet[0] |= 0x10;
+        // A level of -5 dBov with voice, under the id that the client's audio has.
+        packet.extend_from_slice(&[0xbe, 0xde, 0, 1, extension_ids::AUDIO_LEVEL << 4, 0x85, 0, 0]);
+        packet.extend_from_slice(&[0; 50]);
+        let forged = world.forge_at(owner, sequence, &packet).unwrap();
+        world.inject(forged.flow, &forged.bytes);
+        world.run_for(20 * MS);
+    }
+    assert!(!world.log.iter().any(|event| matches!(event, Event::Speakers { .. })));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Rooms that live on several shards: what is published on one is had on the others as on its own.
 
 use rand::RngExt as _;
-use sfu_api::{BackupPolicy, Command, Delivery, Event, MediaLabel, RoomId, SubscriptionError, TrackId, VideoWish, WantedCodec};
+use sfu_api::{
+    BackupPolicy, Command, Delivery, Event, MediaLabel, ParticipantId, PeerMode, RoomId, SubscriptionError, TrackId, VideoWish, WantedCodec,
+};
 use sfu_core::media::Codec;
+use sfu_core::relay::LinkId;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::{TrackSpec, VoiceConfig};
 use sfu_sim::scalability::Mode;
@@ -475,6 +478,63 @@ fn a_command_that_overtakes_the_announcement_waits_for_it_but_not_for_ever() {
     world.run_for(SECOND);
     assert!(!refused(&world));
     world.expect("it is refused", 2 * SECOND, refused);
+}
+
+#[test]
+fn shards_that_get_a_room_at_the_same_time_learn_of_each_other() {
+    let mut world = World::with_shards(428, 3);
+    world.join_on(ROOM, 0);
+    let publisher = world.join_on(ROOM, 2);
+    // Shard 2 was told of shard 1, and asks it before that has the room.
+    world.engine(2).share_room(ROOM, &[LinkId(0), LinkId(1)]);
+    world.run_for(10 * MS);
+    let spec = world.single(Codec::Vp8);
+    let track = world.publish(publisher, spec);
+    world.run_for(SECOND);
+    // Shard 1 was told of shard 0 only.
+    let (participant, label, now) = (ParticipantId(900), MediaLabel { stream_id: "PA_0".into(), track_id: "TR_1".into() }, world.now());
+    world.engine(1).share_room(ROOM, &[LinkId(0)]);
+    world.engine(1).handle_command(now, Command::Join { room: ROOM, participant, can_subscribe: true, mode: PeerMode::Dual });
+    world.engine(1).handle_command(now, Command::Subscribe { participant, track, label });
+    world.run_for(3 * SECOND);
+    assert_eq!(world.engine(1).snapshot().subscriptions, 1);
+    assert!(!world.log.iter().any(|event| matches!(event, Event::Subscription { error: Some(_), .. })));
+}
+
+#[test]
+fn who_has_left_or_publishes_nothing_any_more_is_forgotten_on_the_other_shards() {
+    let mut world = World::with_shards(429, 2);
+    world.join_on(ROOM, 1);
+    for round in 0..5 {
+        let publisher = world.join_on(ROOM, 0);
+        let spec = world.single(Codec::Vp8);
+        world.publish(publisher, spec);
+        let data = Command::PublishData { participant: world.id(publisher), track: TrackId(900 + round), handle: 7 };
+        world.command(data);
+        world.run_for(SECOND);
+        assert_eq!((world.engine(1).snapshot().guests, world.engine(1).snapshot().data_tracks), (1, 1));
+        world.leave(publisher);
+        world.run_for(100 * MS);
+        assert_eq!((world.engine(1).snapshot().guests, world.engine(1).snapshot().data_tracks), (0, 0), "round {round}");
+        // So that the room stays where it is.
+        world.join_on(ROOM, 0);
+    }
+}
+
+#[test]
+fn a_subscription_that_overtakes_a_move_between_shared_rooms_waits_for_it() {
+    let there = RoomId(77);
+    let mut world = World::with_shards(430, 2);
+    let alice = world.join_on(ROOM, 0);
+    world.join_on(ROOM, 1);
+    world.join_on(there, 0);
+    let carol = world.join_on(there, 1);
+    let spec = world.single(Codec::Vp8);
+    let track = world.publish(alice, spec);
+    world.run_for(2 * SECOND);
+    world.command(Command::Move { participant: world.id(alice), room: there });
+    world.subscribe(carol, track);
+    world.expect("it is seen", 2 * SECOND, |world| world.frames(carol, track) > 10);
 }
 
 #[test]
