@@ -72,7 +72,7 @@ measure() {
     [ "$peer" != janus ] || server+=(--client-ip "$own_ip")
     local file
     file=$work/$(printf %04d "$count")-$label-$peer.json
-    if ! "$load" "benches/scenarios/$scenario.toml" "${server[@]}" --server-core "$SERVER_CORE" --client-core "$CLIENT_CORE" \
+    if ! timeout -k 5 150 "$load" "benches/scenarios/$scenario.toml" "${server[@]}" --server-core "$SERVER_CORE" --client-core "$CLIENT_CORE" \
         --steady "$steady" --json "$file" "$@" >"$work/out" 2>"$work/errors"; then
         say "$peer, $label: $(grep -E '^(error|problem)' "$work/errors" | head -n 3 | paste -sd'; ')"
     fi
@@ -80,6 +80,7 @@ measure() {
 }
 
 for ((run = 1; run <= runs; run++)); do
+    say "round $run of $runs"
     for scenario in $scenarios; do
         for peer in "${present[@]}"; do
             measure "$peer" "$scenario" "$scenario"

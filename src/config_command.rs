@@ -1,8 +1,9 @@
-//! `sluice config check|explain|print`.
+//! `sluice config check|explain|print|example`.
 
 use anyhow::bail;
 use clap::Subcommand;
 
+use crate::config::examples::{self, EXAMPLES};
 use crate::config::explain::{explain, print_defaults};
 use crate::output;
 use crate::sources::{Sources, findings};
@@ -16,6 +17,11 @@ pub(crate) enum Action {
     Explain(Sources),
     /// Print all options with descriptions and defaults: a file to begin with.
     Print,
+    /// Print a file for a common role, or their names.
+    Example {
+        /// Which.
+        name: Option<String>,
+    },
 }
 
 /// Runs the command.
@@ -24,6 +30,11 @@ pub(crate) fn run(action: &Action) -> anyhow::Result<()> {
         Action::Check(sources) => check(sources),
         Action::Explain(sources) => output::line(explain(&sources.load()?).trim_end()),
         Action::Print => output::line(print_defaults().trim_end()),
+        Action::Example { name: None } => EXAMPLES.iter().try_for_each(|example| output::line(example.name)),
+        Action::Example { name: Some(name) } => match EXAMPLES.iter().find(|example| example.name == name) {
+            Some(example) => output::line(examples::print(example).trim_end()),
+            None => bail!("there is no example `{name}`: `sluice config example` lists them"),
+        },
     }
 }
 

@@ -25,10 +25,10 @@ pub(crate) fn init(log: &Log) -> anyhow::Result<()> {
     installed.map_err(|e| anyhow::anyhow!("the log can't be set up: {e}"))
 }
 
-/// Protocol libraries write several lines a packet at `debug`, among which our own would drown. Directives that the
-/// operator wrote come later and win.
+/// Protocol libraries write several lines a packet at `debug`, among which our own would drown, and one writes down what clients
+/// send as it came, line ends and all. Directives that the operator wrote come later and win.
 fn quieted(level: &str) -> String {
-    format!("dimpl=warn,rtc_sctp=warn,{level}")
+    format!("dimpl=warn,rtc_sctp=warn,tungstenite=warn,{level}")
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     let drain_timeout = checked.config.server.drain_timeout.0;
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
     let turn = turn::start(&checked.config, &checked.keys, &node.udp_addresses())?;
-    server_config.signaling.relays = turn.as_ref().map(|turn| turn.relays.clone());
+    server_config.signaling.relays = turn::relays(&checked.config, &checked.keys, turn.as_ref())?;
     boot::report(checked, &node);
     let registry = registry(&checked.config.server.region)?;
     let files = checked.config.certificates().map(Path::to_path_buf).collect();
@@ -67,14 +67,19 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     if let Some(turn) = &turn {
         turn_server::metrics::register(&registry, turn.server.clone()).context("the TURN server's metrics can't be registered")?;
     }
-    let relays = turn.as_ref().map(|turn| (turn.server.clone(), turn.relays.ttl));
+    let relays = turn.as_ref().map(|turn| (turn.server.clone(), checked.config.turn.credential_ttl.0));
     let mut unwatched = None;
     if checked.config.server.one_port {
         server_config.shared = shared_port(&checked.config, &node, turn.as_ref(), &mut unwatched)?;
     }
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(give_way)
+        .build()
+        .context("the runtime can't be started")?;
     let commands = node.clone();
+    let relay = turn.as_ref().map(|turn| turn.server.clone());
     let served = runtime.block_on(async {
         let (stopping, mut is_stopping) = watch::channel(false);
         let signals = Signals::new()?;
@@ -104,6 +109,9 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
         let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
         announce(server.local_addr(), &node)?;
         tokio::spawn(signals.watch(stopping.clone(), server.drain(), drain_timeout));
+        if let Some(relay) = relay {
+            tokio::spawn(turn::drain_along(server.drain(), relay));
+        }
         server.stopped().await;
         if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
     });
@@ -116,6 +124,18 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
 }
 
 /// Every sample says in which region it was taken, if the operator has named one.
+/// Lets the threads of media go first where they share a core with those of signaling: what waits for a join is one person, what waits
+/// for a packet is a room. A thread may always lower its own priority; where it can't, things are as without.
+fn give_way() {
+    if let Err(error) = rustix::process::nice(SIGNALING_NICENESS) {
+        debug!(%error, "signaling has the priority of media");
+    }
+}
+
+/// A third of the weight of a thread of media (`sched_prio_to_weight`, kernel/sched/core.c: 335 of 1,024): enough that joins go on
+/// beside a shard that is busy all the time.
+const SIGNALING_NICENESS: i32 = 5;
+
 fn registry(region: &str) -> anyhow::Result<Registry> {
     let labels = (!region.is_empty()).then(|| HashMap::from([("region".to_owned(), region.to_owned())]));
     Registry::new_custom(None, labels).context("the metrics can't be labelled")
@@ -247,6 +267,11 @@ fn server_config(checked: &Checked) -> anyhow::Result<ServerConfig> {
         demo: config.demo.tokens.then(|| DemoConfig { token_ttl: config.demo.token_ttl.0, ..DemoConfig::default() }),
         metrics: metrics_access(&config.metrics)?,
         timeline_bytes: config.metrics.timelines.0,
+        traces: Some(&config.telemetry.otlp)
+            .filter(|url| !url.is_empty())
+            .map(|url| url.parse())
+            .transpose()
+            .map_err(|e: String| anyhow!("`telemetry.otlp`: {e}"))?,
         signaling: signaling_config(&config.rooms, &config.limits, &config.server),
         shared: SharedPort::default(),
     })

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use signaling_api::Secret;
-use signaling_server::Relays;
-use turn_server::{Certificates, Limits, OwnPeer, Policy, RelayAddress, SharedSecret, TurnConfig, TurnError, TurnHandle};
+use signaling_server::{DrainControl, PARTICIPANT_PREFIX, Relays};
+use turn_server::{Admission, Certificates, Limits, OwnPeer, Policy, RelayAddress, SharedSecret, TurnConfig, TurnError, TurnHandle};
 
 use crate::config::advertise::Advertise;
 use crate::config::keys::ApiKey;
@@ -20,8 +20,8 @@ use crate::config::model::{Config, Turn};
 /// A server that runs.
 pub(crate) struct Embedded {
     pub(crate) server: TurnHandle,
-    /// For participants.
-    pub(crate) relays: Relays,
+    /// As participants are told.
+    pub(crate) urls: Vec<String>,
     /// The server's, which it watches.
     pub(crate) certificates: Option<Arc<Certificates>>,
 }
@@ -65,8 +65,16 @@ pub(crate) fn start(config: &Config, keys: &[ApiKey], udp: &[SocketAddr]) -> any
         ..TurnConfig::default()
     })
     .map_err(explain)?;
-    let relays = Relays { urls: urls(config, &hosts(udp), &server), secret, ttl: turn.credential_ttl.0 };
-    Ok(Some(Embedded { server, relays, certificates }))
+    let urls = urls(config, &hosts(udp), &server);
+    Ok(Some(Embedded { server, urls, certificates }))
+}
+
+/// What participants are told: of the embedded server, if there is one, and of those elsewhere.
+pub(crate) fn relays(config: &Config, keys: &[ApiKey], embedded: Option<&Embedded>) -> anyhow::Result<Option<Relays>> {
+    let own = embedded.map(|embedded| embedded.urls.as_slice()).unwrap_or_default();
+    let urls = [own, &config.turn.servers].concat();
+    let secret = if urls.is_empty() { None } else { secret(&config.turn, keys)? };
+    Ok(secret.map(|secret| Relays { urls, secret, ttl: config.turn.credential_ttl.0 }))
 }
 
 /// The secret that passwords follow from: of its own, or made from the first API key.
@@ -189,6 +197,18 @@ fn explain(error: TurnError) -> anyhow::Error {
             if protocol == "udp" { "udp" } else { "tcp_port` or `turn.tls" },
         ),
         other => anyhow::Error::from(other).context("TURN (`turn.enabled`)"),
+    }
+}
+
+/// Lets the relay drain with the server, and take everybody again with it. Rooms that are open go on until the deadline and may be
+/// joined, so their participants get relays until they leave; whoever got credentials in another way does not.
+pub(crate) async fn drain_along(mut drain: DrainControl, server: TurnHandle) {
+    let mut was_draining = false;
+    while let Some(status) = drain.changed().await {
+        if status.is_draining() != was_draining {
+            was_draining = status.is_draining();
+            server.admit(if was_draining { Admission::Only(PARTICIPANT_PREFIX.to_owned()) } else { Admission::Everybody });
+        }
     }
 }
 

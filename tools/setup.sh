@@ -31,6 +31,7 @@ if [ "$purpose" = test ]; then
     need nft nftables
     need turnutils_uclient coturn
     need promtool prometheus
+    need prometheus prometheus
     need faketime faketime
     need openssl openssl
     need docker-compose docker-compose

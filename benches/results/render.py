@@ -212,9 +212,9 @@ def plots(data):
     return made
 
 
-def bar_chart(title, groups):
-    """Horizontal bars with the range of the runs as a line; the scale ends at the largest median."""
-    row, left, width = 20, 250, 480
+def bar_chart(title, groups, left=250):
+    """Horizontal bars with the range of the runs as a line; the scale ends at the largest median. Names have `left` pixels."""
+    row, width = 20, 480
     top = max((value for _, bars in groups for _, value, _, _ in bars), default=1) or 1
     y = 44
     body = []

@@ -7,12 +7,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use sfu_node::AdvertisedAddress;
-use signaling_server::IpPrefix;
+use signaling_server::{Collector, IpPrefix};
 use tracing_subscriber::EnvFilter;
 
 use super::advertise::Advertise;
 use super::keys::ApiKey;
 use super::model::Config;
+use crate::doctor::relay::Url;
 use crate::turn;
 
 /// What is wrong, or looks wrong.
@@ -53,6 +54,11 @@ fn check_metrics(config: &Config, findings: &mut Vec<Finding>) {
         Ok(_) => {}
         Err(_) if metrics.listen.is_empty() => {}
         Err(_) => findings.push(error(format!("`metrics.listen`: {:?} is not an address with a port", metrics.listen))),
+    }
+    if !config.telemetry.otlp.is_empty()
+        && let Err(e) = config.telemetry.otlp.parse::<Collector>()
+    {
+        findings.push(error(format!("`telemetry.otlp`: {e}")));
     }
     for block in &metrics.allow {
         if let Err(e) = block.parse::<IpPrefix>() {
@@ -196,6 +202,14 @@ fn check_turn(config: &Config, findings: &mut Vec<Finding>) {
     if has_certificate == tls.key.as_os_str().is_empty() {
         findings.push(error("`tls.certificate` and `tls.key` go together".to_owned()));
     }
+    for url in &turn.servers {
+        if Url::parse(url).is_none() {
+            findings.push(error(format!("`turn.servers`: write {url:?} as \"turn:host:port?transport=udp\"")));
+        }
+    }
+    if !turn.servers.is_empty() && turn.secret_file.as_os_str().is_empty() && turn.secret.expose().is_empty() {
+        findings.push(error("`turn.servers` need a secret that they know too, in `turn.secret_file`".to_owned()));
+    }
     if !turn.enabled {
         return;
     }
@@ -275,6 +289,17 @@ mod tests {
         let findings = messages_of_errors(&check(&config, &[ApiKey::development()], 1));
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings.iter().all(|message| message.contains("`server.trusted_proxies` = 127.0.0.1")), "{findings:?}");
+    }
+
+    #[test]
+    fn turn_servers_elsewhere_need_a_secret_that_they_know() {
+        let mut config = public();
+        config.turn.servers = vec!["turn:turn.example.org:3478?transport=udp".to_owned()];
+        assert_eq!(messages(&config, 1), ["`turn.servers` need a secret that they know too, in `turn.secret_file`"]);
+        config.turn.secret = Secret::new("north");
+        assert_eq!(messages(&config, 1), [""; 0]);
+        config.turn.servers = vec!["https://turn.example.org".to_owned()];
+        assert!(messages(&config, 1)[0].contains("turn:host:port"));
     }
 
     fn messages_of_errors(findings: &[Finding]) -> Vec<String> {

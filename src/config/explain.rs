@@ -67,11 +67,11 @@ fn variable(key: &str) -> String {
     format!("SLUICE_{}", key.replace('.', "__").to_uppercase())
 }
 
-fn comment(out: &mut String, line: &str) {
+pub(super) fn comment(out: &mut String, line: &str) {
     let _ = writeln!(out, "# {}", line.trim());
 }
 
-fn toml_value(values: &BTreeMap<String, toml::Value>, key: &str) -> String {
+pub(super) fn toml_value(values: &BTreeMap<String, toml::Value>, key: &str) -> String {
     values.get(key).map(ToString::to_string).unwrap_or_default()
 }
 

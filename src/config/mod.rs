@@ -2,6 +2,7 @@
 
 pub(crate) mod advertise;
 pub(crate) mod check;
+pub(crate) mod examples;
 pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod load;

@@ -124,7 +124,7 @@ section! {
         max_participants: usize = signaling_defaults().max_total_participants,
         /// Open TCP connections.
         max_connections: usize = ServerLimits::default().max_connections,
-        /// Open WebSockets from one address (IPv6: one /64).
+        /// Open WebSockets from one address (IPv6: one /64). TCP connections of all kinds: 256 more. Trusted proxies have no such bound.
         sockets_per_ip: usize = ServerLimits::default().sockets_per_ip,
         /// Joins and resumes from one address: so many at once, then so many a second.
         joins_per_ip_burst: u32 = ServerLimits::default().joins_per_ip.burst,
@@ -194,6 +194,9 @@ section! {
         secret_file: PathBuf = PathBuf::new(),
         /// The same as text. From the environment only; replaces the file.
         secret: Secret = Secret::default(),
+        /// TURN servers elsewhere (sluice-turn, coturn with use-auth-secret), which participants are told of behind this one, as
+        /// "turn:turn.example.org:3478?transport=udp". They need the same secret, in `secret_file` here.
+        servers: Vec<String> = Vec::new(),
         /// Life of the credentials that participants get. They end earlier when the participant leaves or is removed.
         credential_ttl: Span = Span::secs(12 * 3600),
         /// To whom is relayed beside this server's own media ports: addresses or blocks, with ports if only those
@@ -235,6 +238,15 @@ section! {
     }
 }
 
+section! {
+    /// Traces for OpenTelemetry.
+    Telemetry {
+        /// Collector that gets a trace of each participant's stay (OTLP over HTTP), for example "http://127.0.0.1:4318". Its spans have the
+        /// attribute `participant`, as the lines of the log have. Empty: there are none.
+        otlp: String = String::new(),
+    }
+}
+
 /// How a line of the log looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -259,6 +271,7 @@ pub(crate) struct Config {
     pub(crate) turn: Turn,
     pub(crate) tls: Tls,
     pub(crate) log: Log,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// A section as `config print` shows it.
@@ -283,6 +296,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "turn", about: Turn::ABOUT, options: Turn::OPTIONS },
     Section { name: "tls", about: Tls::ABOUT, options: Tls::OPTIONS },
     Section { name: "log", about: Log::ABOUT, options: Log::OPTIONS },
+    Section { name: "telemetry", about: Telemetry::ABOUT, options: Telemetry::OPTIONS },
 ];
 
 /// Options whose value may not stand in the configuration file.

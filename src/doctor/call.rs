@@ -1,7 +1,8 @@
 //! A real WebRTC client: joins as a client would, checks every address that it is told, and completes DTLS over one of them.
 //!
-//! In: an offer, from a running server or from a node that is started for it. Out: which addresses answered. The client is
-//! the one of the simulations (`sfu_sim`), whose ICE and STUN are other implementations than the server's.
+//! In: an offer, from a running server or from a node that is started for it; the way to its addresses, direct or through a TURN
+//! server. Out: which addresses answered. The client is the one of the simulations (`sfu_sim`), whose ICE and STUN are other
+//! implementations than the server's.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
@@ -16,6 +17,7 @@ use sfu_sim::client::{ClientEvent, ClientTransport};
 use sfu_sim::sdp::{local_params, subscriber_answer};
 
 use super::finding::Finding;
+use super::relay::Relay;
 
 /// Time for all addresses to answer; the handshake takes what is left.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -37,16 +39,27 @@ pub(super) struct Outcome {
     pub(super) failure: Option<String>,
 }
 
+/// How packets get to the server.
+pub(super) enum Way {
+    /// From this machine.
+    Direct,
+    /// From an address of a TURN server, over UDP alone.
+    Relayed(Relay),
+}
+
 /// Answers an offer by `answer` and tries it out.
-pub(super) fn try_out(offer: &str, answer: impl FnOnce(String) -> anyhow::Result<()>) -> anyhow::Result<Outcome> {
+pub(super) fn try_out(offer: &str, way: Way, answer: impl FnOnce(String) -> anyhow::Result<()>) -> anyhow::Result<Outcome> {
     let server = local_params(offer).ok_or_else(|| anyhow::anyhow!("the offer can't be read"))?;
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let mut client = ClientTransport::new(Instant::now(), &mut rng).with_data();
     answer(subscriber_answer(offer, &client.params(), &[], &[]))?;
     client.set_remote(&server);
-    let mut sockets = Sockets::open(&server);
-    for socket in &sockets.open {
-        client.add_path(Instant::now(), socket.flow);
+    let mut sockets = match way {
+        Way::Direct => Sockets::open(&server),
+        Way::Relayed(relay) => Sockets::relayed(relay, &server),
+    };
+    for flow in sockets.flows() {
+        client.add_path(Instant::now(), flow);
     }
     Ok(run(&mut client, &mut sockets, &server))
 }
@@ -61,17 +74,11 @@ fn run(client: &mut ClientTransport, sockets: &mut Sockets, server: &LocalParams
         let now = Instant::now();
         client.handle_timeout(now, &mut out);
         let mut is_idle = true;
-        for place in 0..sockets.open.len() {
-            while let Some(length) = sockets.open[place].receive(&mut datagram) {
-                is_idle = false;
-                client.handle(Instant::now(), sockets.open[place].flow, &datagram[..length], &mut out);
-            }
+        while let Some((flow, length)) = sockets.receive(&mut datagram) {
+            is_idle = false;
+            client.handle(Instant::now(), flow, &datagram[..length], &mut out);
         }
-        for (flow, bytes) in out.datagrams() {
-            if let Some(socket) = sockets.open.iter_mut().find(|socket| socket.flow == flow) {
-                socket.send(bytes);
-            }
-        }
+        sockets.send_all(&out);
         out.clear();
         while let Some(event) = client.poll_event() {
             match event {
@@ -87,7 +94,7 @@ fn run(client: &mut ClientTransport, sockets: &mut Sockets, server: &LocalParams
                 ClientEvent::Closed | ClientEvent::DataChannelOpen { .. } | ClientEvent::Data { .. } => {}
             }
         }
-        if outcome.is_connected && answered.len() == server.candidates.len() {
+        if outcome.is_connected && answered.len() == sockets.flows().count() {
             break;
         }
         if is_idle {
@@ -95,20 +102,17 @@ fn run(client: &mut ClientTransport, sockets: &mut Sockets, server: &LocalParams
         }
     }
     client.close(Instant::now(), &mut out);
-    for (flow, bytes) in out.datagrams() {
-        if let Some(socket) = sockets.open.iter_mut().find(|socket| socket.flow == flow) {
-            socket.send(bytes);
-        }
-    }
+    sockets.send_all(&out);
     let has_answered =
         |candidate: &Candidate| answered.keys().any(|flow| flow.remote == candidate.address && flow.protocol == candidate.protocol);
     outcome.candidates = server.candidates.iter().map(|candidate| (*candidate, has_answered(candidate))).collect();
     outcome
 }
 
-/// A socket for every address.
-struct Sockets {
-    open: Vec<Socket>,
+/// A socket for every address, or one relay for all of them.
+enum Sockets {
+    Direct(Vec<Socket>),
+    Relayed { relay: Relay, flows: Vec<Flow> },
 }
 
 struct Socket {
@@ -127,7 +131,45 @@ enum Link {
 
 impl Sockets {
     fn open(server: &LocalParams) -> Self {
-        Self { open: server.candidates.iter().filter_map(|candidate| Socket::open(*candidate).ok()).collect() }
+        Self::Direct(server.candidates.iter().filter_map(|candidate| Socket::open(*candidate).ok()).collect())
+    }
+
+    fn relayed(relay: Relay, server: &LocalParams) -> Self {
+        let local = relay.address();
+        let over_udp = server.candidates.iter().filter(|candidate| candidate.protocol == Protocol::Udp);
+        let flows = over_udp.map(|candidate| Flow { protocol: Protocol::Udp, local, remote: candidate.address }).collect();
+        Self::Relayed { relay, flows }
+    }
+
+    fn flows(&self) -> impl Iterator<Item = Flow> {
+        let (direct, relayed) = match self {
+            Self::Direct(sockets) => (sockets.as_slice(), [].as_slice()),
+            Self::Relayed { flows, .. } => ([].as_slice(), flows.as_slice()),
+        };
+        direct.iter().map(|socket| socket.flow).chain(relayed.iter().copied())
+    }
+
+    fn receive(&mut self, datagram: &mut [u8]) -> Option<(Flow, usize)> {
+        match self {
+            Self::Direct(sockets) => sockets.iter_mut().find_map(|socket| Some((socket.flow, socket.receive(datagram)?))),
+            Self::Relayed { relay, flows } => {
+                let (peer, length) = relay.receive(datagram)?;
+                flows.iter().find(|flow| flow.remote == peer).map(|flow| (*flow, length))
+            }
+        }
+    }
+
+    fn send_all(&mut self, out: &Outbox) {
+        for (flow, bytes) in out.datagrams() {
+            match self {
+                Self::Direct(sockets) => {
+                    if let Some(socket) = sockets.iter_mut().find(|socket| socket.flow == flow) {
+                        socket.send(bytes);
+                    }
+                }
+                Self::Relayed { relay, .. } => relay.send(flow.remote, bytes),
+            }
+        }
     }
 }
 

@@ -55,8 +55,22 @@ impl Target {
 }
 
 /// A connection, with or without TLS.
-pub(super) trait Connection: Read + Write + Send {}
-impl<S: Read + Write + Send> Connection for S {}
+pub(super) trait Connection: Read + Write + Send {
+    /// How long a read waits from now on.
+    fn wait_at_most(&self, patience: Duration) -> io::Result<()>;
+}
+
+impl Connection for TcpStream {
+    fn wait_at_most(&self, patience: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(patience))
+    }
+}
+
+impl Connection for StreamOwned<ClientConnection, TcpStream> {
+    fn wait_at_most(&self, patience: Duration) -> io::Result<()> {
+        self.sock.set_read_timeout(Some(patience))
+    }
+}
 
 /// Why there is none.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ pub(crate) mod finding;
 mod http;
 pub(crate) mod machine;
 mod ports;
+pub(crate) mod relay;
 mod turn;
 pub(crate) mod x509;
 
@@ -17,16 +18,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use sfu_api::{Command, Event, ParticipantId, PeerMode, RoomId};
-use sfu_node::Node;
+use sfu_node::{Node, NodeHandle};
 use signaling_server::auth::{TokenOptions, mint};
-use signaling_server::probe::{IceServer, Probe, ProbeError};
+use signaling_server::probe::{Offered, Probe, ProbeError};
+use tokio::sync::mpsc;
 
+use self::call::Way;
 use self::finding::{Finding, Status};
-use self::http::Target;
+use self::http::{Connection, Target};
+use self::turn::Told;
 use crate::certificates;
+use crate::config::keys::ApiKey;
 use crate::output;
 use crate::serve::{explain_node_error, node_config};
 use crate::sources::{Checked, Sources, checked};
+use crate::turn::secret;
 
 /// Time that a token of the doctor is good for.
 const TOKEN_TTL: Duration = Duration::from_secs(60);
@@ -166,32 +172,46 @@ fn readiness(target: &Target, status: u16, body: &str) -> Finding {
     }
 }
 
-/// Joins a room of its own.
+/// Joins a room of its own, once as most clients do and once by every TURN server.
 fn call_server(target: &Target, checked: &Checked, findings: &mut Vec<Finding>) {
     let Some(key) = checked.keys.first() else { return };
     let room = format!("doctor-{:016x}", rand::random::<u64>());
-    let mut options = TokenOptions::join("doctor", &room);
-    options.ttl = TOKEN_TTL;
-    options.grants.room_create = true;
-    let token = match mint(&key.name, &key.secret, &options, machine::unix_now()) {
-        Ok(token) => token,
-        Err(error) => return findings.push(Finding::failed("join", "token", error.to_string(), "check `auth.keys_file`")),
-    };
-    let authority = target.url().split_once("://").map(|(_, authority)| authority.to_owned()).unwrap_or_default();
-    let connection = match target.connect() {
-        Ok(connection) => connection,
-        Err(error) => return findings.push(target.explain("join", &error)),
-    };
-    let joined = Probe::join(connection, &authority, &token).and_then(|mut probe| probe.offer().map(|offered| (probe, offered)));
-    let (mut probe, offered) = match joined {
+    let (mut probe, offered) = match join(target, key, &room) {
         Ok(joined) => joined,
-        Err(error) => return findings.push(refusal(target, &token, &error)),
+        Err(finding) => return findings.push(finding),
     };
     findings.push(Finding::ok("join", "the signal connection works"));
-    let outcome = call::try_out(&offered.sdp, |answer| Ok(probe.answer(offered.id, answer)?));
+    let outcome = call::try_out(&offered.sdp, Way::Direct, |answer| Ok(probe.answer(offered.id, answer)?));
     report(outcome, checked, findings);
     probe.leave();
-    check_turn(&offered.ice_servers, findings);
+    let urls: Vec<&String> = offered.ice_servers.iter().flat_map(|server| &server.urls).filter(|url| url.starts_with("turn")).collect();
+    if urls.is_empty() {
+        findings.push(Finding::skipped("turn", "clients are told of no TURN server"));
+    }
+    for url in urls {
+        // credentials end with the participant that they were made for
+        let (mut probe, offered) = match join(target, key, &room) {
+            Ok(joined) => joined,
+            Err(finding) => return findings.push(finding),
+        };
+        let Some(server) = offered.ice_servers.iter().find(|server| server.urls.contains(url)) else { continue };
+        let told = Told { url, username: &server.username, password: &server.credential };
+        findings.push(turn::check(&told, Ok(offered.sdp.clone()), |answer| Ok(probe.answer(offered.id, answer)?)));
+        probe.leave();
+    }
+}
+
+/// A participant that has an offer to answer.
+fn join(target: &Target, key: &ApiKey, room: &str) -> Result<(Probe<Box<dyn Connection>>, Offered), Finding> {
+    let mut options = TokenOptions::join("doctor", room);
+    options.ttl = TOKEN_TTL;
+    options.grants.room_create = true;
+    let token = mint(&key.name, &key.secret, &options, machine::unix_now())
+        .map_err(|error| Finding::failed("join", "token", error.to_string(), "check `auth.keys_file`"))?;
+    let authority = target.url().split_once("://").map(|(_, authority)| authority.to_owned()).unwrap_or_default();
+    let connection = target.connect().map_err(|error| target.explain("join", &error))?;
+    let joined = Probe::join(connection, &authority, &token).and_then(|mut probe| probe.offer().map(|offered| (probe, offered)));
+    joined.map_err(|error| refusal(target, &token, &error))
 }
 
 fn refusal(target: &Target, token: &str, error: &ProbeError) -> Finding {
@@ -207,18 +227,7 @@ fn refusal(target: &Target, token: &str, error: &ProbeError) -> Finding {
     Finding::failed("join", cause, format!("{error} {why}").trim().to_owned(), remedy)
 }
 
-fn check_turn(servers: &[IceServer], findings: &mut Vec<Finding>) {
-    if servers.iter().all(|server| server.urls.iter().all(|url| !url.starts_with("turn"))) {
-        findings.push(Finding::skipped("turn", "clients are told of no TURN server"));
-    }
-    for server in servers {
-        findings.extend(
-            server.urls.iter().filter(|url| url.starts_with("turn")).map(|url| turn::check(url, &server.username, &server.credential)),
-        );
-    }
-}
-
-/// Tries out the ports of a server that does not run.
+/// Tries out the ports of a server that does not run, and the TURN servers that its clients would be told of.
 fn call_node(checked: &Checked, findings: &mut Vec<Finding>) {
     let (node, mut events) = match Node::start(&node_config(checked)) {
         Ok(started) => started,
@@ -227,25 +236,37 @@ fn call_node(checked: &Checked, findings: &mut Vec<Finding>) {
             return findings.push(Finding::failed("node", "node-does-not-start", format!("{error:#}"), "see the options that it names"));
         }
     };
-    let (room, participant) = (RoomId(rand::random()), ParticipantId(rand::random()));
-    let offered = node
-        .send(Command::Join { room, participant, can_subscribe: true, mode: PeerMode::Dual })
-        .context("the node takes no commands")
-        .and_then(|()| wait_for_offer(&mut events));
-    let outcome = offered.and_then(|(id, sdp)| {
-        call::try_out(&sdp, |answer| node.send(Command::Answer { participant, id, sdp: answer }).context("the node takes no commands"))
-    });
+    let (participant, offered) = join_node(&node, &mut events);
+    let outcome = offered.and_then(|(id, sdp)| call::try_out(&sdp, Way::Direct, |answer| answer_node(&node, participant, id, answer)));
     report(outcome, checked, findings);
+    for url in &checked.config.turn.servers {
+        let Ok(Some(secret)) = secret(&checked.config.turn, &checked.keys) else { continue };
+        let (username, password) = turn_server::SharedSecret::new(secret.expose()).issue("doctor", machine::unix_now() + TOKEN_TTL);
+        let (participant, offered) = join_node(&node, &mut events);
+        let id = offered.as_ref().map_or(0, |(id, _)| *id);
+        let told = Told { url, username: &username, password: &password };
+        findings.push(turn::check(&told, offered.map(|(_, sdp)| sdp), |answer| answer_node(&node, participant, id, answer)));
+    }
     node.shutdown();
 }
 
-fn wait_for_offer(events: &mut tokio::sync::mpsc::Receiver<Event>) -> anyhow::Result<(u32, String)> {
+fn join_node(node: &NodeHandle, events: &mut mpsc::Receiver<Event>) -> (ParticipantId, anyhow::Result<(u32, String)>) {
+    let (room, participant) = (RoomId(rand::random()), ParticipantId(rand::random()));
+    let asked = node.send(Command::Join { room, participant, can_subscribe: true, mode: PeerMode::Dual });
+    (participant, asked.context("the node takes no commands").and_then(|()| wait_for_offer(events, participant)))
+}
+
+fn answer_node(node: &NodeHandle, participant: ParticipantId, id: u32, sdp: String) -> anyhow::Result<()> {
+    node.send(Command::Answer { participant, id, sdp }).context("the node takes no commands")
+}
+
+fn wait_for_offer(events: &mut mpsc::Receiver<Event>, joined: ParticipantId) -> anyhow::Result<(u32, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
         let offer = async {
             loop {
                 match events.recv().await {
-                    Some(Event::Offer { id, sdp, .. }) => return Ok((id, sdp)),
+                    Some(Event::Offer { participant, id, sdp }) if participant == joined => return Ok((id, sdp)),
                     Some(_) => {}
                     None => bail!("the node has stopped"),
                 }

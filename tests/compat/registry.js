@@ -96,6 +96,7 @@ export const SECTIONS = [
       { id: 'e2ee-data', title: 'End-to-end encryption: data', works: 'packets and streams both ways; nothing is read without the key' },
       { id: 'single-pc', title: 'One peer connection', works: 'a call both ways over `/rtc/v1`' },
       { id: 'dual-pc', title: 'A peer connection per direction', works: 'the same over `/rtc`' },
+      { id: 'relay-only', title: 'Relay only', works: 'a call both ways of a client that may use nothing but TURN' },
       { id: 'signal-reconnect', title: 'Resume', works: 'the signaling is cut: same session, picture and data go on' },
       { id: 'full-reconnect', title: 'Full reconnect', works: 'everything anew: picture and data are back' },
     ],
@@ -181,6 +182,9 @@ export const NOTES = {
   'e2ee-key@python': notApplicable('one client shows what the server can do about it: nothing'),
   'e2ee-key@node': notApplicable('one client shows what the server can do about it: nothing'),
   'single-pc@node': notApplicable('the SDK has no option for it'),
+  'relay-only@chromium': elsewhere('tests/e2e/relay.test.js', 'two participants who may use relays only see and hear each other'),
+  'relay-only@python': elsewhere('tests/python/test_turn.py', 'test_the_relay_drains_with_the_server_and_is_open_to_who_has_a_seat'),
+  'relay-only@node': notApplicable('the client says it as those of other SDKs do'),
   'dual-pc@node': notApplicable('the SDK has no option for it'),
   'transcription-receive@node': notApplicable('the SDK has no event for it; it takes transcriptions as text streams'),
 };

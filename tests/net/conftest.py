@@ -29,7 +29,7 @@ def serve(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Callable[..., No
     """Starts the server of the test in a namespace."""
     started: list[Node] = []
 
-    def start(namespace: Namespace, **options: str) -> Node:
+    def start(namespace: Namespace, **options: str | bool) -> Node:
         started.append(Node.start_in(namespace, request.node.name, **options))
         return started[-1]
 
@@ -44,8 +44,8 @@ async def participant(lab: Lab) -> AsyncIterator[Callable[..., RemotePeer]]:
     room = f"net-{os.getpid()}-{next(_rooms)}"
     started: list[RemotePeer] = []
 
-    async def start(namespace: Namespace, identity: str, kind: str = "native") -> RemotePeer:
-        started.append(await RemotePeer(namespace, room, identity, kind).start())
+    async def start(namespace: Namespace, identity: str, kind: str = "native", urgent: bool = False) -> RemotePeer:
+        started.append(await RemotePeer(namespace, room, identity, kind, urgent).start())
         return started[-1]
 
     yield start

@@ -152,7 +152,8 @@ class Link:
     """A link between two namespaces of a lab, made of the devices `near` in one and `far` in the other."""
 
     def __init__(self, near: tuple[str, str], far: tuple[str, str]) -> None:
-        self._process = subprocess.Popen([sys.executable, __file__, *near, *far], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # before everything else on the machine: a link that waits for a core has a delay of its own
+        self._process = subprocess.Popen(["chrt", "--fifo", "1", sys.executable, __file__, *near, *far], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._orders = 0
         self.set()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 from namespaces import Namespace
 from server import OUT as PYTHON_OUT
@@ -23,16 +26,20 @@ class Node(Server):
         self._namespace = namespace
 
     @classmethod
-    def start_in(cls, namespace: Namespace, log_name: str, **options: str) -> Node:
-        """Starts with options such as `media__advertise="192.0.2.1"` and waits until it answers."""
+    def start_in(cls, namespace: Namespace, log_name: str, urgent: bool = False, **options: str) -> Node:
+        """Starts with options such as `media__advertise="192.0.2.1"` and waits until it answers.
+
+        `urgent`: goes before the clients of the test where the machine has too few cores for all of them.
+        """
         binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
         settings = {"server__listen": f"[::]:{HTTP_PORT}", "auth__keys": f"{KEY}: {SECRET}", "media__shards": "1", "log__level": "info,sfu_core=debug", "turn__enabled": "false", **options}
         OUT.mkdir(exist_ok=True)
         with (OUT / f"{log_name}.log").open("wb") as log:
             environment = {**os.environ, **{f"SLUICE_{name.upper()}": value for name, value in settings.items()}}
-            process = subprocess.Popen(namespace.command(binary, "serve"), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            command = namespace.command(*(["chrt", "--fifo", "1"] if urgent else []), binary, "serve")
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         port = settings["server__listen"].rsplit(":", 1)[1]
-        node = cls(namespace, process, f"{'https' if 'tls__certificate' in settings else 'http'}://localhost:{port}")
+        node = cls(namespace, process, f"{'https' if 'server__one_port' in settings and 'tls__certificate' in settings else 'http'}://localhost:{port}")
         deadline = time.monotonic() + START_LIMIT_S
         while not node.answers():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -44,6 +51,19 @@ class Node(Server):
     def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
         """As from the server's own machine, whatever the network around it does."""
         return self._namespace.call(lambda: super(Node, self).get(path, headers))
+
+    def post(self, path: str, token: str, body: object) -> int:
+        """Posts JSON with an access token, likewise; the status."""
+
+        def ask() -> int:
+            request = urllib.request.Request(self.http_url + path, json.dumps(body).encode(), {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+            try:
+                with urllib.request.urlopen(request, timeout=5) as response:
+                    return response.status
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        return self._namespace.call(ask)
 
     def packets(self, transport: str, direction: str = "in") -> float:
         """Packets of all protocols that came or went by UDP or TCP."""

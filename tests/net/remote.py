@@ -25,9 +25,9 @@ class AgentError(AssertionError):
 class RemotePeer:
     """Every method of the agent is one here: `await alice.sees(identity="bob", picture_id=7)`."""
 
-    def __init__(self, namespace: Namespace, room: str, identity: str, kind: str = "native") -> None:
+    def __init__(self, namespace: Namespace, room: str, identity: str, kind: str = "native", urgent: bool = False) -> None:
         self.identity = identity
-        self._command = namespace.command(sys.executable, str(AGENT), kind, room, identity)
+        self._command = namespace.command(*(["nice", "-n", "-15"] if urgent else []), sys.executable, str(AGENT), kind, room, identity)
         self._log = f"{room}-{identity}"
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}

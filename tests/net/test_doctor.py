@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from namespaces import Namespace
-from node import HTTP_PORT, KEY, SECRET, UDP_PORT
-from server import ROOT
+from node import HTTP_PORT, KEY, OUT, SECRET, UDP_PORT
+from server import ROOT, START_LIMIT_S
 
 BINARY = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
 DOCTOR_LIMIT_S = 60
@@ -62,6 +62,7 @@ def host(lab) -> Namespace:
     server, neighbour = lab.host("server"), lab.host("neighbour")
     lab.cable(server, "eth0", ["10.0.0.2/24"], neighbour, "eth0", ["10.0.0.1/24"])
     server.ip("route", "add", "default", "via", "10.0.0.1")
+    server.neighbour = neighbour
     return server
 
 
@@ -76,6 +77,84 @@ def test_a_sound_machine_without_a_server_is_tried_out_too(host):
     found = doctor(host)
     assert found.exit_code == 0 and not found.causes(), found.checks
     assert {"port", "udp", "tcp", "call"} <= {check["check"] for check in found.checks if check["status"] == "ok"}
+
+
+def test_a_client_connects_through_the_embedded_relay_over_every_transport(host, serve, tmp_path):
+    certificate = _certificate(tmp_path, "localhost", None)
+    options = {"turn__enabled": "true", "turn__domain": "localhost", "tls__certificate": str(certificate), "tls__key": str(certificate)}
+    serve(host, **options)
+    found = doctor(host, shell=f"export SSL_CERT_FILE={tmp_path}/ca.pem", **options)
+    assert found.ok and not found.causes(), found.checks
+    relayed = [check["detail"] for check in found.checks if check["check"] == "turn" and check["status"] == "ok"]
+    assert [detail.split()[0] for detail in relayed] == ["turn:localhost:3478?transport=udp", "turn:localhost:3478?transport=tcp", "turns:localhost:5349?transport=tcp"], found.checks
+    assert all("a WebRTC client connected through it" in detail for detail in relayed), relayed
+
+
+RELAY = "10.0.0.1"
+ELSEWHERE = {"turn__enabled": "false", "turn__servers": f'["turn:{RELAY}:3478?transport=udp", "turn:{RELAY}:3478?transport=tcp"]', "turn__secret": "north"}
+
+
+@pytest.fixture
+def coturn(host, tmp_path):
+    """Starts coturn on the neighbour."""
+    neighbour = host.neighbour
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(secret: str, *options: str) -> None:
+        command = ["turnserver", "-n", f"--listening-ip={RELAY}", f"--relay-ip={RELAY}", "--use-auth-secret", f"--static-auth-secret={secret}", "--realm=test", "--no-cli", "--no-tls", "--no-dtls", f"--pidfile={tmp_path}/pid", f"--userdb={tmp_path}/db", "--log-file=stdout", *options]
+        with (OUT / "coturn.log").open("wb") as log:
+            started.append(subprocess.Popen(neighbour.command(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        deadline = time.monotonic() + START_LIMIT_S
+        while neighbour.call(lambda: socket.socket().connect_ex((RELAY, 3478))) != 0:
+            assert time.monotonic() < deadline and started[-1].poll() is None, f"coturn does not start: {OUT}/coturn.log"
+            time.sleep(0.05)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["server", "no-server"])
+def test_a_relay_elsewhere_that_works(host, serve, coturn, runs):
+    coturn("north")
+    if runs:
+        serve(host, **ELSEWHERE)
+    found = doctor(host, **ELSEWHERE)
+    assert found.ok and not found.causes(), found.checks
+    relayed = [check["detail"] for check in found.checks if check["check"] == "turn"]
+    assert len(relayed) == 2 and all("a WebRTC client connected through it" in detail for detail in relayed), found.checks
+
+
+def test_a_relay_with_another_secret(host, serve, coturn):
+    coturn("south")
+    serve(host, **ELSEWHERE)
+    found = doctor(host, **ELSEWHERE)
+    assert found.causes() == {"turn-wrong-secret"} and found.exit_code == 1, found.checks
+    assert "turn.secret_file" in found.one("turn-wrong-secret")["remedy"]
+
+
+def test_a_relay_that_does_not_let_media_in(host, serve, coturn):
+    coturn("north", "--denied-peer-ip=10.0.0.2")
+    serve(host, **ELSEWHERE)
+    found = doctor(host, **ELSEWHERE)
+    assert found.causes() == {"turn-peer-denied"}, found.checks
+    assert "10.0.0.2" in found.one("turn-peer-denied")["detail"]
+
+
+def test_a_relay_from_which_nothing_comes_back(host, serve, coturn):
+    coturn("north")
+    host.neighbour.rules(f"table inet firewall {{\n chain output {{\n type filter hook output priority 0\n udp dport {UDP_PORT} drop\n }}\n }}")
+    serve(host, **ELSEWHERE)
+    found = doctor(host, **ELSEWHERE)
+    assert found.causes() == {"turn-no-path"}, found.checks
+    assert f"10.0.0.2:{UDP_PORT}" in found.one("turn-no-path")["detail"]
+
+
+def test_a_relay_that_is_not_there(host, serve):
+    serve(host, **ELSEWHERE)
+    found = doctor(host, **ELSEWHERE)
+    assert found.causes() == {"turn-unreachable"}, found.checks
 
 
 def test_udp_that_a_firewall_drops(host, serve):

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from livekit.protocol import rtc as protocol
 from websockets.asyncio.client import ClientConnection, connect
@@ -26,8 +27,8 @@ BURST_PAUSE_S = 0.005
 class RawSignaling:
     """A WebSocket that speaks the protocol only as far as the test wants."""
 
-    def __init__(self, server: Server, token: str) -> None:
-        self._url = f"{server.ws_url}/rtc?access_token={token}&auto_subscribe=1&sdk=python&protocol=16&version=0"
+    def __init__(self, server: Server, token: str, sdk: str = "python") -> None:
+        self._url = f"{server.ws_url}/rtc?access_token={token}&auto_subscribe=1&sdk={quote(sdk)}&protocol=16&version={quote(sdk)}"
         self._socket: ClientConnection | None = None
 
     async def __aenter__(self) -> RawSignaling:

@@ -30,23 +30,26 @@ class Server:
         self._tls = ssl._create_unverified_context() if self.http_url.startswith("https:") else None
 
     @classmethod
-    def start(cls) -> Server:
-        """Starts `sluice dev` (SLUICE_BIN, default target/debug/sluice) and waits until it answers."""
+    def start(cls, log_name: str = "server", **options: str) -> Server:
+        """Starts `sluice dev` (SLUICE_BIN, default target/debug/sluice) and waits until it answers.
+
+        With options such as `log__format="json"` it is a server of its own, whatever runs already.
+        """
         running = os.environ.get("SLUICE_URL")
-        if running:
+        if running and not options:
             return cls(running)
         port = free_tcp_port()
-        binary = os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
         overrides = {"SLUICE_SERVER__LISTEN": f"127.0.0.1:{port}", "SLUICE_MEDIA__UDP_PORT": "0", "SLUICE_MEDIA__TCP_PORT": "0", "SLUICE_TURN__UDP_PORT": "0", "SLUICE_TURN__TCP_PORT": "0"}
+        overrides |= {f"SLUICE_{name.upper()}": value for name, value in options.items()}
         OUT.mkdir(exist_ok=True)
-        with (OUT / "server.log").open("wb") as log:
-            process = subprocess.Popen([binary, "dev"], env={**os.environ, **overrides}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        with (OUT / f"{log_name}.log").open("wb") as log:
+            process = subprocess.Popen([binary(), "dev"], env={**os.environ, **overrides}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         server = cls(f"http://127.0.0.1:{port}", process)
         deadline = time.monotonic() + START_LIMIT_S
         while not server.answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 server.stop()
-                raise RuntimeError(f"{binary} does not answer (exit code {process.returncode}); see {OUT / 'server.log'}")
+                raise RuntimeError(f"{binary()} does not answer (exit code {process.returncode}); see {OUT / log_name}.log")
             time.sleep(0.1)
         return server
 
@@ -90,6 +93,11 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         return int(found[1]) * 1024 if found else None
+
+
+def binary() -> str:
+    """The program under test."""
+    return os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
 
 
 def free_tcp_port() -> int:

@@ -1,171 +1,200 @@
-//! What a TURN server costs: CPU time of its process per relayed packet, at a given rate, number of allocations and burst.
+//! What a relayed packet costs: CPU time of `sluice-turn` and of coturn, side by side in one run.
 //!
-//! In: a server that runs already, with its process id. Out: one line of JSON. Each allocation has a channel to one peer, whose
-//! socket nobody reads, as in the measurements of the engine. Packets go up (client to peer) or down; a burst is packets of one
-//! allocation that leave here in one system call (UDP_SEGMENT), as those of a video frame do. `benches/turn/run.sh` compares servers.
+//! In: the two binaries. Out: a line per point while it runs, a JSON file and a table (`benches/results/turn.*`). Each point is
+//! measured for both servers in turn, round after round, so that a change of the machine's speed meets both. What is shown is the
+//! least of the rounds, because whatever disturbs adds to it. A round in which a packet is missing is done again, and if that never
+//! works the point says how many were lost. Everything has a time limit. `benches/turn/run.sh` builds and starts it.
 
-use std::fs;
-use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+mod load;
+mod machine;
+mod report;
+mod server;
 
-use anyhow::{Context as _, bail, ensure};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
-use quinn_udp::{Transmit, UdpSocketState};
-use turn_proto::client::User;
-use turn_proto::wire::channel::{ChannelNumber, header};
-use turn_proto::wire::message::{Class, Message};
-use turn_proto::wire::write::Writer;
-use turn_proto::wire::{attribute, method};
 
+use load::{Load, Run};
+use machine::Machine;
+use report::{Point, Report};
+use server::{Kind, Server};
+
+/// Which way packets go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Direction {
+pub(crate) enum Direction {
+    /// From clients to the peer.
     Up,
+    /// From the peer to clients.
     Down,
 }
 
-/// Measures a TURN server.
+/// How packets come to the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Way {
+    /// Each by itself, evenly spaced, of one allocation after the other: the server wakes up for each, and that is most of the cost.
+    Spaced,
+    /// Many wait when the server looks, as on a busy one, each of another allocation than the one before (of one: all of it).
+    Mixed,
+    /// Many wait, so many of each allocation in a row, each sent by a call of its own, as the packets of a frame leave a browser.
+    Row,
+    /// Many wait, so many of each allocation in one train (`UDP_SEGMENT`), as the packets of a frame leave a media server.
+    Train,
+}
+
+impl Direction {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl Way {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Spaced => "spaced",
+            Self::Mixed => "mixed",
+            Self::Row => "row",
+            Self::Train => "train",
+        }
+    }
+}
+
+/// Measures sluice-turn beside coturn.
 #[derive(Parser)]
 struct Args {
+    /// The release build of sluice-turn.
     #[arg(long)]
-    server: SocketAddr,
-    /// Whose CPU time counts.
-    #[arg(long)]
-    pid: u32,
-    #[arg(long, default_value_t = 1)]
-    allocations: usize,
-    /// Packets a second, of all allocations together.
+    sluice_turn: PathBuf,
+    /// coturn's server.
+    #[arg(long, default_value = "turnserver")]
+    coturn: PathBuf,
+    /// Which servers; with one of them there are no ratios.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Sluice, Kind::Coturn])]
+    servers: Vec<Kind>,
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000])]
+    allocations: Vec<usize>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Way::Spaced, Way::Mixed, Way::Row, Way::Train])]
+    ways: Vec<Way>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Direction::Up, Direction::Down])]
+    directions: Vec<Direction>,
+    /// Packets a second, of all allocations together; a quarter of it where they are spaced.
     #[arg(long, default_value_t = 40_000)]
     rate: u64,
-    /// Packets of one allocation in a row.
-    #[arg(long, default_value_t = 1)]
+    /// Packets in a row or a train.
+    #[arg(long, default_value_t = 8)]
     burst: usize,
+    /// Packets that are sent at once, but for those that are spaced.
+    #[arg(long, default_value_t = 64)]
+    clump: usize,
+    /// Payload of a packet in bytes.
     #[arg(long, default_value_t = 1_160)]
     bytes: usize,
-    #[arg(long, default_value_t = 3.0)]
+    /// Time of each measurement.
+    #[arg(long, default_value_t = 0.25)]
     seconds: f64,
-    #[arg(long, value_enum, default_value_t = Direction::Up)]
-    direction: Direction,
+    /// Measurements of each server at each point.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Receivers take trains whole (UDP_GRO), as Sluice's media ports do. Without it the server pays for their being cut.
+    #[arg(long)]
+    coalesce: bool,
+    /// Real-time priority during rounds: needs root, and holds up everything else on the machine for their time.
+    #[arg(long)]
+    real_time: bool,
+    /// The JSON file: points are added to it, and the table beside it is written anew.
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
-const CHANNEL: u16 = 0x4001;
-
-struct Allocation {
-    client: UdpSocket,
-    relayed: SocketAddr,
-}
+/// How often a round with lost packets is done again.
+const ATTEMPTS: usize = 4;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let sink = UdpSocket::bind("127.0.0.1:0")?;
-    let mut user = User::new("anna", "secret");
-    let allocations = (0..args.allocations).map(|_| allocate(&args, &mut user, sink.local_addr()?)).collect::<anyhow::Result<Vec<_>>>()?;
-    // once through, so that every path is warm
-    run(&args, &allocations, &sink, Duration::from_millis(300))?;
-    let received = receive_errors()?;
-    let before = cpu_time(args.pid)?;
-    let began = Instant::now();
-    let sent = run(&args, &allocations, &sink, Duration::from_secs_f64(args.seconds))?;
-    let seconds = began.elapsed().as_secs_f64();
-    // what is on the way arrives
-    std::thread::park_timeout(Duration::from_millis(50));
-    let cpu = cpu_time(args.pid)? - before;
-    let lost = receive_errors()? - received;
-    let line = serde_json::json!({
-        "allocations": args.allocations,
-        "burst": args.burst,
-        "direction": format!("{:?}", args.direction).to_lowercase(),
-        "packets_per_second": (sent as f64 / seconds).round(),
-        "cpu_ns_per_packet": (cpu as f64 / sent as f64).round(),
-        "cpu_share": (cpu as f64 / 1e9 / seconds * 1000.0).round() / 1000.0,
-        "socket_drops": lost,
-    });
-    println(&line.to_string());
+    ensure!(args.burst > 1 && args.rounds > 0 && args.rate > 0, "--burst, --rounds and --rate are too small");
+    server::raise_descriptor_limit()?;
+    let machine = Machine::take(args.real_time)?;
+    let servers = args.servers.iter().map(|kind| start(*kind, &args, &machine)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut report = Report::open(args.out.clone(), describe(&machine, args.real_time))?;
+    report::header();
+    for &way in &args.ways {
+        for &direction in &args.directions {
+            for &allocations in &args.allocations {
+                report.add(measure(&args, &machine, &servers, way, direction, allocations)?)?;
+            }
+        }
+    }
     Ok(())
 }
 
-fn println(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-fn allocate(args: &Args, user: &mut User, peer: SocketAddr) -> anyhow::Result<Allocation> {
-    let client = UdpSocket::bind("127.0.0.1:0")?;
-    client.set_read_timeout(Some(Duration::from_secs(2)))?;
-    // nobody reads what comes down, and it should cost the server no less for that
-    let answer = ask(args, &client, user, method::ALLOCATE, |writer| {
-        writer.attribute(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]).attribute(attribute::LIFETIME, &3_600_u32.to_be_bytes());
-    })?;
-    let relayed = *Message::parse(&answer).context("no message")?.attributes.relayed.first().context("no relayed address")?;
-    ask(args, &client, user, method::CHANNEL_BIND, |writer| {
-        writer.attribute(attribute::CHANNEL_NUMBER, &[(CHANNEL >> 8) as u8, CHANNEL as u8, 0, 0]);
-        writer.xor_address(attribute::XOR_PEER_ADDRESS, peer);
-    })?;
-    Ok(Allocation { client, relayed })
-}
-
-fn ask(args: &Args, client: &UdpSocket, user: &mut User, method: u16, write: impl Fn(&mut Writer)) -> anyhow::Result<Vec<u8>> {
-    for _ in 0..10 {
-        let request = user.request(method, &write);
-        client.send_to(&request, args.server)?;
-        let mut answer = [0; 2048];
-        let Ok(length) = client.recv(&mut answer) else { continue };
-        let message = Message::parse(&answer[..length]).context("no message")?;
-        if user.learn(&message) {
-            continue;
-        }
-        ensure!(message.class == Class::Success, "error {:?} for method {method}", message.attributes.error_code);
-        return Ok(answer[..length].to_vec());
-    }
-    bail!("no answer to method {method}")
-}
-
-/// Sends at the rate for a while; late is caught up. Returns the number of packets.
-fn run(args: &Args, allocations: &[Allocation], sink: &UdpSocket, time: Duration) -> anyhow::Result<u64> {
-    let payload = vec![0x5A; args.bytes];
-    let number = ChannelNumber::new(CHANNEL).context("a channel")?;
-    let length = u16::try_from(args.bytes)?;
-    let packet = match args.direction {
-        Direction::Up => [&header(number, length)[..], &payload].concat(),
-        Direction::Down => payload,
+fn start(kind: Kind, args: &Args, machine: &Machine) -> anyhow::Result<Server> {
+    let binary = match kind {
+        Kind::Sluice => &args.sluice_turn,
+        Kind::Coturn => &args.coturn,
     };
-    let train = packet.repeat(args.burst);
-    let states = allocations.iter().map(|each| UdpSocketState::new((&each.client).into())).collect::<Result<Vec<_>, _>>()?;
-    let sink_state = UdpSocketState::new(sink.into())?;
-    let (began, mut sent, mut index) = (Instant::now(), 0_u64, 0);
-    while began.elapsed() < time {
-        let due = (began.elapsed().as_secs_f64() * args.rate as f64) as u64;
-        if sent >= due {
-            std::thread::park_timeout(Duration::from_micros(200));
-            continue;
+    Server::start(kind, binary, machine).with_context(|| format!("{} ({})", kind.label(), binary.display()))
+}
+
+/// One point: all rounds of all servers.
+fn measure(
+    args: &Args,
+    machine: &Machine,
+    servers: &[Server],
+    way: Way,
+    direction: Direction,
+    allocations: usize,
+) -> anyhow::Result<Point> {
+    let burst = if matches!(way, Way::Spaced | Way::Mixed) { 1 } else { args.burst };
+    let bursts = if way == Way::Spaced { 1 } else { args.clump.div_ceil(burst) };
+    let mut loads = servers
+        .iter()
+        .map(|server| Load::open(server.address(), allocations, args.coalesce).with_context(|| server.kind().label()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // a wake-up for each packet leaves the load little time to sleep
+    let rate = if way == Way::Spaced { args.rate / 4 } else { args.rate };
+    let run = Run { way, direction, burst, bursts, rate, bytes: args.bytes, time: Duration::from_secs_f64(args.seconds) };
+    let mut point = Point::new(&run, allocations, args.coalesce);
+    for round in 0..args.rounds {
+        for (server, load) in servers.iter().zip(&mut loads) {
+            if round == 0 {
+                // once through, so that every path is warm
+                load.run(&Run { time: run.time.min(Duration::from_millis(100)), ..run })?;
+            }
+            for attempt in 1..=ATTEMPTS {
+                let (cpu_ns, done) = machine.undisturbed(|| {
+                    let before = server.cpu_time()?;
+                    let done = load.run(&run).with_context(|| server.kind().label())?;
+                    Ok((server.cpu_time()? - before, done))
+                })?;
+                // the machine is everybody's for as long
+                std::thread::park_timeout(Duration::from_secs_f64(done.seconds / 2.0));
+                if done.received == done.sent || attempt == ATTEMPTS {
+                    point.add(server.kind(), cpu_ns, done);
+                    break;
+                }
+            }
         }
-        let allocation = &allocations[index % allocations.len()];
-        let (socket, state, destination) = match args.direction {
-            Direction::Up => (&allocation.client, &states[index % states.len()], args.server),
-            Direction::Down => (sink, &sink_state, allocation.relayed),
-        };
-        let segment_size = (args.burst > 1).then_some(packet.len());
-        state.try_send(socket.into(), &Transmit { destination, ecn: None, contents: &train, segment_size, src_ip: None })?;
-        index += 1;
-        sent += args.burst as u64;
     }
-    Ok(sent)
+    for load in loads {
+        load.close();
+    }
+    Ok(point)
 }
 
-/// Nanoseconds that all threads of a process have run.
-fn cpu_time(pid: u32) -> anyhow::Result<u64> {
-    let mut total = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        total += text.split(' ').next().context("schedstat")?.parse::<u64>()?;
-    }
-    Ok(total)
-}
-
-/// Datagrams that found a full socket buffer, of this machine: those for the sink, and those that the server did not take in time.
-fn receive_errors() -> anyhow::Result<u64> {
-    let table = fs::read_to_string("/proc/net/snmp")?;
-    let mut rows = table.lines().filter(|line| line.starts_with("Udp:"));
-    let (names, values) = (rows.next().context("names")?, rows.next().context("values")?);
-    let at = names.split(' ').position(|name| name == "RcvbufErrors").context("RcvbufErrors")?;
-    Ok(values.split(' ').nth(at).context("value")?.parse()?)
+/// What the figures depend on.
+fn describe(machine: &Machine, is_real_time: bool) -> serde_json::Value {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = text("/proc/cpuinfo")
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("model name")?.trim_start_matches([' ', '\t', ':']).to_owned()));
+    serde_json::json!({
+        "processor": cpu,
+        "cores": machine.cores(),
+        "real_time": is_real_time,
+        "kernel": text("/proc/sys/kernel/osrelease").trim().splitn(3, '.').take(2).collect::<Vec<_>>().join("."),
+    })
 }

@@ -177,7 +177,7 @@ impl Shard {
                         self.events.push_back(Event::TrackEnded { participant: participant.id, track });
                     }
                 }
-                (true, None) if known.is_none() => tracing::debug!(mid = %media.mid, "m-line without an announced track"),
+                (true, None) if known.is_none() => tracing::debug!(mid = ?media.mid, "m-line without an announced track"),
                 (true, None) => {
                     let codec = media.codecs.first();
                     if let Some(up_key) = known

@@ -43,7 +43,26 @@ impl Shard {
             }
             self.allocation_due(key, now);
         }
+        if peer.bandwidth.take_collapse() {
+            self.give_up_lost_video(key, now);
+        }
         self.consider_probe(key, now);
+    }
+
+    /// So much of a transport's video was lost that it begins anew with a keyframe: what is missing is not resent, for that
+    /// would fill the queue for longer.
+    fn give_up_lost_video(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get(key) else { return };
+        for down_key in peer.downs.clone() {
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
+            let Some(live) = down.flow.live else { continue };
+            let Some(up) = self.ups.get_mut(down.up).filter(|up| up.kind() == MediaKind::Video) else { continue };
+            let Some(encoding) = up.encodings.get_mut(live) else { continue };
+            encoding.keyframe.want();
+            down.given_up = down.rewriter.highest();
+            let up_key = down.up;
+            self.request_keyframes(up_key, now);
+        }
     }
 
     /// What the way to a participant carries. None: nothing is known of it, and nothing limits it.

@@ -75,6 +75,10 @@ discards! {
     RelayUnknown => "relay-unknown",
     /// More handshakes wait than there is room for.
     HandshakeQueue => "handshake-queue",
+    /// Media that has waited too long for a shard that gets more than it can send.
+    Late => "late",
+    /// Congestion feedback on packets that were not sent, or on the same ones over and over.
+    FeedbackUnfounded => "feedback-unfounded",
 }
 
 /// Counts drops by reason.

@@ -28,7 +28,7 @@ impl Shard {
                     }
                 }
                 RtcpPacket::Remb(remb) => self.take_remb(now, key, remb.bitrate_bps),
-                RtcpPacket::TransportCc(feedback) => self.take_transport_cc(now, key, &feedback),
+                RtcpPacket::TransportCc(feedback) => self.take_transport_cc(now, key, &feedback)?,
                 RtcpPacket::CongestionFeedback(feedback) => {
                     let at = self.egress.send_time(now).at;
                     if let Some(peer) = self.peers.get_mut(key) {
@@ -73,12 +73,13 @@ impl Shard {
         }
     }
 
-    fn take_transport_cc(&mut self, now: Instant, key: PeerKey, feedback: &TransportCc<'_>) {
+    fn take_transport_cc(&mut self, now: Instant, key: PeerKey, feedback: &TransportCc<'_>) -> Result<(), Discard> {
         let at = self.egress.send_time(now).at;
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.bandwidth.on_transport_cc(feedback, at, now);
+            peer.bandwidth.on_transport_cc(feedback, at, now)?;
             self.bandwidth_changed(key, now);
         }
+        Ok(())
     }
 
     fn take_remb(&mut self, now: Instant, key: PeerKey, bitrate_bps: u64) {

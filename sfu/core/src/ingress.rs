@@ -3,7 +3,7 @@
 //! STUN goes to its peer by user name, everything else by validated flow. RTP is opened in place, bound to its encoding,
 //! stored in the ring and queued for the flush at the end of the batch.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_api::MediaKind;
 use slotmap::Key as _;
@@ -43,6 +43,18 @@ impl Shard {
         if let Err(reason) = self.receive(now, flow, datagram) {
             self.discards.add(reason);
         }
+    }
+
+    /// Counts and drops media that has waited for so long that it would come too late, because more comes than this shard can send
+    /// ([`crate::backlog`]). False for what is to be handled. `taken_at` is when the datagram was taken off its socket.
+    pub fn sheds(&mut self, taken_at: Instant, waited: Duration, datagram: &[u8]) -> bool {
+        if !self.backlog.is_late(taken_at, waited) || Kind::of(datagram) != Some(Kind::Srtp) || is_rtcp(datagram) {
+            return false;
+        }
+        self.received.packets += 1;
+        self.received.bytes += datagram.len() as u64;
+        self.discards.add(Discard::Late);
+        true
     }
 
     fn receive(&mut self, now: Instant, flow: Flow, datagram: &mut [u8]) -> Result<(), Discard> {

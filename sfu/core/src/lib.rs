@@ -5,6 +5,7 @@
 
 pub mod allocation;
 pub mod audio;
+pub mod backlog;
 pub mod bandwidth;
 mod codecs;
 mod control;

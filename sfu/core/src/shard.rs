@@ -1,7 +1,7 @@
 //! One shard: every entity of one thread, and the calls that drive it.
 //!
-//! The owner reads the clock and the sockets and calls, for every batch: [`Shard::handle_datagram`] and
-//! [`Shard::handle_command`] for what has come, [`Shard::handle_timeout`] when [`Shard::next_timeout`] has passed,
+//! The owner reads the clock and the sockets and calls, for every batch: [`Shard::handle_datagram`] (but for what
+//! [`Shard::sheds`]) and [`Shard::handle_command`] for what has come, [`Shard::handle_timeout`] when [`Shard::next_timeout`] has passed,
 //! [`Shard::flush`] and, as long as it says `More`, again after sending; then [`Shard::poll_event`] until it is empty.
 //! After every flush it sends what is in [`Shard::outbox`] and clears it. With what is left of its time it goes on with handshakes
 //! ([`Shard::step_handshake`]). Where rooms are shared with other shards it brings what they sent ([`Shard::handle_relay`]) and
@@ -19,6 +19,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use sfu_api::{Delivery, Event, ParticipantId, RoomId, TrackId, TransportRole, TransportState};
 use slotmap::SlotMap;
 
+use crate::backlog::Backlog;
 use crate::data_tracks::DataTracks;
 use crate::demux::Demux;
 use crate::downlink::Probing;
@@ -65,6 +66,7 @@ pub struct Shard {
     pub(crate) rng: StdRng,
     pub(crate) directory: Directory,
     pub(crate) demux: Demux,
+    pub(crate) backlog: Backlog,
     pub(crate) rooms: SlotMap<RoomKey, Room>,
     pub(crate) participants: SlotMap<ParticipantKey, Participant>,
     pub(crate) peers: SlotMap<PeerKey, Peer>,
@@ -113,6 +115,7 @@ impl Shard {
             rng,
             directory: Directory::default(),
             demux: Demux::default(),
+            backlog: Backlog::default(),
             rooms: SlotMap::with_key(),
             participants: SlotMap::with_key(),
             peers: SlotMap::with_key(),

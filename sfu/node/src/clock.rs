@@ -28,9 +28,14 @@ impl Arrivals {
         Self { batch, earliest: previous }
     }
 
+    /// How long a packet with this receive time has waited, as far as the wall clock tells.
+    pub(crate) fn age_of(&self, received_at: Duration) -> Duration {
+        self.batch.wall.saturating_sub(received_at)
+    }
+
     /// When a packet with this receive time came.
     pub(crate) fn time_of(&self, received_at: Option<Duration>) -> Instant {
-        let age = received_at.map_or(Duration::ZERO, |at| self.batch.wall.saturating_sub(at));
+        let age = received_at.map_or(Duration::ZERO, |at| self.age_of(at));
         self.batch.now.checked_sub(age).map_or(self.earliest, |at| at.max(self.earliest))
     }
 }

@@ -1,8 +1,9 @@
 //! LOOP 1: one thread per shard. It reads the clock, drains sockets, drives the engine and sends what comes out.
 //!
-//! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready; take what other shards have sent; take
-//! commands for at most [`COMMAND_SLICE`]; run timers; send to other shards; flush the engine and send, until it has no more; go on
-//! with handshakes for at most [`HANDSHAKE_SLICE`]; hand out events. There is no batching timer: at low load a turn is one packet,
+//! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready, but for media that is too late; take what
+//! other shards have sent; if there are commands, send what is to be sent and take them for at most [`COMMAND_SLICE`]; run timers;
+//! send to other shards; flush the engine and send, until it has no more; go on with handshakes for at most [`HANDSHAKE_SLICE`]; hand
+//! out events. There is no batching timer: at low load a turn is one packet,
 //! under load what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
 //! Time given to the engine never goes back from one batch to the next (`clock`).
 
@@ -37,9 +38,9 @@ const FIRST_LISTENER: usize = 1 << 16;
 /// Readiness events taken in one turn; further ones come with the next.
 pub(crate) const EVENTS_PER_TURN: usize = 256;
 /// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile.
-const COMMAND_SLICE: Duration = Duration::from_millis(1);
+const COMMAND_SLICE: Duration = Duration::from_micros(500);
 /// Time for handshakes in one turn: they cost up to some hundred microseconds a datagram, and media waits meanwhile.
-const HANDSHAKE_SLICE: Duration = Duration::from_millis(1);
+const HANDSHAKE_SLICE: Duration = Duration::from_micros(500);
 /// How often a report is handed out; also the grain of coarse timeouts.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Wait between two attempts to hand out events that nobody takes.
@@ -195,7 +196,11 @@ impl Worker {
         self.receive(batch, previous);
         self.report_closed(batch.now);
         self.take_frames(batch.now);
-        let is_running = self.take_orders(batch.now);
+        if self.orders.has_more {
+            // Commands may take their whole slice; what has come goes out first.
+            self.flush(batch.now);
+        }
+        let is_running = self.take_orders(Instant::now(), batch.now);
         if self.engine.next_timeout().is_some_and(|at| at <= batch.now) {
             self.engine.handle_timeout(batch.now);
         }
@@ -250,6 +255,10 @@ impl Worker {
         *oldest = None;
         let clock = Arrivals::new(batch, previous);
         sockets.receive(poll.registry(), |flow, received_at, datagram| {
+            // Only the kernel's queue of datagrams can be told from a queue on the way here.
+            if received_at.is_some_and(|at| engine.sheds(batch.now, clock.age_of(at), datagram)) {
+                return;
+            }
             let arrival = clock.time_of(received_at);
             *oldest = Some(oldest.map_or(arrival, |oldest| oldest.min(arrival)));
             engine.handle_datagram(arrival, flow, datagram);
@@ -313,7 +322,7 @@ impl Worker {
     }
 
     /// Takes commands and connections until there are none or the slice is used up. False: the shard is to stop.
-    fn take_orders(&mut self, now: Instant) -> bool {
+    fn take_orders(&mut self, started: Instant, now: Instant) -> bool {
         while self.orders.has_more {
             match self.orders.take() {
                 Ok(Some(Order::Command(command))) => {
@@ -338,7 +347,7 @@ impl Worker {
                 Ok(None) => {}
                 Ok(Some(Order::Stop)) | Err(_) => return false,
             }
-            if Instant::now().saturating_duration_since(now) >= COMMAND_SLICE {
+            if Instant::now().saturating_duration_since(started) >= COMMAND_SLICE {
                 break;
             }
         }

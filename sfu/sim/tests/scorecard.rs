@@ -38,7 +38,7 @@ fn every_scenario_reaches_its_bars_and_the_table_is_fresh() {
          `src/scorecard/mod.rs`. Written by `SCORECARD_WRITE=1 cargo test -p sfu-sim --test scorecard`; `make test` compares.\n\n",
     );
     table.push_str(Card::HEAD);
-    let mut missed = String::new();
+    let (mut missed, mut open) = (String::new(), String::new());
     for (scenario, (card, rates)) in all.iter().zip(&cards) {
         table.push_str(&card.row(scenario.name));
         if only.is_some() {
@@ -47,6 +47,12 @@ fn every_scenario_reaches_its_bars_and_the_table_is_fresh() {
         for words in card.missed(&scenario.bars) {
             writeln!(missed, "{}: {words}", scenario.name).unwrap();
         }
+        for words in card.missed(&scenario.goals) {
+            writeln!(open, "- {}: {words}", scenario.name).unwrap();
+        }
+    }
+    if !open.is_empty() {
+        write!(table, "\nGoals that are not reached:\n\n{open}").unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE);
     if std::env::var_os("SCORECARD_WRITE").is_some() {

@@ -47,11 +47,23 @@ pub enum ErrorCode {
     Unimplemented,
     /// No such dispatch of an agent.
     DispatchNotFound,
+    /// There is nothing at this path.
+    NotFound,
+    /// This path does not take this method.
+    MethodNotAllowed,
+    /// This path takes WebSocket connections only.
+    UpgradeRequired,
+    /// Not from this address.
+    Forbidden,
+    /// The body of a request is larger than it may be.
+    TooLarge,
+    /// A request did not come in time.
+    RequestTimeout,
 }
 
 impl ErrorCode {
     /// Every code, for documentation and metrics.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenExpired,
@@ -71,6 +83,12 @@ impl ErrorCode {
         Self::Timeout,
         Self::Unimplemented,
         Self::DispatchNotFound,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UpgradeRequired,
+        Self::Forbidden,
+        Self::TooLarge,
+        Self::RequestTimeout,
     ];
 
     /// The word used in SDK errors, problem documents, logs and metric labels.
@@ -96,6 +114,12 @@ impl ErrorCode {
             Self::Timeout => "timeout",
             Self::Unimplemented => "unimplemented",
             Self::DispatchNotFound => "dispatch-not-found",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::UpgradeRequired => "upgrade-required",
+            Self::Forbidden => "forbidden",
+            Self::TooLarge => "too-large",
+            Self::RequestTimeout => "request-timeout",
         }
     }
 
@@ -104,8 +128,12 @@ impl ErrorCode {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::TokenMissing | Self::TokenInvalid | Self::TokenExpired | Self::TokenRevoked => 401,
-            Self::TokenGrant => 403,
-            Self::RoomNotFound | Self::ParticipantNotFound | Self::TrackNotFound | Self::DispatchNotFound => 404,
+            Self::TokenGrant | Self::Forbidden => 403,
+            Self::RoomNotFound | Self::ParticipantNotFound | Self::TrackNotFound | Self::DispatchNotFound | Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::TooLarge => 413,
+            Self::UpgradeRequired => 426,
             Self::BadRequest => 400,
             Self::RateLimited => 429,
             Self::RoomFull => 409,
@@ -127,7 +155,8 @@ impl ErrorCode {
             | Self::RateLimited
             | Self::Unavailable
             | Self::Internal
-            | Self::Timeout => true,
+            | Self::Timeout
+            | Self::RequestTimeout => true,
             Self::TokenMissing
             | Self::TokenInvalid
             | Self::TokenExpired
@@ -139,7 +168,12 @@ impl ErrorCode {
             | Self::TokenRevoked
             | Self::PreconditionFailed
             | Self::Unimplemented
-            | Self::DispatchNotFound => false,
+            | Self::DispatchNotFound
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::UpgradeRequired
+            | Self::Forbidden
+            | Self::TooLarge => false,
         }
     }
 
@@ -166,6 +200,12 @@ impl ErrorCode {
             Self::Timeout => "an answer did not come in time",
             Self::Unimplemented => "this server has no such function",
             Self::DispatchNotFound => "the dispatch does not exist",
+            Self::NotFound => "there is nothing at this path",
+            Self::MethodNotAllowed => "this path does not take this method",
+            Self::UpgradeRequired => "this path takes WebSocket connections only",
+            Self::Forbidden => "not from this address",
+            Self::TooLarge => "the body of the request is too large",
+            Self::RequestTimeout => "the request did not come in time",
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct SignalingConfig {
     pub departure_timeout: Duration,
     /// Participants per room; 0 means no limit of its own.
     pub max_participants: u32,
+    /// In a room of more participants than this, others are not told at once of those who come and go, but now and then of all
+    /// who did: otherwise what joins cost would grow with the square of the room.
+    pub small_room: usize,
     /// Participants on this server.
     pub max_total_participants: usize,
     /// Rooms on this server.
@@ -85,6 +88,7 @@ impl Default for SignalingConfig {
             empty_timeout: Duration::from_secs(300),
             departure_timeout: Duration::from_secs(20),
             max_participants: 0,
+            small_room: 24,
             max_total_participants: 20_000,
             max_rooms: 5_000,
             auto_create_rooms: true,

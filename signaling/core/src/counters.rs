@@ -3,26 +3,12 @@
 /// Counts since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    /// Participants that joined.
-    pub joins: u64,
-    /// Joins refused.
-    pub joins_refused: u64,
-    /// Sessions resumed.
-    pub resumes: u64,
-    /// Resumes answered with "start anew".
-    pub resumes_refused: u64,
-    /// Participants whose primary transport connected.
-    pub connected: u64,
-    /// Participants that were removed.
-    pub departures: u64,
     /// Sessions that were asked to start anew.
     pub full_reconnects: u64,
     /// Messages of a kind that this server does not know, ignored.
     pub unknown_messages: u64,
     /// Messages that make no sense or break a limit.
     pub invalid_messages: u64,
-    /// Connections closed because the client sent too much.
-    pub floods: u64,
     /// Data packets that can't be decoded or break a limit, dropped.
     pub data_malformed: u64,
     /// Data packets that the sender may not send, dropped.

@@ -6,9 +6,9 @@
 use livekit_protocol as proto;
 use livekit_protocol::data_packet::{Kind, Value};
 use prost::Message;
-use sfu_api::Delivery;
+use sfu_api::{Delivery, ParticipantId};
 
-use crate::limits;
+use crate::{limits, members::Members};
 
 /// Who sends.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +27,24 @@ pub(crate) struct Routed {
     pub(crate) audience: Audience,
 }
 
-/// For whom; never the sender.
+/// For whom, as the sender says it; never the sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Audience {
     /// Everybody else in the room.
     Others,
     /// Those who have one of these.
     Named { identities: Vec<String>, sids: Vec<String> },
+    /// Those who may see metrics.
+    Metrics,
+}
+
+/// For whom, of those who are in the room when it is said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Recipients {
+    /// Everybody else in the room.
+    Others,
+    /// Those, in order and none twice.
+    Listed(Vec<ParticipantId>),
     /// Those who may see metrics.
     Metrics,
 }
@@ -116,11 +127,49 @@ pub(crate) fn route(payload: &[u8], delivery: Delivery, sender: Sender<'_>, last
 }
 
 impl Audience {
-    pub(crate) fn includes(&self, identity: &str, sid: &str, sees_metrics: bool) -> bool {
+    /// Each name is looked up once, however many people there are.
+    pub(crate) fn among(&self, members: &Members) -> Recipients {
+        match self {
+            Self::Others => Recipients::Others,
+            Self::Named { identities, sids } => {
+                let by_identity = identities.iter().filter_map(|identity| members.id_of(identity));
+                let by_sid = sids.iter().filter_map(|sid| members.id_of_sid(sid));
+                let mut listed: Vec<_> = by_identity.chain(by_sid).collect();
+                listed.sort_unstable();
+                listed.dedup();
+                listed.shrink_to_fit();
+                Recipients::Listed(listed)
+            }
+            Self::Metrics => Recipients::Metrics,
+        }
+    }
+}
+
+impl Recipients {
+    pub(crate) fn includes(&self, id: ParticipantId, sees_metrics: bool) -> bool {
         match self {
             Self::Others => true,
-            Self::Named { identities, sids } => identities.iter().any(|name| name == identity) || sids.iter().any(|name| name == sid),
+            Self::Listed(listed) => listed.binary_search(&id).is_ok(),
             Self::Metrics => sees_metrics,
+        }
+    }
+
+    /// All of them, whoever sent it, in order.
+    pub(crate) fn ids(&self, members: &Members) -> Vec<ParticipantId> {
+        match self {
+            Self::Listed(listed) => listed.clone(),
+            Self::Others | Self::Metrics => {
+                let all = members.iter().filter(|member| self.includes(member.id, member.grants.can_subscribe_metrics));
+                all.map(|member| member.id).collect()
+            }
+        }
+    }
+
+    /// Memory beside its own.
+    pub(crate) const fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Listed(listed) => listed.capacity() * size_of::<ParticipantId>(),
+            Self::Others | Self::Metrics => 0,
         }
     }
 }
@@ -171,10 +220,10 @@ mod tests {
     #[test]
     fn addressees_are_read_from_the_packet_and_from_old_user_packets() {
         let routed = route(&encode(user(), 0, &["bob"]), Delivery::Lossy, ALICE, &mut 0).unwrap();
-        assert!(routed.audience.includes("bob", "PA_bob", false) && !routed.audience.includes("carol", "PA_carol", false));
+        assert_eq!(routed.audience, Audience::Named { identities: vec!["bob".to_owned()], sids: vec![] });
         let old = Value::User(proto::UserPacket { destination_sids: vec!["PA_carol".to_owned()], ..Default::default() });
         let routed = route(&encode(old, 0, &[]), Delivery::Lossy, ALICE, &mut 0).unwrap();
-        assert!(routed.audience.includes("carol", "PA_carol", false) && !routed.audience.includes("bob", "PA_bob", false));
+        assert_eq!(routed.audience, Audience::Named { identities: vec![], sids: vec!["PA_carol".to_owned()] });
     }
 
     #[test]
@@ -202,7 +251,8 @@ mod tests {
     #[test]
     fn metrics_go_to_those_who_may_see_them() {
         let routed = route(&encode(Value::Metrics(proto::MetricsBatch::default()), 0, &[]), Delivery::Reliable, ALICE, &mut 0).unwrap();
-        assert!(routed.audience.includes("x", "y", true) && !routed.audience.includes("x", "y", false));
+        let recipients = routed.audience.among(&Members::default());
+        assert!(recipients.includes(ParticipantId(1), true) && !recipients.includes(ParticipantId(1), false));
     }
 
     #[test]

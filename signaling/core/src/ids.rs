@@ -100,7 +100,8 @@ fn number(text: &str) -> Option<u64> {
     })
 }
 
-const PARTICIPANT_PREFIX: &str = "PA_";
+/// What the ids of participants begin with.
+pub const PARTICIPANT_PREFIX: &str = "PA_";
 const ROOM_PREFIX: &str = "RM_";
 const TRACK_PREFIX: &str = "TR_";
 const DATA_TRACK_PREFIX: &str = "DTR_";

@@ -66,6 +66,7 @@ impl Room {
         let session = Session::new(conn, request.client.clone(), turn.now);
         let participant = Participant::new(id, grants, request, session, turn.unix_now, turn.now);
         let mode = participant.mode;
+        self.tell_farewell_of(participant.identity(), turn);
         tracing::info!(participant = participant.sid, conn = conn.0, room = ids::room_sid(self.id), "participant joined");
         self.members.insert(participant);
         turn.directory.enter(id, self.id);
@@ -74,7 +75,6 @@ impl Room {
         turn.timers.set(Timer::Silence(id), turn.now + turn.config.silence_timeout());
         turn.timers.set(Timer::Join(id), turn.now + turn.config.join_timeout);
         turn.timers.set(Timer::Token(id), turn.now + turn.config.token_refresh_interval);
-        turn.counters.joins += 1;
         let identity = self.members.get(id).map(|participant| participant.identity().to_owned()).unwrap_or_default();
         turn.out.note(id, Happening::Joined { conn, room: self.name.clone(), identity });
         if !self.members.get(id).is_some_and(Participant::is_dependent) {
@@ -88,7 +88,7 @@ impl Room {
         if let Some(participant) = self.members.get_mut(id) {
             participant.state = State::Joined;
         }
-        self.announce(id, false, turn);
+        self.announce_arrival(id, turn);
         self.subscribe_to_all(id, turn);
         // Behind the subscriptions: the answer to an offer among these carries them.
         self.receive_all(id, &request.messages, turn);

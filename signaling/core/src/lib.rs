@@ -68,7 +68,10 @@ pub use admin::{AdminError, AdminId, AdminRequest, AdminResponse, AdminResult};
 pub use agents::{WorkerId, WorkerInput};
 pub use config::{PROTOCOL_VERSION, Region, SignalingConfig};
 pub use counters::Counters;
-pub use ids::{ConnId, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid, track_sid};
+pub use ids::{
+    ConnId, PARTICIPANT_PREFIX, data_track_sid, parse_data_track_sid, parse_participant_sid, parse_track_sid, participant_sid, room_sid,
+    track_sid,
+};
 pub use journal::{CODEC_WORDS, Happening, Note, TrackLabel};
 pub use relays::Relays;
 
@@ -105,6 +108,8 @@ pub enum Input {
     Admin {
         /// New.
         id: AdminId,
+        /// Of the token.
+        grants: Box<Grants>,
         /// What.
         request: Box<AdminRequest>,
     },
@@ -327,7 +332,7 @@ impl Signaling {
                 self.with_room(room, now, unix_now, rng, |room, turn| room.link_lost(participant, turn));
             }
             Input::Media(event) => self.media(event, now, unix_now, rng),
-            Input::Admin { id, request } => self.admin(id, *request, now, unix_now, rng),
+            Input::Admin { id, grants, request } => self.admin(id, &grants, *request, now, unix_now, rng),
             Input::Worker { worker, input } => self.worker(worker, input, now, unix_now, rng),
         }
         self.tell_agents(now, unix_now, rng);
@@ -376,6 +381,14 @@ impl Signaling {
         self.tell_agents(now, unix_now, rng);
     }
 
+    /// Whether a genuine token is still good: it is not once its participant was removed, whatever it is shown for.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TokenRevoked`].
+    pub fn check_token(&self, grants: &Grants) -> Result<(), ErrorCode> {
+        if self.revocations.is_revoked(grants) { Err(ErrorCode::TokenRevoked) } else { Ok(()) }
+    }
+
     /// Whether a client may join as things are: for refusing before a WebSocket is opened, and for `/rtc/validate`.
     ///
     /// # Errors
@@ -383,9 +396,7 @@ impl Signaling {
     pub fn check_join(&self, grants: &Grants, request: &JoinParams) -> Result<(), ErrorCode> {
         join::check_grants(grants)?;
         // A resume too: it names its session by an identity alone, and that may be one that came later with a good token.
-        if self.revocations.is_revoked(grants) {
-            return Err(ErrorCode::TokenRevoked);
-        }
+        self.check_token(grants)?;
         let room = self.rooms.by_name(&grants.room);
         let earlier = room.and_then(|room| room.members.id_of(&grants.identity));
         if request.reconnect {
@@ -395,16 +406,17 @@ impl Signaling {
         if self.is_draining {
             return Err(ErrorCode::Unavailable);
         }
-        if room.is_none() && self.takes_no_rooms {
-            return Err(ErrorCode::Unavailable);
-        }
         if room.is_none() && !grants.room_preset.is_empty() && !self.config.presets.contains_key(&grants.room_preset) {
             return Err(ErrorCode::BadRequest);
         }
+        if room.is_none() {
+            if !self.config.auto_create_rooms && !grants.room_create && !self.takes_no_rooms {
+                return Err(ErrorCode::RoomNotFound);
+            }
+            self.may_open_room()?;
+        }
         match room {
             Some(room) if room.is_full() && earlier.is_none() && !permissions::is_dependent(grants) => Err(ErrorCode::RoomFull),
-            None if !self.config.auto_create_rooms && !grants.room_create => Err(ErrorCode::RoomNotFound),
-            None if self.rooms.len() >= self.config.max_rooms => Err(ErrorCode::RoomLimit),
             _ if earlier.is_none() && self.directory.participants() >= self.config.max_total_participants => {
                 Err(ErrorCode::ParticipantLimit)
             }
@@ -502,7 +514,6 @@ impl Signaling {
     }
 
     fn refuse(&mut self, conn: ConnId, code: ErrorCode, request: &JoinParams) {
-        self.counters.joins_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, join::refusal(code), Action::Disconnect) {
             self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
@@ -510,14 +521,21 @@ impl Signaling {
     }
 
     fn refuse_resume(&mut self, conn: ConnId, request: &JoinParams) {
-        self.counters.resumes_refused += 1;
         if let Some(leave) = session::leave_request(request.client.protocol, DisconnectReason::StateMismatch, Action::Reconnect) {
             self.out.send(conn, signal_response::Message::Leave(session::with_regions(leave, &self.config)));
         }
         self.out.close(conn, CloseReason::Refused(ErrorCode::ParticipantNotFound));
     }
 
-    /// There must be none of that name.
+    /// Whether one more room may be opened, whoever asks for it.
+    pub(crate) fn may_open_room(&self) -> Result<(), ErrorCode> {
+        if self.is_draining || self.takes_no_rooms {
+            return Err(ErrorCode::Unavailable);
+        }
+        if self.rooms.len() >= self.config.max_rooms { Err(ErrorCode::RoomLimit) } else { Ok(()) }
+    }
+
+    /// There must be none of that name, and it must be one that [may be opened](Self::may_open_room).
     fn open_room(&mut self, name: &str, asked: &RoomConfig, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> RoomId {
         let id = self.rooms.unused_id(rng);
         let settings = room::RoomSettings::new(&self.config, asked);

@@ -39,7 +39,7 @@ pub const PERMISSION_ENTRIES: usize = 1024;
 pub const DEPARTURES: usize = 4096;
 /// Reliable messages are kept this long for clients that resume: clients know which ones they have for 30 s.
 pub const RELIABLE_LOG_AGE: Duration = Duration::from_secs(25);
-/// Bytes of one sender among these. More: its oldest are forgotten.
+/// Bytes of one sender among these, addressees included. More: its oldest are forgotten.
 pub const RELIABLE_LOG_BYTES_PER_SENDER: usize = 1024 * 1024;
 /// Messages of one sender among these. More: its oldest are forgotten.
 pub const RELIABLE_LOG_MESSAGES_PER_SENDER: usize = 4096;
@@ -71,8 +71,18 @@ pub const UNTOLD_TRACK_ENDS: usize = TRACKS_PER_PARTICIPANT;
 /// A client whose media ended is asked to resume after this time: one that leaves closes its transports at the same moment
 /// as it says so, and the word comes later than the end of the media more often than not (Python SDK 1.2).
 pub const MEDIA_LOSS_PATIENCE: Duration = Duration::from_secs(1);
-/// Changes of one participant within this time make one message to the others, but for the first.
+/// Changes of one participant within this time make one message to the others, but for the first. In a large room it is longer:
+/// [`UPDATE_BEAT_PER_PARTICIPANT`].
 pub const UPDATE_BEAT: Duration = Duration::from_millis(50);
+/// Each participant makes the beat of a large room so much longer, up to [`LONGEST_UPDATE_BEAT`]: then it costs the same whatever the
+/// room's size.
+pub const UPDATE_BEAT_PER_PARTICIPANT: Duration = Duration::from_millis(1);
+/// LiveKit tells of those who only listen every three seconds (`subscriberUpdateInterval`).
+pub const LONGEST_UPDATE_BEAT: Duration = Duration::from_secs(1);
+/// Participants in one message of news; more news are more messages.
+pub const PARTICIPANTS_PER_UPDATE: usize = 128;
+/// Bytes of one message of news, unless one participant alone has more to say.
+pub const UPDATE_BYTES: usize = 64 * 1024;
 /// What a participant's changes may cost the others at once: one for a message, and one for each
 /// [`UPDATE_COST_BYTES`] of it. More: the others are told later of how it is then.
 pub const UPDATE_BURST: u32 = 200;
@@ -80,7 +90,8 @@ pub const UPDATE_BURST: u32 = 200;
 pub const UPDATES_PER_SECOND: u32 = 10;
 /// See [`UPDATE_BURST`].
 pub const UPDATE_COST_BYTES: usize = 4096;
-/// Changes of its profile and its tracks that a participant may ask for at once. More: answered `LIMIT_EXCEEDED`.
+/// Changes of its profile and its tracks that a participant may ask for at once, simulated speech among them. More: answered
+/// `LIMIT_EXCEEDED`.
 pub const CHANGE_REQUEST_BURST: u32 = 50;
 /// The same per second, for long.
 pub const CHANGE_REQUESTS_PER_SECOND: u32 = 10;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use sfu_api::ParticipantId;
 
-use crate::{ConnId, participant::Participant};
+use crate::{ConnId, ids, participant::Participant};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -39,6 +39,11 @@ impl Members {
 
     pub(crate) fn id_of(&self, identity: &str) -> Option<ParticipantId> {
         self.by_identity.get(identity).copied()
+    }
+
+    pub(crate) fn id_of_sid(&self, sid: &str) -> Option<ParticipantId> {
+        let member = self.get(ids::parse_participant_sid(sid)?)?;
+        (member.sid == sid).then_some(member.id)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Participant> {

@@ -33,17 +33,14 @@ impl Room {
                 if self.takes_call_answer(id, &routed.packet, turn) {
                     return;
                 }
-                let to: Vec<_> = self
-                    .members
-                    .iter()
-                    .filter(|other| other.id != id || is_metrics)
-                    .filter(|other| routed.audience.includes(other.identity(), &other.sid, other.grants.can_subscribe_metrics))
-                    .map(|other| other.id)
-                    .collect();
+                let recipients = routed.audience.among(&self.members);
+                let mut to = recipients.ids(&self.members);
+                to.retain(|other| *other != id || is_metrics);
                 turn.counters.data_forwarded += 1;
+                self.announce_if_untold(id, turn);
                 let payload = routed.packet.encode_to_vec();
                 if delivery == Delivery::Reliable && routed.packet.sequence > 0 {
-                    self.reliable_log.record(id, routed.packet.sequence, &routed.audience, &payload, turn.now);
+                    self.reliable_log.record(id, routed.packet.sequence, recipients, &payload, turn.now);
                 }
                 if !to.is_empty() {
                     turn.out.media(Command::SendData { to, delivery, payload });
@@ -65,13 +62,7 @@ impl Room {
         if !participant.session.takes_replay() {
             return;
         }
-        let receiver = Receiver {
-            id,
-            identity: participant.identity(),
-            sid: &participant.sid,
-            sees_metrics: participant.grants.can_subscribe_metrics,
-            entered_at: participant.entered_at,
-        };
+        let receiver = Receiver { id, sees_metrics: participant.grants.can_subscribe_metrics, entered_at: participant.entered_at };
         let heard = heard
             .iter()
             .take(limits::SIDS_PER_MESSAGE)

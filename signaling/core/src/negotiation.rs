@@ -105,7 +105,6 @@ impl Room {
         if becomes_active {
             participant.state = State::Active;
             turn.timers.clear(Timer::Join(id));
-            turn.counters.connected += 1;
             if participant.connected_at.is_none() {
                 participant.connected_at = Some(turn.now);
                 let after = turn.now.saturating_duration_since(participant.stays_since);
@@ -114,7 +113,7 @@ impl Room {
         }
         let conn = participant.session.conn();
         if becomes_active || becomes_publisher {
-            self.announce(id, false, turn);
+            self.announce_arrival(id, turn);
         }
         let speakers = self.speakers.active();
         if let Some(conn) = conn.filter(|_| becomes_active && !speakers.is_empty()) {

@@ -113,11 +113,9 @@ impl Room {
         }
         let last_message_seq = participant.last_data_sequence;
         self.departures.prune(turn.now, turn.config);
-        turn.counters.resumes += 1;
         turn.out.note(id, Happening::Resumed { conn });
 
         let Some(departed) = self.missed_departures(id, missed_since) else {
-            turn.counters.resumes_refused += 1;
             self.start_anew(id, EndReason::StateMismatch, turn);
             return;
         };

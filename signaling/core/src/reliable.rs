@@ -11,7 +11,7 @@ use std::{
 
 use sfu_api::ParticipantId;
 
-use crate::{data::Audience, limits};
+use crate::{data::Recipients, limits};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -30,30 +30,36 @@ struct SenderLog {
 struct Message {
     at: Instant,
     sequence: u32,
-    audience: Audience,
+    recipients: Recipients,
     payload: Vec<u8>,
+}
+
+impl Message {
+    /// Memory, all of it: a message without content may have a thousand addressees.
+    const fn bytes(&self) -> usize {
+        size_of::<Self>() + self.recipients.heap_bytes() + self.payload.len()
+    }
 }
 
 /// Who resumes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Receiver<'a> {
+pub(crate) struct Receiver {
     pub(crate) id: ParticipantId,
-    pub(crate) identity: &'a str,
-    pub(crate) sid: &'a str,
     pub(crate) sees_metrics: bool,
     /// What was said before was not for it.
     pub(crate) entered_at: Instant,
 }
 
 impl ReliableLog {
-    pub(crate) fn record(&mut self, sender: ParticipantId, sequence: u32, audience: &Audience, payload: &[u8], now: Instant) {
+    pub(crate) fn record(&mut self, sender: ParticipantId, sequence: u32, recipients: Recipients, payload: &[u8], now: Instant) {
         self.prune(sender, now);
-        let size = payload.len();
+        let message = Message { at: now, sequence, recipients, payload: payload.to_vec() };
+        let size = message.bytes();
         if size > limits::RELIABLE_LOG_BYTES_PER_SENDER {
             return;
         }
         let log = self.by_sender.entry(sender).or_default();
-        log.messages.push_back(Message { at: now, sequence, audience: audience.clone(), payload: payload.to_vec() });
+        log.messages.push_back(message);
         log.bytes += size;
         self.bytes += size;
         while log.bytes > limits::RELIABLE_LOG_BYTES_PER_SENDER || log.messages.len() > limits::RELIABLE_LOG_MESSAGES_PER_SENDER {
@@ -75,12 +81,7 @@ impl ReliableLog {
     }
 
     /// What a client has not heard that heard each sender up to the number given for it, or nothing of it.
-    pub(crate) fn missed(
-        &mut self,
-        receiver: Receiver<'_>,
-        heard: &BTreeMap<ParticipantId, u32>,
-        now: Instant,
-    ) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn missed(&mut self, receiver: Receiver, heard: &BTreeMap<ParticipantId, u32>, now: Instant) -> impl Iterator<Item = &[u8]> {
         self.prune_all(now);
         let senders = self.by_sender.iter().filter(move |(sender, _)| **sender != receiver.id);
         senders.flat_map(move |(sender, log)| {
@@ -88,7 +89,7 @@ impl ReliableLog {
             log.messages
                 .iter()
                 .filter(move |message| message.sequence > heard_up_to && message.at >= receiver.entered_at)
-                .filter(move |message| message.audience.includes(receiver.identity, receiver.sid, receiver.sees_metrics))
+                .filter(move |message| message.recipients.includes(receiver.id, receiver.sees_metrics))
                 .map(|message| message.payload.as_slice())
         })
     }
@@ -104,7 +105,7 @@ impl ReliableLog {
 impl SenderLog {
     /// Drops the oldest message; returns its size.
     fn pop(&mut self) -> usize {
-        let size = self.messages.pop_front().map_or(0, |message| message.payload.len());
+        let size = self.messages.pop_front().map_or(0, |message| message.bytes());
         self.bytes -= size;
         size
     }
@@ -119,8 +120,8 @@ mod tests {
     const ALICE: ParticipantId = ParticipantId(1);
     const BOB: ParticipantId = ParticipantId(2);
 
-    fn bob(entered_at: Instant) -> Receiver<'static> {
-        Receiver { id: BOB, identity: "bob", sid: "PA_bob", sees_metrics: false, entered_at }
+    fn bob(entered_at: Instant) -> Receiver {
+        Receiver { id: BOB, sees_metrics: false, entered_at }
     }
 
     fn heard(up_to: u32) -> BTreeMap<ParticipantId, u32> {
@@ -135,9 +136,9 @@ mod tests {
     fn what_came_after_the_last_known_number_is_told_in_order() {
         let (start, mut log) = (crate::tests::start(), ReliableLog::default());
         for number in 1..=5 {
-            log.record(ALICE, number, &Audience::Others, &[u8::try_from(number).unwrap_or(0)], start);
+            log.record(ALICE, number, Recipients::Others, &[u8::try_from(number).unwrap_or(0)], start);
         }
-        log.record(BOB, 9, &Audience::Others, b"own", start);
+        log.record(BOB, 9, Recipients::Others, b"own", start);
         assert_eq!(missed(&mut log, 3, start, start), [[4], [5]]);
         assert_eq!(missed(&mut log, 5, start, start), [[0; 0]; 0]);
     }
@@ -145,30 +146,44 @@ mod tests {
     #[test]
     fn what_was_for_others_or_before_its_time_is_not_told() {
         let (start, mut log) = (crate::tests::start(), ReliableLog::default());
-        let carol = Audience::Named { identities: vec!["carol".to_owned()], sids: Vec::new() };
-        log.record(ALICE, 1, &Audience::Others, b"early", start);
+        let carol = Recipients::Listed(vec![ParticipantId(3)]);
+        log.record(ALICE, 1, Recipients::Others, b"early", start);
         let entered = start + Duration::from_secs(1);
-        log.record(ALICE, 2, &carol, b"secret", entered);
-        log.record(ALICE, 3, &Audience::Others, b"late", entered);
+        log.record(ALICE, 2, carol, b"secret", entered);
+        log.record(ALICE, 3, Recipients::Others, b"late", entered);
         assert_eq!(missed(&mut log, 0, entered, entered), [b"late"]);
+    }
+
+    #[test]
+    fn addressees_are_memory_too() {
+        let (start, mut log) = (crate::tests::start(), ReliableLog::default());
+        let many = Recipients::Listed((0..1024).map(ParticipantId).collect());
+        for number in 1..=4000 {
+            log.record(ALICE, number, many.clone(), b"", start);
+        }
+        let kept = log.by_sender.values().map(|log| log.messages.len()).sum::<usize>();
+        assert!(kept * 1024 * size_of::<ParticipantId>() <= limits::RELIABLE_LOG_BYTES_PER_SENDER, "{kept} messages");
+        assert!(kept > 0);
+        log.prune_all(start + limits::RELIABLE_LOG_AGE + Duration::from_millis(1));
+        assert_eq!(log.bytes, 0);
     }
 
     #[test]
     fn memory_is_bounded_in_age_bytes_and_number_and_one_sender_pushes_out_only_itself() {
         let (start, mut log) = (crate::tests::start(), ReliableLog::default());
-        log.record(BOB, 1, &Audience::Others, b"quiet", start);
+        log.record(BOB, 1, Recipients::Others, b"quiet", start);
         for number in 1..=40 {
-            log.record(ALICE, number, &Audience::Others, &vec![0; 100_000], start);
+            log.record(ALICE, number, Recipients::Others, &vec![0; 100_000], start);
         }
-        assert!(log.bytes <= limits::RELIABLE_LOG_BYTES_PER_SENDER + 5);
+        assert!(log.bytes <= limits::RELIABLE_LOG_BYTES_PER_SENDER + 200);
         for number in 41..=9000 {
-            log.record(ALICE, number, &Audience::Others, b"", start);
+            log.record(ALICE, number, Recipients::Others, b"", start);
         }
         assert!(log.by_sender.values().map(|log| log.messages.len()).sum::<usize>() <= limits::RELIABLE_LOG_MESSAGES_PER_SENDER + 1);
-        let carol = Receiver { id: ParticipantId(3), identity: "carol", ..bob(start) };
+        let carol = Receiver { id: ParticipantId(3), ..bob(start) };
         assert!(log.missed(carol, &BTreeMap::new(), start).any(|payload| payload == b"quiet"));
         for sender in 10..200 {
-            log.record(ParticipantId(sender), 1, &Audience::Others, &vec![0; 200_000], start);
+            log.record(ParticipantId(sender), 1, Recipients::Others, &vec![0; 200_000], start);
         }
         assert!(log.bytes <= limits::RELIABLE_LOG_BYTES_PER_ROOM);
         log.prune_all(start + limits::RELIABLE_LOG_AGE + Duration::from_millis(1));

@@ -21,7 +21,6 @@ impl Room {
         if participant.session.hear(work(&request), turn.now) {
             self.handle_request(id, request, turn);
         } else {
-            turn.counters.floods += 1;
             self.drop_link(id, CloseReason::Flood, turn);
         }
     }
@@ -105,7 +104,6 @@ impl Room {
         let pairs = tracks.saturating_mul(self.members.len());
         let Some(participant) = self.members.get_mut(id).filter(|participant| participant.gate != gate) else { return };
         if !participant.session.spend(plain_messages(pairs / PAIRS_PER_MESSAGE), turn.now) {
-            turn.counters.floods += 1;
             self.drop_link(id, CloseReason::Flood, turn);
             return;
         }

@@ -271,6 +271,22 @@ impl Room {
         self.tell_of(info, id, turn);
     }
 
+    /// A participant came, or its media did. In a large room, where others come all the time, it is told with their arrivals.
+    pub(crate) fn announce_arrival(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        if self.is_large(turn.config) {
+            self.note_change(id, false, turn);
+        } else {
+            self.announce(id, false, turn);
+        }
+    }
+
+    /// What follows comes from a participant that others may not know of yet.
+    pub(crate) fn announce_if_untold(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        if self.updates.is_untold(id) && !self.updates.was_told_in_this_beat(id) {
+            self.tell_within_budget(id, turn);
+        }
+    }
+
     /// A participant changed in a way that others see: they are told soon, and of several changes at once. The participant
     /// itself is told before its request is answered: the native SDK's next request repeats what it knows of its profile.
     pub(crate) fn announce_soon(&mut self, id: ParticipantId, to_itself: bool, turn: &mut Turn<'_>) {
@@ -295,15 +311,29 @@ impl Room {
         participant.version += 1;
         self.updates.note(id, to_itself);
         self.changed(turn);
-        turn.timers.set_if_unset(Timer::UpdateBeat(self.id), turn.now + limits::UPDATE_BEAT);
+        turn.timers.set_if_unset(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
+    }
+
+    fn is_large(&self, config: &SignalingConfig) -> bool {
+        self.members.len() > config.small_room
+    }
+
+    fn update_beat(&self, config: &SignalingConfig) -> Duration {
+        let members = if self.is_large(config) { u32::try_from(self.members.len()).unwrap_or(u32::MAX) } else { 0 };
+        let by_size = limits::UPDATE_BEAT_PER_PARTICIPANT.saturating_mul(members);
+        by_size.clamp(limits::UPDATE_BEAT, limits::LONGEST_UPDATE_BEAT)
     }
 
     /// One that changes all the time may not take the others' lines for itself: it waits until it has earned the next.
     fn tell_within_budget(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
-        let Some(info) = self.participant_info(id, turn.config) else { return };
-        if self.members.get_mut(id).is_some_and(|participant| participant.update_budget.take(update_cost(&info), turn.now)) {
+        if let Some(info) = self.info_within_budget(id, turn) {
             self.tell_of(info, id, turn);
         }
+    }
+
+    fn info_within_budget(&mut self, id: ParticipantId, turn: &Turn<'_>) -> Option<proto::ParticipantInfo> {
+        let info = self.participant_info(id, turn.config)?;
+        self.members.get_mut(id)?.update_budget.take(update_cost(&info), turn.now).then_some(info)
     }
 
     fn tell_of(&mut self, info: proto::ParticipantInfo, id: ParticipantId, turn: &mut Turn<'_>) {
@@ -314,12 +344,54 @@ impl Room {
     }
 
     fn tell_waiting_updates(&mut self, turn: &mut Turn<'_>) {
+        self.tell_farewells(turn);
+        let mut news = Vec::new();
         for id in self.updates.beat() {
-            self.tell_within_budget(id, turn);
+            let Some(info) = self.info_within_budget(id, turn) else { continue };
+            if self.is_large(turn.config) && !self.members.get(id).is_some_and(Participant::is_hidden) {
+                // To itself too: clients take news of themselves, and a message for each without its own part would be many.
+                self.updates.take(id);
+                news.push(info);
+            } else {
+                self.tell_of(info, id, turn);
+            }
         }
+        self.tell_everybody(news, turn);
         if !self.updates.is_idle() {
-            turn.timers.set(Timer::UpdateBeat(self.id), turn.now + limits::UPDATE_BEAT);
+            turn.timers.set(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
         }
+    }
+
+    fn tell_farewells(&mut self, turn: &mut Turn<'_>) {
+        let farewells = self.updates.take_farewells();
+        self.tell_everybody(farewells, turn);
+    }
+
+    /// An identity comes: whoever had it before must be known to be gone by then.
+    pub(crate) fn tell_farewell_of(&mut self, identity: &str, turn: &mut Turn<'_>) {
+        if self.updates.has_farewell_of(identity) {
+            self.tell_farewells(turn);
+        }
+    }
+
+    /// News of several participants, in few messages.
+    fn tell_everybody(&self, news: Vec<proto::ParticipantInfo>, turn: &mut Turn<'_>) {
+        if news.is_empty() {
+            return;
+        }
+        let conns = self.members.conns(|_| true);
+        let (mut participants, mut bytes) = (Vec::new(), 0);
+        for info in news {
+            let len = info.encoded_len();
+            if participants.len() >= limits::PARTICIPANTS_PER_UPDATE || bytes + len > limits::UPDATE_BYTES {
+                let participants = std::mem::take(&mut participants);
+                bytes = 0;
+                turn.out.broadcast(conns.clone(), Message::Update(proto::ParticipantUpdate { participants }));
+            }
+            bytes += len;
+            participants.push(info);
+        }
+        turn.out.broadcast(conns, Message::Update(proto::ParticipantUpdate { participants }));
     }
 
     /// Something changed; the room's own numbers follow a little later.
@@ -366,7 +438,6 @@ impl Room {
         turn.out.media(Command::Leave { participant: id });
         turn.timers.clear_participant(id);
         turn.directory.forget(id);
-        turn.counters.departures += 1;
 
         if reason != EndReason::DuplicateIdentity && gone.is_dependent() {
             turn.news.push(News::Left(self.id, gone.grants.identity.clone(), told));
@@ -403,6 +474,12 @@ impl Room {
         let conns =
             self.members.conns(|other| other.id != id && !(is_replaced && other.session.protocol() > PROTOCOL_BEFORE_IDENTITY_RECONNECT));
         self.departures.note(turn.now, &farewell, turn.config);
+        // Who only listened is missed by nobody at once; who is hidden from here on is still there, and told of itself.
+        if self.is_large(turn.config) && !is_replaced && !farewell.is_publisher && self.members.get(id).is_none() {
+            self.updates.note_farewell(farewell);
+            turn.timers.set_if_unset(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
+            return;
+        }
         turn.out.broadcast(conns, Message::Update(proto::ParticipantUpdate { participants: vec![farewell] }));
     }
 
@@ -419,7 +496,7 @@ impl Room {
             Event::Answer { participant, id, sdp, subscribed } => self.node_answer(participant, id, sdp, subscribed, turn),
             Event::Offer { participant, id, sdp } => self.node_offer(participant, id, sdp, turn),
             Event::NegotiationFailed { participant, role, message } => {
-                tracing::debug!(participant = ids::participant_sid(participant), ?role, message, "negotiation failed");
+                tracing::debug!(participant = ids::participant_sid(participant), ?role, error = message, "negotiation failed");
                 self.negotiation_failed(participant, turn);
             }
             Event::Transport { participant, role, state } => self.transport_changed(participant, role, state, turn),

@@ -43,6 +43,8 @@ impl TcpWishes {
 impl Room {
     pub(crate) fn simulate(&mut self, id: ParticipantId, simulate: proto::SimulateScenario, turn: &mut Turn<'_>) {
         match simulate.scenario {
+            // Everybody is told of it.
+            Some(Scenario::SpeakerUpdate(_)) if !self.may_change(id, turn) => turn.counters.invalid_messages += 1,
             Some(Scenario::SpeakerUpdate(seconds)) => {
                 let lasts = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(limits::SIMULATED_SPEECH);
                 turn.timers.set(Timer::SimulatedSpeech(id), turn.now + lasts);

@@ -1,11 +1,14 @@
-//! When others are told of a participant that changed: at once, and if it changed a moment ago, with the next beat.
+//! When others are told of a participant that changed or left: at once, and if it changed a moment ago, or the room is a large one,
+//! with the next beat.
 //!
 //! Invariants: within one beat everybody is told of a participant once, whatever it does; what was not told stays noted
-//! until it is. The message says how the participant is when it is sent, so that several changes make one message.
+//! until it is. The message says how the participant is when it is sent, so that several changes make one message. Nobody is
+//! told that an identity is gone after being told that it is here again.
 //! Not here: what a participant may spend on messages to others (`budget`), the messages themselves (`room`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use livekit_protocol::ParticipantInfo;
 use sfu_api::ParticipantId;
 
 /// See the module. Bounded by the number of participants.
@@ -14,6 +17,8 @@ pub(crate) struct Updates {
     /// Whether the participant is to be told too.
     untold: BTreeMap<ParticipantId, bool>,
     told_in_this_beat: BTreeSet<ParticipantId>,
+    /// The last that others see of those who left.
+    farewells: Vec<ParticipantInfo>,
 }
 
 impl Updates {
@@ -33,6 +38,26 @@ impl Updates {
         self.untold.remove(&id).unwrap_or_default()
     }
 
+    /// True if something of it has not been told.
+    pub(crate) fn is_untold(&self, id: ParticipantId) -> bool {
+        self.untold.contains_key(&id)
+    }
+
+    /// A participant left; the others are told with the next beat.
+    pub(crate) fn note_farewell(&mut self, info: ParticipantInfo) {
+        self.farewells.push(info);
+    }
+
+    /// Those who left and of whom nobody was told.
+    pub(crate) fn take_farewells(&mut self) -> Vec<ParticipantInfo> {
+        std::mem::take(&mut self.farewells)
+    }
+
+    /// True if an identity left and nobody was told.
+    pub(crate) fn has_farewell_of(&self, identity: &str) -> bool {
+        self.farewells.iter().any(|info| info.identity == identity)
+    }
+
     /// A new beat: those that wait.
     pub(crate) fn beat(&mut self) -> Vec<ParticipantId> {
         self.told_in_this_beat.clear();
@@ -47,7 +72,7 @@ impl Updates {
 
     /// False if no beat is needed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.untold.is_empty() && self.told_in_this_beat.is_empty()
+        self.untold.is_empty() && self.told_in_this_beat.is_empty() && self.farewells.is_empty()
     }
 }
 

@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use livekit_protocol::{ServerMessage, WorkerMessage};
 use prost::Message as _;
@@ -22,14 +22,13 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
-use crate::auth;
 use crate::config::ServerLimits;
-use crate::gate::{Pass, Refusal, TokenBucket};
-use crate::http::App;
+use crate::gate::{Pass, TokenBucket};
 use crate::http::problem::{self, Refused};
+use crate::http::{App, access};
 use crate::net::TcpPeer;
-use crate::unix_now;
 use crate::ws::ToLoop;
+use crate::ws::socket::bounded;
 
 /// To a worker's socket task.
 pub(crate) enum ToWorker {
@@ -47,11 +46,7 @@ pub(crate) async fn connect(
 ) -> Response {
     let Ok(upgrade) = upgrade else { return problem::upgrade_required() };
     let admitted = api_key(&app, query.as_deref(), &headers).and_then(|key| {
-        let pass = app.sockets.enter(app.client_ip(peer, &headers), Instant::now()).map_err(|refusal| match refusal {
-            Refusal::TooFast(wait) => Refused::new(ErrorCode::RateLimited, "too many connections from this address").retry_after(wait),
-            Refusal::TooMany => Refused::new(ErrorCode::RateLimited, "too many connections from this address"),
-            Refusal::TableFull => Refused::new(ErrorCode::Unavailable, "the server is overloaded"),
-        })?;
+        let pass = app.sockets.enter(app.client_ip(peer, &headers), Instant::now())?;
         Ok((key, pass))
     });
     let (api_key, pass) = match admitted {
@@ -60,7 +55,7 @@ pub(crate) async fn connect(
     };
     let limits = app.config.limits.clone();
     let worker = WorkerId(app.next_connection.fetch_add(1, Ordering::Relaxed));
-    let upgrade = upgrade.max_message_size(limits.max_message_bytes).max_frame_size(limits.max_message_bytes);
+    let upgrade = bounded(upgrade, &limits);
     let inbox = app.inbox.clone();
     upgrade.on_upgrade(move |socket| serve(socket, worker, api_key, inbox, limits, pass))
 }
@@ -70,13 +65,10 @@ fn api_key(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<String
     if *app.is_stopping.borrow() {
         return Err(Refused::new(ErrorCode::Unavailable, "the server is shutting down"));
     }
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let in_query = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == "access_token");
-    let token = auth::find_token(authorization, in_query.as_ref().map(|(_, token)| token.as_ref()))?;
-    let (grants, key) = auth::verify_with_key(&app.config.keys, token, unix_now())?;
+    let grants = access::genuine(app, headers, access::token_in(query).as_deref())?;
     // The token that an agent is given for its room says `agent` too; that makes it no worker, which gets jobs of all rooms.
     if grants.agent && !grants.room_join {
-        Ok(key)
+        Ok(grants.api_key)
     } else {
         Err(Refused::new(ErrorCode::TokenGrant, "the access token does not grant agent, or is one for a room"))
     }

@@ -79,11 +79,6 @@ pub(crate) fn find_token<'a>(authorization: Option<&'a str>, query: Option<&'a s
 /// # Errors
 /// Everything that is wrong with the token itself; its grants are not looked at.
 pub fn verify(keys: &ApiKeys, token: &str, unix_now: Duration) -> Result<Grants, AuthError> {
-    verify_with_key(keys, token, unix_now).map(|(grants, _)| grants)
-}
-
-/// The same, with the name of the API key that signed it.
-pub(crate) fn verify_with_key(keys: &ApiKeys, token: &str, unix_now: Duration) -> Result<(Grants, String), AuthError> {
     let unverified = jsonwebtoken::dangerous::insecure_decode::<Claims>(token)
         .map_err(|_| AuthError::Malformed("not a JSON web token with the claims of an access token"))?;
     if unverified.header.alg != Algorithm::HS256 {
@@ -104,8 +99,7 @@ pub(crate) fn verify_with_key(keys: &ApiKeys, token: &str, unix_now: Duration) -
     {
         return Err(AuthError::NotYetValid(begins.saturating_sub(now)));
     }
-    let issuer = claims.iss.clone();
-    Ok((Grants::from(claims), issuer))
+    Ok(Grants::from(claims))
 }
 
 /// Does this token open a room, and the one that the request names (if it names one)?
@@ -231,7 +225,8 @@ fn video_grant(grants: &Grants) -> VideoGrant {
         hidden: grants.hidden,
         recorder: grants.recorder,
         agent: grants.agent,
-        ..VideoGrant::default()
+        ingress_admin: grants.ingress_admin,
+        destination_room: grants.destination_room.clone(),
     }
 }
 
@@ -369,6 +364,8 @@ mod tests {
                 can_publish_sources: vec!["camera".into(), "screen_share".into()],
                 can_publish_data: Some(false),
                 hidden: true,
+                ingress_admin: true,
+                destination_room: "other".into(),
                 ..TokenOptions::join("a", "r").grants
             },
             ..TokenOptions::join("alice", "room")

@@ -12,6 +12,7 @@ use signaling_core::SignalingConfig;
 
 use crate::proxy::IpPrefix;
 use crate::shared::SharedPort;
+use crate::traces::export::Collector;
 
 /// Everything [`crate::Server::serve`] needs to know.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct ServerConfig {
     pub metrics: MetricsAccess,
     /// Memory for quality timelines of all participants together; beyond, the oldest minutes are forgotten. 0: there are none.
     pub timeline_bytes: usize,
+    /// Where traces of stays are sent. None: nowhere.
+    pub traces: Option<Collector>,
     /// Rooms and sessions.
     pub signaling: SignalingConfig,
     /// What else is served on the port of `listen`.
@@ -46,6 +49,7 @@ impl Default for ServerConfig {
             demo: None,
             metrics: MetricsAccess::default(),
             timeline_bytes: 256 * 1024 * 1024,
+            traces: None,
             signaling: SignalingConfig::default(),
             shared: SharedPort::default(),
         }
@@ -110,16 +114,24 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl Rate {
+    /// No bound.
+    pub(crate) const UNLIMITED: Self = Self { per_second: u32::MAX as f64, burst: u32::MAX };
+}
+
 /// Bounds of the server; a client that reaches one gets the refusal named here.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
     /// Open TCP connections; more are closed as they are accepted.
     pub max_connections: usize,
-    /// Open WebSockets from one address (IPv6: one /64); more get 429 `too-many-connections`.
+    /// Open WebSockets from one address (IPv6: one /64); more get 429 `rate-limited`.
     pub sockets_per_ip: usize,
-    /// Joins and resumes from one address; more get 429 `join-rate`.
+    /// TCP connections that one address may have beside these, for what is no WebSocket or not yet; more are closed as they are
+    /// accepted. Trusted proxies may have as many as there are.
+    pub plain_connections_per_ip: usize,
+    /// Joins and resumes from one address; more get 429 `rate-limited`.
     pub joins_per_ip: Rate,
-    /// Addresses remembered by the two limits above; a stranger beyond that gets 503 `overloaded`.
+    /// Addresses remembered by the limits above; a stranger beyond that gets 503 `unavailable`.
     pub tracked_ips: usize,
     /// Largest WebSocket message; a larger one closes its connection with code 1009.
     pub max_message_bytes: usize,
@@ -131,14 +143,17 @@ pub struct ServerLimits {
     pub send_queue_messages: usize,
     /// Bytes of these messages, with the same consequence.
     pub send_queue_bytes: usize,
-    /// Time that one write may take before the client is too slow.
+    /// Time that one write may take before the client is too slow: of a signaling message until all of it is written, of any answer
+    /// until a part of it is.
     pub write_timeout: Duration,
     /// WebSocket pings leave at this pace.
     pub ping_interval: Duration,
     /// A client that sent nothing, not even a pong, for so long is gone.
     pub idle_timeout: Duration,
-    /// Time for the headers of an HTTP request.
+    /// Time for the headers of an HTTP request, and for saying what a connection is; then it is closed.
     pub header_timeout: Duration,
+    /// Time for the body of an HTTP request; then it is refused with 408 `request-timeout`.
+    pub body_timeout: Duration,
     /// Messages between all sockets and the signaling loop; at the bound the sockets stop reading.
     pub inbox_messages: usize,
 }
@@ -148,6 +163,7 @@ impl Default for ServerLimits {
         Self {
             max_connections: 20_000,
             sockets_per_ip: 512,
+            plain_connections_per_ip: 256,
             joins_per_ip: Rate { per_second: 20.0, burst: 200 },
             tracked_ips: 65_536,
             max_message_bytes: 256 * 1024,
@@ -159,6 +175,7 @@ impl Default for ServerLimits {
             ping_interval: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(20),
             inbox_messages: 1024,
         }
     }
@@ -169,7 +186,7 @@ impl Default for ServerLimits {
 pub struct DemoConfig {
     /// Life of the tokens.
     pub token_ttl: Duration,
-    /// Tokens for one address; more get 429 `token-rate`.
+    /// Tokens for one address; more get 429 `rate-limited`.
     pub tokens_per_ip: Rate,
 }
 

@@ -85,6 +85,12 @@ impl DrainControl {
         self.status.wait_for(is_over).await.is_ok_and(|status| status.phase == DrainPhase::Drained)
     }
 
+    /// Waits until it is another than was seen. None: the server has stopped.
+    pub async fn changed(&mut self) -> Option<DrainStatus> {
+        self.status.changed().await.ok()?;
+        Some(*self.status.borrow_and_update())
+    }
+
     /// As it is.
     #[must_use]
     pub fn status(&self) -> DrainStatus {

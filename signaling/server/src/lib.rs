@@ -21,6 +21,7 @@ mod proxy;
 mod query;
 mod shared;
 mod timelines;
+mod traces;
 mod twirp;
 mod ws;
 
@@ -44,12 +45,16 @@ pub use drain::{DrainControl, DrainRequest, DrainStatus};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
 pub use shared::{IceTcp, SharedPort, Turn};
-pub use signaling_core::{Region, Relays, SignalingConfig, participant_sid};
+pub use signaling_core::{PARTICIPANT_PREFIX, Region, Relays, SignalingConfig, participant_sid};
+pub use traces::export::Collector;
 
 use gate::Gate;
 use http::App;
 use metrics::Metrics;
+use net::Port;
 use timelines::Timelines;
+use traces::Traces;
+use traces::export::Exporter;
 use ws::{Heartbeat, Shared, SignalingLoop};
 
 /// A server that accepts connections.
@@ -74,6 +79,9 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// There are too many threads.
+    #[error("traces can't be sent: {0}")]
+    Traces(io::Error),
     /// Another server uses the same registry.
     #[error("metrics can't be registered: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -103,6 +111,8 @@ impl Server {
         };
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let metrics = Metrics::register(&registry)?;
+        let exporter = config.traces.clone().map(|collector| Exporter::start(collector, &config.signaling.region, &metrics.spans));
+        let traces = exporter.transpose().map_err(ServeError::Traces)?.map(Traces::new);
 
         let (stop, is_stopping) = watch::channel(false);
         tokio::spawn(async move {
@@ -112,14 +122,19 @@ impl Server {
             stop.closed().await;
         });
 
-        let (limits, port) = (config.limits.clone(), config.shared.clone());
+        let (limits, shared_port, trusted) = (config.limits.clone(), config.shared.clone(), config.trusted_proxies.clone());
         let heartbeat = Heartbeat::new();
         let (inbox_in, inbox) = mpsc::channel(limits.inbox_messages.max(1));
         let timelines = Arc::new(Mutex::new(Timelines::new(config.timeline_bytes)));
         let (drain_status, drain) = watch::channel(DrainStatus::default());
         let drain_control = DrainControl::new(inbox_in.clone(), drain.clone());
-        let shared =
-            Shared { metrics: metrics.clone(), heartbeat: heartbeat.clone(), timelines: Arc::clone(&timelines), drain: drain_status };
+        let shared = Shared {
+            metrics: metrics.clone(),
+            heartbeat: heartbeat.clone(),
+            timelines: Arc::clone(&timelines),
+            drain: drain_status,
+            traces,
+        };
         let signaling =
             SignalingLoop::new(Signaling::new(config.signaling.clone()), media, config.keys.clone(), rand::make_rng::<StdRng>(), shared);
         let signaling = tokio::spawn(signaling.run(inbox, is_stopping.clone()));
@@ -140,9 +155,12 @@ impl Server {
         });
         if let Some(listener) = metrics_listener {
             let router = http::metrics_router(Arc::clone(&app));
-            tokio::spawn(net::accept_loop(listener, router, SharedPort::default(), limits.clone(), is_stopping.clone()));
+            let port = Port::new(router, SharedPort::default(), limits.clone(), trusted.clone(), app.metrics.clone());
+            tokio::spawn(port.accept_loop(listener, is_stopping.clone()));
         }
-        let accepting = tokio::spawn(net::accept_loop(listener, http::router(app), port, limits, is_stopping));
+        let metrics = app.metrics.clone();
+        let port = Port::new(http::router(app), shared_port, limits, trusted, metrics);
+        let accepting = tokio::spawn(port.accept_loop(listener, is_stopping));
         info!(%local_addr, "signaling server is listening");
         Ok(Self { local_addr, metrics_addr, drain: drain_control, accepting, signaling })
     }

@@ -19,6 +19,7 @@ const REQUESTS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 pub(crate) struct Metrics {
     /// Open WebSockets.
     pub(crate) connections: IntGauge,
+    refused_connections: IntCounterVec,
     messages: IntCounterVec,
     malformed: IntCounterVec,
     closes: IntCounterVec,
@@ -37,6 +38,7 @@ pub(crate) struct Metrics {
     tracks: IntGaugeVec,
     dropped: IntCounterVec,
     data_packets: IntCounter,
+    data_replayed: IntCounter,
     requests: HistogramVec,
     api_requests: IntCounterVec,
     agent_workers: IntGauge,
@@ -45,6 +47,8 @@ pub(crate) struct Metrics {
     timeline_bytes: IntGauge,
     freeze_seconds: Gauge,
     client_reports: IntCounterVec,
+    /// Spans for OpenTelemetry, by `result`.
+    pub(crate) spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -88,6 +92,11 @@ impl Metrics {
         registry.register(Box::new(AsCounter(freeze_seconds.clone())))?;
         let metrics = Self {
             connections: gauge("signaling_ws_connections", "Open signaling WebSockets.")?,
+            refused_connections: counters(
+                "signaling_refused_connections_total",
+                "TCP connections that were closed as they were accepted: all places were taken, or those of the address.",
+                &["reason"],
+            )?,
             messages: counters(
                 "signaling_messages_total",
                 "Signaling messages, by type and direction (in: from clients).",
@@ -125,6 +134,7 @@ impl Metrics {
             tracks,
             dropped: counters("signaling_dropped_total", "Messages and events that had no effect, by kind.", &["kind"])?,
             data_packets: counter("signaling_data_packets_total", "Data packets passed on to participants.")?,
+            data_replayed: counter("signaling_data_replayed_total", "Reliable data packets sent again to participants that resumed.")?,
             requests: histograms(
                 "signaling_request_seconds",
                 "Answers to HTTP requests, by route and status.",
@@ -138,6 +148,7 @@ impl Metrics {
             timeline_bytes: gauge("sfu_timeline_bytes", "Memory for quality timelines.")?,
             freeze_seconds,
             client_reports: counters("sfu_client_reports_total", "Statistics that clients sent of themselves, by result.", &["result"])?,
+            spans: counters("sfu_trace_spans_total", "Spans for OpenTelemetry, by what became of them.", &["result"])?,
         };
         metrics.begin_at_zero();
         Ok(metrics)
@@ -157,6 +168,9 @@ impl Metrics {
         for result in ["resumed", "anew", "gone"] {
             self.reconnects.with_label_values(&[result]);
         }
+        for reason in ["all", "address"] {
+            self.refused_connections.with_label_values(&[reason]);
+        }
         for kind in ["protobuf", "json", "unknown", "oversized"] {
             self.malformed.with_label_values(&[kind]);
         }
@@ -168,6 +182,9 @@ impl Metrics {
         for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")]
         {
             self.tracks.with_label_values(&[kind, source, codec]).set(0);
+        }
+        for result in ["sent", "failed", "dropped"] {
+            self.spans.with_label_values(&[result]);
         }
         for result in REPORT_RESULTS {
             self.client_reports.with_label_values(&[result]);
@@ -225,6 +242,7 @@ impl Metrics {
     /// What the rooms counted between two snapshots.
     pub(crate) fn count_since(&self, before: &Counters, after: &Counters) {
         self.data_packets.inc_by(after.data_forwarded.saturating_sub(before.data_forwarded));
+        self.data_replayed.inc_by(after.data_replayed.saturating_sub(before.data_replayed));
         self.reconnects.with_label_values(&["anew"]).inc_by(after.full_reconnects.saturating_sub(before.full_reconnects));
         for (kind, before, after) in [
             ("unknown-message", before.unknown_messages, after.unknown_messages),
@@ -259,6 +277,11 @@ impl Metrics {
             }
             Happening::Joined { .. } | Happening::Lost { .. } | Happening::Moved { .. } => {}
         }
+    }
+
+    /// One TCP connection found no place: `all` or `address`.
+    pub(crate) fn connection_refused(&self, reason: &'static str) {
+        self.refused_connections.with_label_values(&[reason]).inc();
     }
 
     /// One message that could not be used: `protobuf`, `json`, `unknown` or `oversized`.

@@ -1,15 +1,15 @@
 //! Accepts TCP connections and speaks HTTP/1.1 on them.
 //!
 //! In: a listener and the router. Out: requests that carry their [`TcpPeer`].
-//! Invariants: at most `max_connections` are open, upgraded ones included; a client that does not finish its headers in
-//! time is closed; a connection that the server ends early is read to its end first, so that the client gets the last
-//! bytes (a close frame, an error) and not a TCP reset.
+//! Invariants: at most `max_connections` are open, upgraded ones included, and so many of one address; a client that does not finish
+//! its headers, or does not take its answer, in time is closed (bodies: `http/body.rs`); a connection that the server ends early is
+//! read to its end first, so that the client gets the last bytes (a close frame, an error) and not a TCP reset.
 
-use std::io;
+mod client_stream;
+mod places;
+
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,101 +19,112 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+pub(crate) use self::client_stream::ClientStream;
+use self::places::{Place, Places};
 use crate::config::ServerLimits;
+use crate::metrics::Metrics;
+use crate::proxy::IpPrefix;
 use crate::shared::{Recognised, SharedPort, recognise};
 
 /// Who is at the other end of the TCP connection; a proxy perhaps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TcpPeer(pub(crate) SocketAddr);
+pub(crate) struct TcpPeer {
+    pub(crate) address: SocketAddr,
+    /// TLS ends here.
+    pub(crate) is_tls: bool,
+}
 
-/// Runs until `is_stopping` turns true; connections that are open then end with the request they are serving.
-pub(crate) async fn accept_loop(
-    listener: TcpListener,
+/// A listener's part of the server: what is served there, and for how many.
+pub(crate) struct Port {
     router: Router,
     shared: SharedPort,
+    places: Places,
     limits: ServerLimits,
-    mut is_stopping: watch::Receiver<bool>,
-) {
-    let shared = Arc::new(shared);
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopping(&mut is_stopping) => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
-                    let (router, shared, is_stopping) = (router.clone(), Arc::clone(&shared), is_stopping.clone());
-                    tokio::spawn(serve_stream(stream, place, peer, router, shared, limits.header_timeout, is_stopping));
+    metrics: Metrics,
+}
+
+impl Port {
+    pub(crate) fn new(router: Router, shared: SharedPort, limits: ServerLimits, trusted: Vec<IpPrefix>, metrics: Metrics) -> Self {
+        let places = Places::new(&limits, trusted);
+        Self { router, shared, places, limits, metrics }
+    }
+
+    /// Runs until `is_stopping` turns true; connections that are open then end with the request they are serving.
+    pub(crate) async fn accept_loop(self, listener: TcpListener, mut is_stopping: watch::Receiver<bool>) {
+        let port = Arc::new(self);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopping(&mut is_stopping) => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => match port.places.take(peer.ip()) {
+                    Ok(place) => {
+                        let (port, is_stopping) = (Arc::clone(&port), is_stopping.clone());
+                        tokio::spawn(async move { port.serve_stream(stream, place, peer, is_stopping).await });
+                    }
+                    Err(taken) => {
+                        port.metrics.connection_refused(taken.as_str());
+                        debug!(%peer, reason = taken.as_str(), "a connection found no place");
+                    }
+                },
+                // the client is gone already, or the process is out of descriptors: the latter needs a pause
+                Err(error) => {
+                    warn!(%error, "a connection was not accepted");
+                    sleep(ACCEPT_PAUSE).await;
                 }
-                Err(_) => debug!(%peer, "all connections are in use"),
-            },
-            // the client is gone already, or the process is out of descriptors: the latter needs a pause
-            Err(error) => {
-                warn!(%error, "a connection was not accepted");
-                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-}
 
-/// A connection on a port that may not be only ours.
-async fn serve_stream(
-    stream: TcpStream,
-    place: OwnedSemaphorePermit,
-    peer: SocketAddr,
-    router: Router,
-    shared: Arc<SharedPort>,
-    header_timeout: Duration,
-    is_stopping: watch::Receiver<bool>,
-) {
-    let stream = if shared.is_shared() {
-        match recognise(stream, peer, &shared, header_timeout).await {
-            Recognised::Http(stream) => stream,
-            Recognised::Https(io) => {
-                serve_connection(*io, peer, router, header_timeout, is_stopping).await;
-                return drop(place);
+    /// A connection on a port that may not be only ours.
+    async fn serve_stream(&self, stream: TcpStream, place: Place, peer: SocketAddr, is_stopping: watch::Receiver<bool>) {
+        let stream = ClientStream::new(stream, place, self.limits.write_timeout);
+        if !self.shared.is_shared() {
+            return self.serve_connection(stream, TcpPeer { address: peer, is_tls: false }, is_stopping).await;
+        }
+        match recognise(stream, peer, &self.shared, self.limits.header_timeout).await {
+            Recognised::Http(stream) => {
+                self.serve_connection(stream, TcpPeer { address: peer, is_tls: false }, is_stopping).await;
             }
-            Recognised::Done => return,
+            Recognised::Https(stream) => {
+                self.serve_connection(*stream, TcpPeer { address: peer, is_tls: true }, is_stopping).await;
+            }
+            Recognised::Done => {}
         }
-    } else {
-        stream
-    };
-    serve_connection(LingeringStream::new(stream, place), peer, router, header_timeout, is_stopping).await;
-}
+    }
 
-async fn serve_connection(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
-    router: Router,
-    header_timeout: Duration,
-    mut is_stopping: watch::Receiver<bool>,
-) {
-    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(TcpPeer(peer));
-        collapse_leading_slashes(request.uri_mut());
-        request.map(Body::new)
-    }));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD_BYTES);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping(&mut is_stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    async fn serve_connection(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: TcpPeer,
+        mut is_stopping: watch::Receiver<bool>,
+    ) {
+        let service = TowerToHyperService::new(self.router.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            collapse_leading_slashes(request.uri_mut());
+            request.map(Body::new)
+        }));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.limits.header_timeout).max_buf_size(MAX_HEAD_BYTES);
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping(&mut is_stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(peer = %peer.address, %error, "an HTTP connection ended with an error");
         }
-    };
-    if let Err(error) = ended {
-        debug!(%peer, %error, "an HTTP connection ended with an error");
     }
 }
 
@@ -133,86 +144,9 @@ fn collapse_leading_slashes(uri: &mut Uri) {
     }
 }
 
-/// A TCP stream that, when dropped, still reads what the client is sending, for a short while and unheard.
-///
-/// Closing a socket with unread bytes makes the kernel send a reset, and a reset makes the client's kernel throw away
-/// what we sent last (RFC 9112 §9.6).
-struct LingeringStream {
-    open: Option<(TcpStream, OwnedSemaphorePermit)>,
-}
-
-impl LingeringStream {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        // signaling messages are small and wait for answers: Nagle's algorithm would delay them
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "TCP_NODELAY was refused");
-        }
-        Self { open: Some((stream, place)) }
-    }
-
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
-        let (stream, _) = self.open.as_mut().expect("taken only by drop");
-        Pin::new(stream)
-    }
-}
-
-impl Drop for LingeringStream {
-    fn drop(&mut self) {
-        if let (Some((stream, place)), Ok(runtime)) = (self.open.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(linger(stream, place));
-        }
-    }
-}
-
-/// The place is free again only when the socket is.
-async fn linger(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
-    let read_out = async {
-        let _ = stream.shutdown().await;
-        let mut unheard = [0; 4096];
-        let mut budget = LINGER_BYTES;
-        while let Ok(read @ 1..) = stream.read(&mut unheard).await {
-            budget = budget.saturating_sub(read);
-            if budget == 0 {
-                return;
-            }
-        }
-    };
-    let _ = timeout(LINGER_TIME, read_out).await;
-}
-
-impl AsyncRead for LingeringStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for LingeringStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.open.as_ref().is_some_and(|(stream, _)| stream.is_write_vectored())
-    }
-}
-
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Request line and headers together; an access token with metadata takes a few KiB.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

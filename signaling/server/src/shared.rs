@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::net::ClientStream;
 
 /// Takes a connection and the bytes that were read from it.
 pub type IceTcp = Arc<dyn Fn(std::net::TcpStream, Vec<u8>) + Send + Sync>;
@@ -93,15 +94,15 @@ pub(crate) fn kind(bytes: &[u8]) -> Kind {
 /// What a connection turned out to be.
 pub(crate) enum Recognised {
     /// HTTP in the clear.
-    Http(TcpStream),
+    Http(ClientStream),
     /// HTTP in TLS.
-    Https(Box<Begun<TlsStream<TcpStream>>>),
+    Https(Box<Begun<TlsStream<ClientStream>>>),
     /// It is somebody else's by now, or nobody's.
     Done,
 }
 
 /// Finds out what a connection is. Whoever does not say in time is closed.
-pub(crate) async fn recognise(stream: TcpStream, peer: SocketAddr, shared: &SharedPort, limit: Duration) -> Recognised {
+pub(crate) async fn recognise(stream: ClientStream, peer: SocketAddr, shared: &SharedPort, limit: Duration) -> Recognised {
     match timeout(limit, look(stream, shared)).await {
         Ok(Ok(recognised)) => recognised,
         Ok(Err(error)) => {
@@ -112,7 +113,7 @@ pub(crate) async fn recognise(stream: TcpStream, peer: SocketAddr, shared: &Shar
     }
 }
 
-async fn look(mut stream: TcpStream, shared: &SharedPort) -> io::Result<Recognised> {
+async fn look(mut stream: ClientStream, shared: &SharedPort) -> io::Result<Recognised> {
     let mut first = [0];
     // left where it is: TLS and HTTP begin with it
     if stream.peek(&mut first).await? == 0 {
@@ -135,7 +136,7 @@ async fn look(mut stream: TcpStream, shared: &SharedPort) -> io::Result<Recognis
 }
 
 /// What is in a TLS connection. Who names a protocol has said so.
-async fn look_inside(mut tls: TlsStream<TcpStream>, shared: &SharedPort) -> io::Result<Recognised> {
+async fn look_inside(mut tls: TlsStream<ClientStream>, shared: &SharedPort) -> io::Result<Recognised> {
     let mut begun = Vec::new();
     let kind = match tls.get_ref().1.alpn_protocol() {
         Some(b"http/1.1") => Kind::Http,

@@ -21,7 +21,8 @@ use sfu_api::Event;
 use sfu_api::telemetry::TrackSample;
 use signaling_api::{EndReason, ErrorCode, Grants};
 use signaling_core::{
-    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Input, JoinParams, Output, Signaling, WorkerId, WorkerInput,
+    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId,
+    WorkerInput,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -36,6 +37,7 @@ use crate::media::MediaLink;
 use crate::metrics::Metrics;
 use crate::net::stopping;
 use crate::timelines::Timelines;
+use crate::traces::Traces;
 use crate::unix_now;
 
 /// What request handlers and socket tasks say.
@@ -43,7 +45,9 @@ pub(crate) enum ToLoop {
     /// Would a join work as things are?
     Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<(), ErrorCode>> },
     /// An administrator asks something that its token allows.
-    Admin { request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
+    Admin { grants: Box<Grants>, request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
+    /// Is a genuine token still good?
+    Verify { grants: Box<Grants>, reply: oneshot::Sender<Result<(), ErrorCode>> },
     /// An agent worker is there; its token is verified.
     WorkerConnect { worker: WorkerId, api_key: String, outbox: mpsc::Sender<ToWorker> },
     /// It sent a message, or is gone.
@@ -56,6 +60,8 @@ pub(crate) enum ToLoop {
     Closed { conn: ConnId },
     /// An operator empties this server, or changed its mind.
     Drain(DrainRequest),
+    /// Answered when everything that was said before is done.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// A client that just connected.
@@ -194,6 +200,7 @@ pub(crate) struct SignalingLoop {
     reported: Counters,
     heartbeat: Heartbeat,
     timelines: Arc<Mutex<Timelines>>,
+    traces: Option<Traces>,
     drain: Drain,
     /// Who waits for which answer. The rooms answer each within a bounded time.
     questions: HashMap<AdminId, oneshot::Sender<Box<AdminResult>>>,
@@ -207,6 +214,7 @@ pub(crate) struct Shared {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) timelines: Arc<Mutex<Timelines>>,
     pub(crate) drain: watch::Sender<DrainStatus>,
+    pub(crate) traces: Option<Traces>,
 }
 
 /// An agent worker's connection.
@@ -230,7 +238,7 @@ enum Attempt {
 
 impl SignalingLoop {
     pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, shared: Shared) -> Self {
-        let Shared { metrics, heartbeat, timelines, drain } = shared;
+        let Shared { metrics, heartbeat, timelines, drain, traces } = shared;
         Self {
             signaling,
             connections: HashMap::new(),
@@ -241,6 +249,7 @@ impl SignalingLoop {
             reported: Counters::default(),
             heartbeat,
             timelines,
+            traces,
             drain: Drain::new(drain),
             questions: HashMap::new(),
             asked: 0,
@@ -248,7 +257,7 @@ impl SignalingLoop {
         }
     }
 
-    /// Runs until `is_stopping` turns true and every connection has ended, or the grace period is over.
+    /// Runs until `is_stopping` turns true, and then for the grace period.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<ToLoop>, mut is_stopping: watch::Receiver<bool>) {
         let mut stop_at = None;
         let mut has_media = true;
@@ -294,11 +303,12 @@ impl SignalingLoop {
                 // who asked may be gone by now
                 let _ = reply.send(self.signaling.check_join(&grants, &request));
             }
-            ToLoop::Admin { request, reply } => {
+            ToLoop::Verify { grants, reply } => drop(reply.send(self.signaling.check_token(&grants))),
+            ToLoop::Admin { grants, request, reply } => {
                 self.asked += 1;
                 let id = AdminId(self.asked);
                 self.questions.insert(id, reply);
-                self.input(Input::Admin { id, request });
+                self.input(Input::Admin { id, grants, request });
             }
             ToLoop::WorkerConnect { worker, api_key, outbox } => {
                 self.workers.insert(worker, Workplace { api_key, outbox });
@@ -311,6 +321,7 @@ impl SignalingLoop {
                 self.input(Input::Worker { worker, input });
             }
             ToLoop::Drain(request) => self.go_on_draining(Some(request)),
+            ToLoop::Barrier(reply) => drop(reply.send(())),
             ToLoop::Connect(newcomer) => {
                 let Newcomer { conn, grants, request, remote_ip, outbox, asked_at } = *newcomer;
                 let awaits = Some(if request.reconnect { Attempt::Resume } else { Attempt::Join });
@@ -369,6 +380,7 @@ impl SignalingLoop {
                 Output::Note(note) => {
                     self.metrics.happened(&note.what);
                     self.timelines().note(&note, unix_now());
+                    self.trace(&note);
                 }
                 Output::ToWorker { worker, message } => self.tell_worker(worker, message),
                 Output::AssignJob { worker, assignment, grants } => self.assign(worker, *assignment, &grants),
@@ -449,6 +461,18 @@ impl SignalingLoop {
             Some(Attempt::Resume) => self.metrics.resumed(Some(reason)),
             None => {}
         }
+    }
+
+    fn trace(&mut self, note: &Note) {
+        let Some(traces) = &mut self.traces else { return };
+        let now = unix_now();
+        let asked = match &note.what {
+            Happening::Joined { conn, .. } => {
+                self.connections.get(conn).map(|connection| now.saturating_sub(connection.asked_at.elapsed()))
+            }
+            _ => None,
+        };
+        traces.note(note, asked, now, &mut self.rng);
     }
 
     fn timelines(&self) -> MutexGuard<'_, Timelines> {

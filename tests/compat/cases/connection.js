@@ -30,6 +30,20 @@ export const connection = [
       if (BROWSERS.includes(client)) assert.equal(await who.do('usesSinglePeerConnection'), isSingle);
     },
   }))),
+  {
+    title: 'firefox calls through the relay alone',
+    cells: ['relay-only@firefox'],
+    async run(/** @type {import('node:test').TestContext} */ t, /** @type {import('../stage.js').Stage} */ stage) {
+      const room = stage.room();
+      const who = await stage.participant(t, 'firefox', room);
+      const other = await stage.participant(t, 'chromium', room);
+      await Promise.all([who.join({ rtcConfig: { iceTransportPolicy: 'relay' } }), other.join()]);
+      await Promise.all([who.do('publishPicture', { id: PICTURE_ID }), other.do('publishPicture', { id: ANSWER_ID }), who.do('publishTone', 440)]);
+      await Promise.all([who.sees(other.identity, ANSWER_ID), other.sees(who.identity, PICTURE_ID), other.hears(who.identity, 440)]);
+      const paths = await who.do('paths');
+      assert.ok(paths.length > 0 && paths.every((path) => path.local === 'relay'), JSON.stringify(paths));
+    },
+  },
   ...['signal-reconnect', 'full-reconnect'].flatMap((scenario) => ALL.map((client) => ({
     title: `${client} sees and is seen again after ${scenario}`,
     cells: [`${scenario}@${client}`],

@@ -12,7 +12,7 @@ use turn_proto::wire::channel::{ChannelNumber, header};
 use turn_proto::wire::message::{Class, Message};
 use turn_proto::wire::write::Writer;
 use turn_proto::wire::{attribute, method};
-use turn_proto::{Client, Config, ConnectionId, Forward, Moment, Output, RelayId, Transport, TurnServer};
+use turn_proto::{Admission, Client, Config, ConnectionId, Forward, Moment, Output, RelayId, Transport, TurnServer};
 
 const CLIENTS: usize = 3;
 const METHODS: [u16; 7] = [
@@ -180,7 +180,11 @@ impl World {
                         self.server.connection_closed(connection);
                     }
                 }
-                _ => self.server.set_draining(program.byte()? % 4 == 0),
+                _ => self.server.admit(match program.byte()? % 4 {
+                    0 => Admission::Nobody,
+                    1 => Admission::Only("PA_".to_owned()),
+                    _ => Admission::Everybody,
+                }),
             },
         }
         let is_open = program.byte().is_none_or(|byte| byte % 8 != 0);

@@ -14,6 +14,7 @@ use crate::limits::{CHANNEL_LIFETIME, CHANNELS, PERMISSION_LIFETIME, PERMISSIONS
 use crate::server::{Answer, Client, RelayId};
 use crate::wire::TransactionId;
 use crate::wire::channel::ChannelNumber;
+use crate::wire::message::MAX_PEERS;
 
 /// Family of a relayed address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -210,8 +211,14 @@ impl Allocation {
     /// True if all of these permissions fit.
     pub(crate) fn has_room_for(&mut self, ips: impl Iterator<Item = IpAddr>, now: Instant) -> bool {
         self.permissions.retain(|permission| permission.expires_at > now);
-        let new = ips.filter(|ip| self.permissions.iter().all(|permission| permission.ip != *ip)).count();
-        self.permissions.len() + new <= PERMISSIONS
+        let mut new = ArrayVec::<IpAddr, MAX_PEERS>::new();
+        for ip in ips {
+            let is_known = new.contains(&ip) || self.permissions.iter().any(|permission| permission.ip == ip);
+            if !is_known && new.try_push(ip).is_err() {
+                return false;
+            }
+        }
+        self.permissions.len() + new.len() <= PERMISSIONS
     }
 
     /// Gives or renews a permission.

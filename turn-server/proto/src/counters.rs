@@ -195,6 +195,8 @@ pub struct Census {
     pub channels: usize,
     /// TCP connections to peers (RFC 6062).
     pub streams: usize,
+    /// Allocations that there may be in all; see [`crate::limits::Limits`].
+    pub most: usize,
     /// Ports in use and in all, of the family and protocol where the most are used.
     pub ports: (usize, usize),
 }

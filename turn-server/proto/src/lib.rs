@@ -23,5 +23,6 @@ mod throttle;
 pub mod wire;
 
 pub use allocation::{Family, RelayProtocol};
-pub use server::{Client, Config, Denial, Forward, Moment, Output, RelayId, ToClient, Transport, TurnServer};
+pub use server::{Admission, Client, Config, Denial, Forward, Moment, Output, RelayId, ToClient, Transport, TurnServer};
 pub use streams::ConnectionId;
+pub use throttle::one_customer;

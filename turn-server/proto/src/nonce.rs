@@ -1,10 +1,11 @@
-//! Nonces that need no memory: a time and a signature of it and of the client's address.
+//! Nonces that need no memory: a time and a signature of it and of the client's address and port.
 //!
 //! `obMatJos2` and four characters of security features (RFC 8489 section 9.2), then base64 of 4 bytes time and 12 bytes HMAC.
-//! Invariant: a nonce is good for the address that it was given to, for [`NONCE_LIFETIME`], and only with the features that were
+//! Invariant: a nonce is good for the address and port that it was given to, so that nobody behind the same NAT can use a request
+//! again that it has overheard; for [`NONCE_LIFETIME`], and only with the features that were
 //! announced with it, so that nobody in the middle can take them away.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -38,7 +39,7 @@ impl Nonces {
     }
 
     /// A nonce for a client.
-    pub(crate) fn issue(&self, client: IpAddr, now: Instant) -> String {
+    pub(crate) fn issue(&self, client: SocketAddr, now: Instant) -> String {
         let seconds = self.seconds(now);
         let mut bytes = [0; 4 + SIGNATURE_BYTES];
         bytes[..4].copy_from_slice(&seconds.to_be_bytes());
@@ -47,7 +48,7 @@ impl Nonces {
     }
 
     /// False: the client is to use a new one.
-    pub(crate) fn is_fresh(&self, nonce: &[u8], client: IpAddr, now: Instant) -> bool {
+    pub(crate) fn is_fresh(&self, nonce: &[u8], client: SocketAddr, now: Instant) -> bool {
         let Some(encoded) = nonce.strip_prefix(self.features.as_bytes()) else { return false };
         let mut bytes = [0; 4 + SIGNATURE_BYTES];
         if STANDARD_NO_PAD.decode_slice(encoded, &mut bytes) != Ok(bytes.len()) {
@@ -64,10 +65,11 @@ impl Nonces {
         u32::try_from(now.saturating_duration_since(self.started_at).as_secs()).unwrap_or(u32::MAX)
     }
 
-    fn signature(&self, client: IpAddr, seconds: u32) -> [u8; SIGNATURE_BYTES] {
+    fn signature(&self, client: SocketAddr, seconds: u32) -> [u8; SIGNATURE_BYTES] {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         mac.update(&seconds.to_be_bytes());
-        match client.to_canonical() {
+        mac.update(&client.port().to_be_bytes());
+        match client.ip().to_canonical() {
             IpAddr::V4(ip) => mac.update(&ip.octets()),
             IpAddr::V6(ip) => mac.update(&ip.octets()),
         }
@@ -85,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);
 
     #[test]
     fn a_nonce_is_fresh_for_its_client_and_its_time() {
@@ -97,7 +99,8 @@ mod tests {
         assert!(nonces.is_fresh(nonce.as_bytes(), CLIENT, last));
         assert!(!nonces.is_fresh(nonce.as_bytes(), CLIENT, last + Duration::from_secs(1)));
         assert!(!nonces.is_fresh(nonce.as_bytes(), CLIENT, start), "from the future");
-        assert!(!nonces.is_fresh(nonce.as_bytes(), [192, 0, 2, 2].into(), last));
+        assert!(!nonces.is_fresh(nonce.as_bytes(), SocketAddr::from(([192, 0, 2, 2], 50_000)), last));
+        assert!(!nonces.is_fresh(nonce.as_bytes(), SocketAddr::new(CLIENT.ip(), 50_001), last));
         assert!(!Nonces::new([8; 32], start, true).is_fresh(nonce.as_bytes(), CLIENT, last));
     }
 

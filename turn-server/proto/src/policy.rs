@@ -3,7 +3,8 @@
 //! In: an address that a client names, or that a datagram for a client comes from. Out: whether it is served, and where to send.
 //! The order of rules: the server's own media addresses are served; what can never be a peer is not; neither is what the operator
 //! denies; what the operator allows is served, but networks that are denied by default only if the rule names them or a part of
-//! them (`0.0.0.0/0` does not open 10.0.0.0/8, `10.1.0.0/16` opens itself). Everything else is denied.
+//! them (`0.0.0.0/0` does not open 10.0.0.0/8, `10.1.0.0/16` opens itself). Everything else is denied. An IPv6 address that leads to
+//! an IPv4 one (NAT64, 6to4, Teredo) is served if both are.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -82,7 +83,8 @@ pub struct PeerPolicy {
     pub allow: Vec<Rule>,
     /// Rules that deny, stronger than those that allow.
     pub deny: Vec<Prefix>,
-    /// The server's own listening addresses: a relay to itself would be a loop. Unspecified addresses stand for their port.
+    /// The server's own listening addresses: a relay to itself would be a loop. An unspecified one stands for loopback only; which
+    /// other addresses the machine has must be said.
     pub listening: Vec<SocketAddr>,
 }
 
@@ -122,6 +124,16 @@ impl PeerPolicy {
         self.address(ip, |_| true)
     }
 
+    /// An IPv4 network that is reached through an IPv6 one, which a rule allows. Private networks may be what the translator is for,
+    /// if a rule names them as well.
+    fn behind(&self, inner: IpAddr) -> Result<(), Denied> {
+        match self.address(inner, |_| true) {
+            // that it is no public peer of its own does not matter: the rule for the translator speaks for it
+            Err(Denied::NotAllowed) => Ok(()),
+            verdict => verdict,
+        }
+    }
+
     fn address(&self, ip: IpAddr, is_port_fit: impl Fn(&RangeInclusive<u16>) -> bool) -> Result<(), Denied> {
         if is_impossible(ip) {
             return Err(Denied::Impossible);
@@ -136,10 +148,27 @@ impl PeerPolicy {
         let is_served =
             |rule: &Rule| rule.prefix.contains(ip) && is_port_fit(&rule.ports) && reserved().all(|block| block.covers(rule.prefix));
         if self.allow.iter().any(is_served) {
-            return Ok(());
+            return embedded(ip).map_or(Ok(()), |inner| self.behind(inner));
         }
         Err(if reserved().next().is_some() { Denied::Reserved } else { Denied::NotAllowed })
     }
+}
+
+/// The IPv4 address that an IPv6 address leads to: NAT64 (RFC 6052 section 2.1), 6to4 (RFC 3056), Teredo (RFC 4380 section 4: the
+/// client's, inverted), IPv4-compatible (RFC 4291 section 2.5.5.1).
+fn embedded(ip: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(ip) = ip else { return None };
+    let bits = ip.to_bits();
+    let low = bits as u32;
+    let inner = match ip.segments() {
+        [0x64, 0xFF9B, 0, 0, 0, 0, ..] => low,
+        // not `::` and `::1`, which are addresses of their own
+        [0, 0, 0, 0, 0, 0, high, _] if high > 0 => low,
+        [0x2002, ..] => (bits >> 80) as u32,
+        [0x2001, 0, ..] => !low,
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(inner).into())
 }
 
 /// True if a socket bound to `bound` is reached at `ip`.
@@ -202,7 +231,11 @@ const RESERVED: &[Prefix] = &[
     block(v6(0x2001, 0, 0, 0), 32),
     block(v6(0x2002, 0, 0, 0), 16),
     block(v6(0x100, 0, 0, 0), 64),
+    block(v6(0x2001, 2, 0, 0), 48),
+    block(v6(0x2001, 0x10, 0, 0), 28),
     block(v6(0x2001, 0xDB8, 0, 0), 32),
+    block(v6(0x3FFF, 0, 0, 0), 20),
+    block(v6(0x5F00, 0, 0, 0), 16),
     block(v6(0xFC00, 0, 0, 0), 7),
     block(v6(0xFE80, 0, 0, 0), 10),
     block(v6(0xFEC0, 0, 0, 0), 10),
@@ -325,6 +358,9 @@ mod tests {
             "fdff::1",
             "fe80::1",
             "fec0::1",
+            "2001:2::1",
+            "3fff::1",
+            "5f00::1",
         ] {
             assert_eq!(policy.permit(reserved.parse().unwrap()), Err(Denied::Reserved), "{reserved}");
         }
@@ -348,6 +384,31 @@ mod tests {
         assert_eq!(policy.permit(ip("10.2.0.1")), Err(Denied::Reserved));
         assert_eq!(policy.permit(ip("10.1.2.1")), Err(Denied::Configured));
         assert_eq!(policy.permit(ip("169.254.169.254")), Err(Denied::Metadata), "no rule opens it");
+    }
+
+    #[test]
+    fn what_an_address_leads_to_is_denied_as_if_it_were_named() {
+        let policy = policy(&["64:ff9b::/96", "2002::/16", "2001::/32", "::/96", "10.1.0.0/16"], &["8.8.4.0/24"]);
+        for (address, verdict) in [
+            ("64:ff9b::808:808", Ok(())),
+            ("2002:808:808::1", Ok(())),
+            // Teredo: the client's address inverted
+            ("2001:0:808:808::f7f7:f7f7", Ok(())),
+            ("64:ff9b::a9fe:a9fe", Err(Denied::Metadata)),
+            ("2002:a9fe:a9fe::1", Err(Denied::Metadata)),
+            ("2001:0:808:808::5601:5601", Err(Denied::Metadata)),
+            ("::a9fe:a9fe", Err(Denied::Metadata)),
+            ("64:ff9b::7f00:1", Err(Denied::Reserved)),
+            ("64:ff9b::a00:1", Err(Denied::Reserved)),
+            ("2002:7f00:1::", Err(Denied::Reserved)),
+            ("64:ff9b::e000:1", Err(Denied::Impossible)),
+            ("64:ff9b::", Err(Denied::Impossible)),
+            ("64:ff9b::808:401", Err(Denied::Configured)),
+            // this one a rule names
+            ("64:ff9b::a01:1", Ok(())),
+        ] {
+            assert_eq!(policy.permit(ip(address)), verdict, "{address}");
+        }
     }
 
     #[test]

@@ -46,8 +46,9 @@ impl Throttle {
     }
 }
 
-/// IPv6 customers have a /64 each, IPv4 customers one address.
-pub(crate) fn one_customer(address: IpAddr) -> IpAddr {
+/// What counts as one source: IPv6 customers have a /64 each, IPv4 customers one address.
+#[must_use]
+pub fn one_customer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
         IpAddr::V6(ip) => std::net::Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),

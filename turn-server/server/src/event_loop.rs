@@ -1,8 +1,8 @@
 //! LOOP 3: one thread that reads the clock, drains sockets, asks the core and sends.
 //!
 //! A turn: wait; read the clock; take messages from every socket that is ready; take orders; run timers; write what streams have to
-//! send. There is no batching timer: at low load a turn is one packet, under load what has queued up meanwhile. Datagrams that came
-//! in one message go on in one train. Nothing on the way of a datagram allocates.
+//! send. There is no batching timer: at low load a turn is one packet, under load what has queued up meanwhile. Datagrams of one
+//! batch that follow each other on one way leave in one train. Nothing on the way of a datagram allocates.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -18,7 +18,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use rustls::{ServerConfig, ServerConnection};
 use turn_proto::wire::channel::{self, ChannelNumber};
 use turn_proto::wire::write::data_indication_header;
-use turn_proto::{Client, ConnectionId, Family, Forward, Moment, Output, RelayId, RelayProtocol, ToClient, Transport, TurnServer};
+use turn_proto::{
+    Admission, Client, ConnectionId, Family, Forward, Moment, Output, RelayId, RelayProtocol, ToClient, Transport, TurnServer,
+};
 
 use crate::audit::Audit;
 use crate::config::RelayAddress;
@@ -26,6 +28,7 @@ use crate::sockets;
 use crate::stats::{LoopCounters, Snapshot};
 use crate::tcp::{FromStream, Streams};
 use crate::tls::Certificates;
+use crate::train::{Cargo, Train, Way};
 use crate::udp::{BATCH, HEADROOM, Inbox, UdpCounters, UdpSocket};
 
 /// Token of the waker; listeners follow, then relays, then streams.
@@ -42,6 +45,8 @@ const BATCHES_PER_TURN: usize = 4;
 const RELAY_BATCH: usize = 16;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
+/// TLS handshakes that go on in one turn, of up to a millisecond each with an RSA key. The others wait in the order in which they came.
+const HANDSHAKES_PER_TURN: usize = 2;
 /// How often a snapshot is handed out.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the certificate's files are looked at.
@@ -53,11 +58,17 @@ const RELAY_BUFFER_BYTES: usize = 1024 * 1024;
 pub(crate) enum Order {
     /// A client's connection that was accepted elsewhere.
     Adopt(Box<Adopted>),
-    /// Credentials of this name are refused, and forgotten at this time since 1970.
-    Revoke(String, Duration),
+    /// Who gets new allocations from here on.
+    Admit(Admission),
     /// No new allocations; the loop ends with the last one, or at this time.
     Drain(Instant),
     Stop,
+}
+
+/// Credentials of this name are refused from here on, and forgotten at this time since 1970.
+pub(crate) struct Revocation {
+    pub(crate) name: String,
+    pub(crate) forget_at: Duration,
 }
 
 /// A connection that was accepted elsewhere.
@@ -90,9 +101,10 @@ pub(crate) struct EventLoop {
     relay_addresses: Vec<RelayAddress>,
     certificates: Option<Arc<Certificates>>,
     orders: Receiver<Order>,
+    revocations: Arc<Mutex<Vec<Revocation>>>,
     has_orders: bool,
     inbox: Inbox,
-    train: Vec<u8>,
+    train: Train,
     /// Sockets that have more than one turn takes.
     again: VecDeque<Token>,
     rng: SmallRng,
@@ -102,6 +114,7 @@ pub(crate) struct EventLoop {
     snapshot: Arc<Mutex<Snapshot>>,
     next_snapshot: Instant,
     next_look: Instant,
+    is_draining: bool,
     drain_until: Option<Instant>,
 }
 
@@ -114,6 +127,7 @@ pub(crate) struct Parts {
     pub(crate) relay_addresses: Vec<RelayAddress>,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) orders: Receiver<Order>,
+    pub(crate) revocations: Arc<Mutex<Vec<Revocation>>>,
     pub(crate) snapshot: Arc<Mutex<Snapshot>>,
     pub(crate) max_streams: usize,
     pub(crate) max_streams_per_address: usize,
@@ -138,9 +152,10 @@ impl EventLoop {
             relay_addresses: parts.relay_addresses,
             certificates: parts.certificates,
             orders: parts.orders,
+            revocations: parts.revocations,
             has_orders: false,
             inbox: Inbox::new(),
-            train: Vec::with_capacity(80 * 1024),
+            train: Train::new(),
             again: VecDeque::new(),
             rng: SmallRng::seed_from_u64(parts.seed),
             audit: Audit::new(now),
@@ -149,6 +164,7 @@ impl EventLoop {
             snapshot: parts.snapshot,
             next_snapshot: now,
             next_look: now + CERTIFICATE_INTERVAL,
+            is_draining: false,
             drain_until: None,
         })
     }
@@ -169,13 +185,20 @@ impl EventLoop {
             for token in std::mem::take(&mut self.again) {
                 self.serve(token, at);
             }
+            let mut handshakes = HANDSHAKES_PER_TURN;
             for token in self.streams.take_again() {
-                self.serve_stream(token, false, false, at);
+                self.serve_or_put_off(&mut handshakes, token, false, false, at);
             }
             for event in &events {
                 let token = event.token();
                 if token.0 >= FIRST_STREAM {
-                    self.serve_stream(token, event.is_readable() || event.is_read_closed() || event.is_error(), event.is_writable(), at);
+                    self.serve_or_put_off(
+                        &mut handshakes,
+                        token,
+                        event.is_readable() || event.is_read_closed() || event.is_error(),
+                        event.is_writable(),
+                        at,
+                    );
                 } else if token == WAKER {
                     self.has_orders = true;
                 } else {
@@ -222,26 +245,49 @@ impl EventLoop {
             let Some(socket) = self.udp.get(index) else { return };
             let Ok(count) = socket.receive(&mut self.inbox, BATCH, &mut self.udp_counters) else { return };
             for slot in 0..count {
-                let Self { inbox, core, relays, train, udp_counters, .. } = self;
-                let received = self.udp[index].received(inbox, slot);
-                let client = Client { transport: Transport::Udp, remote: received.from, local: received.local };
-                let bytes = &inbox.slot(slot)[HEADROOM..HEADROOM + received.len];
-                if received.len <= received.stride {
-                    if let Forward::ToPeer { relay, peer, payload } = core.handle_client(at, client, bytes)
-                        && let Some(Some(Relay::Udp(socket))) = relays.get(relay.0 as usize)
-                    {
-                        socket.send(None, peer, &bytes[payload], udp_counters);
-                    }
-                } else {
-                    forward_burst(at, client, bytes, received.stride, core, relays, train, udp_counters);
-                }
+                self.pass_up(index, slot, at);
             }
+            self.depart();
             self.settle(at);
             if count < BATCH {
                 return;
             }
         }
         self.again.push_back(Token(FIRST_UDP + index));
+    }
+
+    /// One message of a client: one datagram, or several of equal length that came in a row.
+    fn pass_up(&mut self, index: usize, slot: usize, at: Moment) {
+        let received = self.udp[index].received(&self.inbox, slot);
+        let client = Client { transport: Transport::Udp, remote: received.from, local: received.local };
+        for begin in (0..received.len.max(1)).step_by(received.stride) {
+            let begin_in_arena = Inbox::place(slot) + begin;
+            let len = received.stride.min(received.len - begin);
+            let datagram = &self.inbox.bytes()[begin_in_arena..begin_in_arena + len];
+            let Forward::ToPeer { relay, peer, payload } = self.core.handle_client(at, client, datagram) else { continue };
+            let way = Way::ToPeer(relay, peer);
+            if !self.train.accepts(&way, payload.len()) {
+                self.depart();
+            }
+            self.train.add(way, self.inbox.bytes(), begin_in_arena + payload.start..begin_in_arena + payload.end);
+        }
+    }
+
+    /// Sends what is collected.
+    fn depart(&mut self) {
+        let Self { train, inbox, relays, udp, udp_counters, .. } = self;
+        let Some((way, cargo)) = train.take() else { return };
+        let (socket, from, to) = match way {
+            Way::ToPeer(relay, peer) => {
+                let Some(Some(Relay::Udp(socket))) = relays.get_mut(relay.0 as usize) else { return };
+                (socket, None, peer)
+            }
+            Way::ToClient { socket, from, to } => (&mut udp[socket], Some(from), to),
+        };
+        match cargo {
+            Cargo::Received(place) => socket.send(from, to, &inbox.bytes()[place], udp_counters),
+            Cargo::Train { segment, bytes } => socket.send_train(from, to, segment, bytes, udp_counters),
+        }
     }
 
     /// Datagrams of peers, or their connections.
@@ -260,6 +306,7 @@ impl EventLoop {
             for slot in 0..count {
                 self.pass_down(id, slot, at);
             }
+            self.depart();
             if count < RELAY_BATCH {
                 return;
             }
@@ -269,52 +316,67 @@ impl EventLoop {
 
     /// One message of a peer.
     fn pass_down(&mut self, id: RelayId, slot: usize, at: Moment) {
-        let Self { inbox, core, relays, train, udp_counters, udp, streams, rng, .. } = self;
-        let Some(Some(Relay::Udp(socket))) = relays.get(id.0 as usize) else { return };
-        let received = socket.received(inbox, slot);
+        let Some(Some(Relay::Udp(socket))) = self.relays.get(id.0 as usize) else { return };
+        let received = socket.received(&self.inbox, slot);
         let datagrams = received.len.div_ceil(received.stride).max(1);
-        let Some(to_client) = core.handle_peer(at.now, id, received.from, datagrams, received.len) else { return };
-        let bytes = inbox.slot(slot);
-        match to_client {
-            ToClient::Channel(client, number) if client.transport == Transport::Udp => {
-                let Some(socket) = udp.iter_mut().find(|socket| serves(socket.local(), client.local)) else { return };
-                if datagrams == 1 {
-                    let from = HEADROOM - channel::HEADER_BYTES;
-                    bytes[from..HEADROOM].copy_from_slice(&channel_header(number, received.len));
-                    socket.send(Some(client.local.ip()), client.remote, &bytes[from..HEADROOM + received.len], udp_counters);
-                    return;
-                }
-                train.clear();
-                for payload in bytes[HEADROOM..HEADROOM + received.len].chunks(received.stride) {
-                    train.extend_from_slice(&channel_header(number, payload.len()));
-                    train.extend_from_slice(payload);
-                }
-                let segment = received.stride + channel::HEADER_BYTES;
-                socket.send_train(Some(client.local.ip()), client.remote, segment, train, udp_counters);
+        let Some(to_client) = self.core.handle_peer(at.now, id, received.from, datagrams, received.len) else { return };
+        let begin = Inbox::place(slot);
+        let (client, channel) = match to_client {
+            ToClient::Channel(client, number) => (client, Some(number)),
+            ToClient::Indication(client, _) => (client, None),
+        };
+        let way = match client.transport {
+            Transport::Udp => {
+                let Some(socket) = self.udp.iter().position(|socket| serves(socket.local(), client.local)) else { return };
+                Some(Way::ToClient { socket, from: client.local.ip(), to: client.remote })
             }
-            ToClient::Indication(client, peer) if client.transport == Transport::Udp => {
-                let Some(socket) = udp.iter().find(|socket| serves(socket.local(), client.local)) else { return };
-                for payload in bytes[HEADROOM..HEADROOM + received.len].chunks(received.stride) {
-                    let (header, header_len) = data_indication_header(peer, len_u16(payload.len()), &rng.random());
-                    train.clear();
-                    train.extend_from_slice(&header[..header_len]);
-                    train.extend_from_slice(payload);
-                    train.resize(train.len().next_multiple_of(4), 0);
-                    socket.send(Some(client.local.ip()), client.remote, train, udp_counters);
-                }
+            Transport::Tcp | Transport::Tls => None,
+        };
+        // a datagram by itself gets its header in front of it, where it is
+        if let (Some(way), Some(number), 1) = (way, channel, datagrams) {
+            let place = begin - channel::HEADER_BYTES..begin + received.len;
+            self.inbox.bytes_mut()[place.start..begin].copy_from_slice(&channel_header(number, received.len));
+            if !self.train.accepts(&way, place.len()) {
+                self.depart();
             }
-            ToClient::Channel(client, number) => {
-                for payload in bytes[HEADROOM..HEADROOM + received.len].chunks(received.stride) {
-                    streams.send_data(client, &channel_header(number, payload.len()), payload);
-                }
-            }
-            ToClient::Indication(client, peer) => {
-                for payload in bytes[HEADROOM..HEADROOM + received.len].chunks(received.stride) {
-                    let (header, header_len) = data_indication_header(peer, len_u16(payload.len()), &rng.random());
-                    streams.send_data(client, &header[..header_len], payload);
-                }
-            }
+            return self.train.add(way, self.inbox.bytes(), place);
         }
+        for offset in (0..received.len.max(1)).step_by(received.stride) {
+            let end = begin + received.len.min(offset + received.stride);
+            let payload_len = end - begin - offset;
+            let mut header = [0; HEADROOM];
+            let (header_len, padding) = match to_client {
+                ToClient::Channel(_, number) => {
+                    header[..channel::HEADER_BYTES].copy_from_slice(&channel_header(number, payload_len));
+                    (channel::HEADER_BYTES, 0)
+                }
+                ToClient::Indication(_, peer) => {
+                    let (bytes, len) = data_indication_header(peer, len_u16(payload_len), &self.rng.random());
+                    header[..len].copy_from_slice(&bytes[..len]);
+                    (len, payload_len.next_multiple_of(4) - payload_len)
+                }
+            };
+            let Some(way) = way else {
+                self.streams.send_data(client, &header[..header_len], &self.inbox.bytes()[begin + offset..end]);
+                continue;
+            };
+            if !self.train.accepts(&way, header_len + payload_len + padding) {
+                self.depart();
+            }
+            let Self { train, inbox, .. } = self;
+            train.add_parts(way, inbox.bytes(), &[&header[..header_len], &inbox.bytes()[begin + offset..end], &[0; 3][..padding]]);
+        }
+    }
+
+    /// Media does not wait for a crowd that knocks: of streams in their handshake so many are served in one turn.
+    fn serve_or_put_off(&mut self, handshakes: &mut usize, token: Token, readable: bool, writable: bool, at: Moment) {
+        if self.streams.is_handshaking(token) {
+            if *handshakes == 0 {
+                return self.streams.put_off(token, readable);
+            }
+            *handshakes -= 1;
+        }
+        self.serve_stream(token, readable, writable, at);
     }
 
     fn serve_stream(&mut self, token: Token, readable: bool, writable: bool, at: Moment) {
@@ -409,7 +471,12 @@ impl EventLoop {
                     socket.send(Some(client.local.ip()), client.remote, &bytes, &mut self.udp_counters);
                 }
             }
-            Output::Send { client, bytes } => self.streams.send(client, &bytes, self.poll.registry()),
+            Output::Send { client, bytes } => {
+                if self.core.has_allocation(client) {
+                    self.streams.trust(client);
+                }
+                self.streams.send(client, &bytes, self.poll.registry());
+            }
             Output::OpenRelay { relay, protocol, family, port, dont_fragment: _ } => {
                 let opened = self.open_relay(relay, protocol, family, port);
                 if let Err(error) = &opened {
@@ -452,7 +519,7 @@ impl EventLoop {
         let registry = self.poll.registry();
         let relay = match protocol {
             RelayProtocol::Udp => {
-                let mut socket = UdpSocket::bind(address, RELAY_BUFFER_BYTES)?;
+                let mut socket = UdpSocket::bind(address, RELAY_BUFFER_BYTES, false)?;
                 registry.register(socket.source(), token, Interest::READABLE)?;
                 Relay::Udp(socket)
             }
@@ -479,15 +546,19 @@ impl EventLoop {
     /// False: the loop is to stop.
     fn take_orders(&mut self, at: Moment) -> bool {
         self.has_orders = false;
+        let revocations = std::mem::take(&mut *self.revocations.lock().unwrap_or_else(PoisonError::into_inner));
+        for Revocation { name, forget_at } in revocations {
+            self.core.revoke(at, &name, forget_at);
+        }
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Adopt(adopted)) => {
                     let Adopted { stream, tls, begun } = *adopted;
                     self.streams.admit(TcpStream::from_std(stream), tls, begun, at.now, self.poll.registry());
                 }
-                Ok(Order::Revoke(name, forget_at)) => self.core.revoke(at, &name, forget_at),
+                Ok(Order::Admit(admission)) => self.admit(admission),
                 Ok(Order::Drain(until)) => {
-                    self.core.set_draining(true);
+                    self.admit(Admission::Nobody);
                     self.drain_until = Some(until);
                 }
                 Ok(Order::Stop) => return false,
@@ -495,6 +566,11 @@ impl EventLoop {
                 Err(_) => return true,
             }
         }
+    }
+
+    fn admit(&mut self, admission: Admission) {
+        self.is_draining = admission != Admission::Everybody;
+        self.core.admit(admission);
     }
 
     fn once_a_second(&mut self, now: Instant) {
@@ -521,52 +597,10 @@ impl EventLoop {
             streams: self.streams.counters,
             open_streams: self.streams.len(),
             turns: self.counters,
-            is_draining: self.drain_until.is_some(),
+            is_draining: self.is_draining,
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
-}
-
-/// Datagrams that came in one message: those in a row that go to one peer and are of one length leave in one train.
-#[allow(clippy::too_many_arguments)]
-fn forward_burst(
-    at: Moment,
-    client: Client,
-    bytes: &[u8],
-    stride: usize,
-    core: &mut TurnServer,
-    relays: &mut [Option<Relay>],
-    train: &mut Vec<u8>,
-    counters: &mut UdpCounters,
-) {
-    let mut send = |way: Option<(RelayId, SocketAddr, usize)>, train: &mut Vec<u8>| {
-        if let Some((relay, peer, segment)) = way
-            && let Some(Some(Relay::Udp(socket))) = relays.get_mut(relay.0 as usize)
-        {
-            socket.send_train(None, peer, segment, train, counters);
-        }
-        train.clear();
-    };
-    train.clear();
-    let mut way: Option<(RelayId, SocketAddr, usize)> = None;
-    for datagram in bytes.chunks(stride) {
-        let Forward::ToPeer { relay, peer, payload } = core.handle_client(at, client, datagram) else { continue };
-        let payload = &datagram[payload];
-        let fits = way.is_some_and(|(its_relay, its_peer, segment)| {
-            its_relay == relay && its_peer == peer && payload.len() <= segment && train.len().is_multiple_of(segment)
-        });
-        if !fits {
-            send(way, train);
-            way = Some((relay, peer, payload.len()));
-        }
-        // an empty datagram can't be part of a train
-        if payload.is_empty() {
-            way = None;
-            continue;
-        }
-        train.extend_from_slice(payload);
-    }
-    send(way, train);
 }
 
 fn channel_header(number: ChannelNumber, len: usize) -> [u8; channel::HEADER_BYTES] {

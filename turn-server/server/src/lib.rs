@@ -11,6 +11,7 @@ mod stats;
 mod stream;
 mod tcp;
 mod tls;
+mod train;
 mod udp;
 
 use std::io;
@@ -30,12 +31,13 @@ pub use config::{RelayAddress, TurnConfig};
 pub use stats::{LoopCounters, Snapshot};
 pub use tcp::StreamCounters;
 pub use tls::{CertificateError, Certificates};
+pub use turn_proto::Admission;
 pub use turn_proto::credentials::SharedSecret;
 pub use turn_proto::limits::Limits;
 pub use turn_proto::policy::{OwnPeer, PeerPolicy as Policy, Prefix, Rule};
 pub use udp::UdpCounters;
 
-use event_loop::{Adopted, Door, EventLoop, Order, Parts, WAKER};
+use event_loop::{Adopted, Door, EventLoop, Order, Parts, Revocation, WAKER};
 use udp::UdpSocket;
 
 /// What a client says with ALPN that wants TURN in TLS (RFC 7443).
@@ -43,7 +45,7 @@ pub const ALPN_TURN: &[u8] = b"stun.turn";
 /// What a client says with ALPN that wants STUN in TLS (RFC 7443).
 pub const ALPN_STUN: &[u8] = b"stun.nat-discovery";
 
-/// Orders that wait for the loop; further connections are dropped and a revocation waits.
+/// Orders that wait for the loop; further connections are dropped, whoever gives another order waits.
 const ORDERS: usize = 4_096;
 /// Asked of the kernel for the sockets that all clients send to.
 const CLIENT_BUFFER_BYTES: usize = 8 * 1024 * 1024;
@@ -93,6 +95,8 @@ pub struct TurnHandle(Arc<Inner>);
 
 struct Inner {
     orders: SyncSender<Order>,
+    /// Those that the loop has not taken yet. One a participant that leaves: who says so does not wait for the loop.
+    revocations: Arc<Mutex<Vec<Revocation>>>,
     waker: Waker,
     snapshot: Arc<Mutex<Snapshot>>,
     certificates: Option<Arc<Certificates>>,
@@ -137,6 +141,7 @@ pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let (orders, received) = sync_channel(ORDERS);
+    let revocations = Arc::new(Mutex::new(Vec::new()));
     let snapshot = Arc::new(Mutex::new(Snapshot::default()));
     let now = Instant::now();
     let listening = udp.iter().map(UdpSocket::local).collect();
@@ -148,6 +153,7 @@ pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
         udp,
         doors,
         orders: received,
+        revocations: Arc::clone(&revocations),
         snapshot: Arc::clone(&snapshot),
         max_streams: config.max_streams,
         max_streams_per_address: config.max_streams_per_address,
@@ -158,16 +164,18 @@ pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
     let thread = std::thread::Builder::new().name("turn".to_owned()).spawn(move || event_loop.run())?;
     tracing::info!(?ports, "TURN server is listening");
     let thread = Mutex::new(Some(thread));
-    Ok(TurnHandle(Arc::new(Inner { orders, waker, snapshot, certificates, ports, thread })))
+    Ok(TurnHandle(Arc::new(Inner { orders, revocations, waker, snapshot, certificates, ports, thread })))
 }
 
 fn core(config: TurnConfig, listening: Vec<SocketAddr>, ports: BoundPorts, discovery: Option<Discovery>, now: Instant) -> TurnServer {
     let of_family = |is_v4: bool| config.relays.iter().map(|relay| relay.public.to_canonical()).find(|ip| ip.is_ipv4() == is_v4);
     let mut policy = config.policy;
     policy.listening.extend(listening);
-    // as the world knows this server
-    let known_ports = [ports.udp, ports.tcp, ports.tls].into_iter().flatten();
-    policy.listening.extend(known_ports.flat_map(|port| config.relays.iter().map(move |relay| SocketAddr::new(relay.public, port))));
+    // as the world knows this server, and as whoever is in its networks does
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let known: Vec<IpAddr> = config.relays.iter().map(|relay| relay.public).chain(interfaces.iter().map(if_addrs::Interface::ip)).collect();
+    let ports = [ports.udp, ports.tcp, ports.tls].into_iter().flatten();
+    policy.listening.extend(ports.flat_map(|port| known.iter().map(move |ip| SocketAddr::new(*ip, port))));
     let core = Config {
         relay_v4: of_family(true),
         relay_v6: of_family(false),
@@ -183,7 +191,11 @@ fn core(config: TurnConfig, listening: Vec<SocketAddr>, ports: BoundPorts, disco
 
 fn bind_udp(ip: IpAddr, port: u16) -> Result<UdpSocket, TurnError> {
     let address = SocketAddr::new(ip, port);
-    UdpSocket::bind(address, CLIENT_BUFFER_BYTES).map_err(|source| TurnError::Listen { protocol: "udp", address, source })
+    UdpSocket::bind(address, CLIENT_BUFFER_BYTES, ip.is_unspecified()).map_err(|source| TurnError::Listen {
+        protocol: "udp",
+        address,
+        source,
+    })
 }
 
 /// The three places beside the first one.
@@ -249,9 +261,16 @@ impl TurnHandle {
         }
     }
 
-    /// Refuses credentials issued to this name, which expire by themselves at `forget_at` (since 1970), and ends what they have.
+    /// Never waits. Refuses credentials issued to this name, which expire by themselves at `forget_at` (since 1970), and ends what they have.
     pub fn revoke(&self, name: &str, forget_at: Duration) {
-        self.order(Order::Revoke(name.to_owned(), forget_at));
+        let revocation = Revocation { name: name.to_owned(), forget_at };
+        self.0.revocations.lock().unwrap_or_else(PoisonError::into_inner).push(revocation);
+        let _ = self.0.waker.wake();
+    }
+
+    /// Says who gets new allocations from here on. What there is stays; anything but everybody shows as draining.
+    pub fn admit(&self, admission: Admission) {
+        self.order(Order::Admit(admission));
     }
 
     /// Makes no new allocations and stops when the last one is gone, or at the deadline.

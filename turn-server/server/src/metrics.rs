@@ -66,7 +66,7 @@ fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<Metric
             .zip(census.allocations[transport as usize])
             .map(move |(family, count)| (vec![("transport", transport.label()), ("family", family)], count as f64))
     };
-    let (used, all) = census.ports;
+    let ratio = |(used, all): (usize, usize)| if all == 0 { 0.0 } else { used as f64 / all as f64 };
     let directions = |to_peers: u64, to_clients: u64| {
         vec![(vec![("direction", "to-peer")], to_peers as f64), (vec![("direction", "to-client")], to_clients as f64)]
     };
@@ -93,7 +93,12 @@ fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<Metric
         gauge(
             "turn_relay_ports_used_ratio",
             "Share of the relay ports that is in use, of the family that has the least left.",
-            plain(if all == 0 { 0.0 } else { used as f64 / all as f64 }),
+            plain(ratio(census.ports)),
+        ),
+        gauge(
+            "turn_allocations_used_ratio",
+            "Share of the allocations that there may be in all; they can run out before the ports do.",
+            plain(ratio((census.total, census.most))),
         ),
         counter("turn_relayed_bytes_total", "Payload relayed.", directions(core.to_peers.bytes, core.to_clients.bytes)),
         counter("turn_relayed_packets_total", "Datagrams relayed.", directions(core.to_peers.packets, core.to_clients.packets)),
@@ -129,7 +134,11 @@ fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<Metric
             "System calls that sent datagrams; fewer than datagrams where they left in trains.",
             plain(udp.sends as f64),
         ),
-        gauge("turn_draining", "1: no new allocations are made.", plain(f64::from(u8::from(*is_draining)))),
+        gauge(
+            "turn_draining",
+            "1: new allocations are refused, but for participants of calls that go on.",
+            plain(f64::from(u8::from(*is_draining))),
+        ),
     ];
     // without a certificate there is nothing that could expire
     families.push(gauge(
@@ -195,6 +204,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.census.allocations[Transport::Tls as usize] = [2, 1];
         snapshot.census.ports = (25, 100);
+        (snapshot.census.total, snapshot.census.most) = (3, 4);
         snapshot.core.to_peers.bytes = 1200;
         snapshot.core.denied_peers[Denied::Metadata as usize] = 3;
         snapshot.core.quota_rejections[Quota::User as usize] = 4;
@@ -205,6 +215,7 @@ mod tests {
             "turn_allocations{transport=\"tls\",family=\"ipv6\"} 1",
             "turn_allocations{transport=\"udp\",family=\"ipv4\"} 0",
             "turn_relay_ports_used_ratio 0.25",
+            "turn_allocations_used_ratio 0.75",
             "turn_relayed_bytes_total{direction=\"to-peer\"} 1200",
             "turn_denied_peers_total{reason=\"metadata\"} 3",
             "turn_quota_rejections_total{quota=\"user\"} 4",

@@ -25,6 +25,11 @@ impl ByteStream {
         Self { socket, tls, output: Vec::new(), sent: 0 }
     }
 
+    /// True while TLS is being agreed on, which is what costs: what comes then is signed for.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
     pub(crate) const fn source(&mut self) -> &mut TcpStream {
         &mut self.socket
     }

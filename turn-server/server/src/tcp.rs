@@ -2,18 +2,19 @@
 //!
 //! Bounds: so many streams in all and from one address; a client's queue holds [`MAX_QUEUE`], data is dropped from [`MAX_DATA`] on
 //! and a client that does not even take answers is closed; what passes through waits in the other end's window from
-//! [`MAX_SPLICE`] on. A stream that does not get an allocation or a connection in [`IDLE`] is closed.
+//! [`MAX_SPLICE`] on. A stream that does not get an allocation or a connection in [`IDLE`] is closed, and so is one whose other end
+//! does not take the rest of what it is to get in that time. Who has no allocation yet may begin no message above [`MAX_STRANGE`].
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
 use turn_proto::wire::stream::{Begin, begin};
-use turn_proto::{Client, ConnectionId, Transport};
+use turn_proto::{Client, ConnectionId, Transport, one_customer};
 
 use crate::stream::ByteStream;
 
@@ -21,6 +22,8 @@ use crate::stream::ByteStream;
 const MAX_QUEUE: usize = 256 * 1024;
 /// Bytes of data among them: what is above is dropped, as a full UDP socket would.
 const MAX_DATA: usize = 128 * 1024;
+/// Bytes of an unfinished message of a client without allocation: no request is as long, and there may be many strangers.
+const MAX_STRANGE: usize = 2 * 1024;
 /// Part of what the kernel takes that may wait for the network's window: media that is late is worse than media that is dropped.
 const UNSENT_BYTES: u32 = 16 * 1024;
 /// Bytes that wait for one end before the other is no longer read.
@@ -34,7 +37,7 @@ pub(crate) const IDLE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 enum Role {
     /// A client, with the beginning of a message.
-    Client { client: Client, input: Vec<u8>, has_spoken: bool },
+    Client { client: Client, input: Vec<u8>, has_spoken: bool, has_allocation: bool },
     /// A peer.
     Peer { connection: ConnectionId, is_connecting: bool },
 }
@@ -49,6 +52,8 @@ struct Stream {
     spliced_with: Option<Token>,
     /// Closed once everything is sent.
     is_ending: bool,
+    /// When that was seen first.
+    ending_since: Option<Instant>,
 }
 
 /// What came out of a stream.
@@ -138,8 +143,11 @@ impl Streams {
         // best effort: without them it works, only later
         let _ = socket.set_nodelay(true);
         let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES);
-        let role = Role::Client { client, input: begun, has_spoken: false };
-        let token = self.insert(ByteStream::new(socket, tls), role, now, registry)?;
+        let role = Role::Client { client, input: begun, has_spoken: false, has_allocation: false };
+        let Some(token) = self.insert(ByteStream::new(socket, tls), role, now, registry) else {
+            self.release(remote);
+            return None;
+        };
         self.by_client.insert(client, token);
         Some(token)
     }
@@ -163,7 +171,10 @@ impl Streams {
         registry.register(bytes.source(), token, Interest::READABLE | Interest::WRITABLE).ok()?;
         self.next_token += 1;
         // what came before the registration makes no event
-        self.streams.insert(token, Stream { bytes, role, opened_at: now, is_readable: true, spliced_with: None, is_ending: false });
+        self.streams.insert(
+            token,
+            Stream { bytes, role, opened_at: now, is_readable: true, spliced_with: None, is_ending: false, ending_since: None },
+        );
         self.again.push(token);
         Some(token)
     }
@@ -185,6 +196,19 @@ impl Streams {
 
     pub(crate) fn len(&self) -> usize {
         self.by_client.len()
+    }
+
+    /// True while the stream's TLS handshake goes on.
+    pub(crate) fn is_handshaking(&self, token: Token) -> bool {
+        self.streams.get(&token).is_some_and(|stream| stream.bytes.is_handshaking())
+    }
+
+    /// A stream is ready, and its turn comes later.
+    pub(crate) fn put_off(&mut self, token: Token, readable: bool) {
+        if let Some(stream) = self.streams.get_mut(&token) {
+            stream.is_readable |= readable;
+            self.again.push(token);
+        }
     }
 
     /// A stream is ready. Whole messages of a client go to `handle`.
@@ -228,10 +252,15 @@ impl Streams {
                 if self.streams.get(&other).is_some_and(|other| other.bytes.waiting() > MAX_SPLICE) {
                     return;
                 }
-            } else if let Role::Client { client, input, has_spoken } = &mut stream.role
+            } else if let Role::Client { client, input, has_spoken, has_allocation } = &mut stream.role
                 && !input.is_empty()
             {
                 match cut(*client, input, has_spoken, handle) {
+                    Cut::Done if !*has_allocation && input.len() > MAX_STRANGE => {
+                        self.counters.expelled += 1;
+                        return self.close(token, registry);
+                    }
+                    Cut::Done if !*has_allocation => input.shrink_to(MAX_STRANGE),
                     Cut::Done => {}
                     Cut::Foreign => {
                         self.counters.expelled += 1;
@@ -263,6 +292,15 @@ impl Streams {
                 }
                 Err(_) => return self.close(token, registry),
             }
+        }
+    }
+
+    /// This client has an allocation, and may send messages as long as they get.
+    pub(crate) fn trust(&mut self, client: Client) {
+        if let Some(stream) = self.by_client.get(&client).and_then(|token| self.streams.get_mut(token))
+            && let Role::Client { has_allocation, .. } = &mut stream.role
+        {
+            *has_allocation = true;
         }
     }
 
@@ -325,13 +363,14 @@ impl Streams {
 
     /// Closes clients that have no purpose.
     pub(crate) fn expel(&mut self, now: Instant, registry: &Registry, has_purpose: impl Fn(&Client) -> bool) {
-        let is_idle = |stream: &Stream| match &stream.role {
-            Role::Client { client, .. } => {
-                stream.spliced_with.is_none() && now.saturating_duration_since(stream.opened_at) > IDLE && !has_purpose(client)
-            }
+        let is_over = |since: Instant| now.saturating_duration_since(since) > IDLE;
+        let is_idle = |stream: &mut Stream| match &stream.role {
+            // the other end may be slow to take the rest, but not for ever
+            _ if stream.is_ending => is_over(*stream.ending_since.get_or_insert(now)),
+            Role::Client { client, .. } => stream.spliced_with.is_none() && is_over(stream.opened_at) && !has_purpose(client),
             Role::Peer { .. } => false,
         };
-        let idle: Vec<Token> = self.streams.iter().filter(|(_, stream)| is_idle(stream)).map(|(token, _)| *token).collect();
+        let idle: Vec<Token> = self.streams.iter_mut().filter_map(|(token, stream)| is_idle(stream).then_some(*token)).collect();
         for token in idle {
             self.counters.expelled += 1;
             self.close(token, registry);
@@ -426,10 +465,77 @@ fn cut(client: Client, input: &mut Vec<u8>, has_spoken: &mut bool, handle: &mut 
     outcome
 }
 
-/// IPv6 customers have a /64 each, IPv4 customers one address.
-fn one_customer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mio::Poll;
+    use mio::net::TcpListener;
+
+    use super::*;
+
+    /// A client and a peer that are one, with the far ends, which read nothing.
+    struct Spliced {
+        poll: Poll,
+        streams: Streams,
+        client: Client,
+        start: Instant,
+        _far_ends: Vec<std::net::TcpStream>,
+    }
+
+    const PEER: ConnectionId = ConnectionId(1);
+
+    impl Spliced {
+        fn new() -> Self {
+            let poll = Poll::new().unwrap();
+            let start = Instant::now();
+            let mut streams = Streams::new(1, 10, 10);
+            let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let mut far_ends = Vec::new();
+            let mut pair = || {
+                far_ends.push(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                loop {
+                    if let Ok((stream, _)) = listener.accept() {
+                        return stream;
+                    }
+                }
+            };
+            streams.admit(pair(), None, Vec::new(), start, poll.registry()).unwrap();
+            streams.admit_peer(pair(), PEER, false, start, poll.registry()).unwrap();
+            let client = *streams.by_client.keys().next().unwrap();
+            streams.splice(client, PEER);
+            Self { poll, streams, client, start, _far_ends: far_ends }
+        }
+
+        /// More than the kernel takes for somebody who does not read.
+        fn fill(&mut self, token: Token) {
+            assert!(self.streams.streams.get_mut(&token).unwrap().bytes.queue(&[&vec![0; 32 << 20]], usize::MAX));
+            self.streams.flush(self.poll.registry());
+        }
+
+        fn left_after(&mut self, time: Duration) -> usize {
+            self.streams.expel(self.start + time, self.poll.registry(), |_| false);
+            self.streams.streams.len()
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_not_take_the_rest_is_closed_in_the_end() {
+        let mut pair = Spliced::new();
+        pair.fill(pair.streams.by_connection[&PEER]);
+        pair.streams.close_client(pair.client, pair.poll.registry());
+        pair.streams.flush(pair.poll.registry());
+        assert_eq!(pair.left_after(Duration::from_secs(1)), 1, "it may take its time");
+        assert_eq!(pair.left_after(Duration::from_secs(32)), 0);
+    }
+
+    #[test]
+    fn a_client_gets_the_rest_though_it_was_there_for_long() {
+        let mut pair = Spliced::new();
+        pair.fill(pair.streams.by_client[&pair.client]);
+        pair.streams.close_connection(PEER, pair.poll.registry());
+        pair.streams.flush(pair.poll.registry());
+        assert_eq!(pair.left_after(Duration::from_secs(300)), 1);
+        assert_eq!(pair.left_after(Duration::from_secs(331)), 0);
     }
 }

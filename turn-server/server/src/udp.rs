@@ -16,11 +16,6 @@ pub(crate) const BATCH: usize = quinn_udp::BATCH_SIZE;
 pub(crate) const HEADROOM: usize = 64;
 /// Largest message, coalesced or not, and its padding.
 const SLOT_BYTES: usize = HEADROOM + 65_536 + 4;
-/// Largest UDP payload over IPv4.
-const MAX_TRAIN_BYTES: usize = 65_507;
-/// Segments that every kernel since 4.18 takes in one send.
-const MAX_TRAIN_SEGMENTS: usize = 64;
-
 /// What happened to datagrams in the kernel. Plain counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UdpCounters {
@@ -59,9 +54,19 @@ impl Inbox {
         Self { arena: vec![0; SLOT_BYTES * BATCH].into_boxed_slice(), meta: [RecvMeta::default(); BATCH] }
     }
 
-    /// A message with the room in front of it.
-    pub(crate) fn slot(&mut self, index: usize) -> &mut [u8] {
-        &mut self.arena[index * SLOT_BYTES..(index + 1) * SLOT_BYTES]
+    /// Where a message begins; [`HEADROOM`] bytes in front of it are free.
+    pub(crate) const fn place(slot: usize) -> usize {
+        slot * SLOT_BYTES + HEADROOM
+    }
+
+    /// All messages.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.arena
+    }
+
+    /// See [`Self::bytes`].
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.arena
     }
 }
 
@@ -76,7 +81,8 @@ pub(crate) struct UdpSocket {
 
 impl UdpSocket {
     /// Binds (port 0: any). An IPv6 socket takes no IPv4 traffic, so both families can have the same port.
-    pub(crate) fn bind(address: SocketAddr, buffer_bytes: usize) -> io::Result<Self> {
+    /// `tells_local`: of each message it is told to which address it was sent, if the socket has several.
+    pub(crate) fn bind(address: SocketAddr, buffer_bytes: usize, tells_local: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -88,6 +94,7 @@ impl UdpSocket {
         socket.bind(&address.into())?;
         let socket = mio::net::UdpSocket::from_std(socket.into());
         let state = UdpSocketState::new((&socket).into())?;
+        tell_less(&socket, address.is_ipv4(), tells_local);
         let local = socket.local_addr()?;
         let uses_segmentation = state.max_gso_segments() > 1;
         Ok(Self { socket, state, local, uses_segmentation })
@@ -136,29 +143,53 @@ impl UdpSocket {
         count(sent, 1, counters);
     }
 
-    /// Sends a train: `bytes` cut into datagrams of `segment`, the last one may be shorter.
+    /// Sends a train: `bytes` cut into datagrams of `segment`, the last one may be shorter. See [`Train`] for its bounds.
+    ///
+    /// [`Train`]: crate::train::Train
     pub(crate) fn send_train(&mut self, source: Option<IpAddr>, to: SocketAddr, segment: usize, bytes: &[u8], counters: &mut UdpCounters) {
-        if segment == 0 || bytes.len() <= segment || !self.uses_segmentation {
-            for datagram in bytes.chunks(segment.max(1)) {
-                self.send(source, to, datagram, counters);
+        let segment = segment.max(1);
+        if bytes.len() > segment && self.uses_segmentation {
+            let src_ip = source.filter(|_| self.local.ip().is_unspecified());
+            let transmit = Transmit { destination: to, ecn: None, contents: bytes, segment_size: Some(segment), src_ip };
+            match self.state.try_send((&self.socket).into(), &transmit) {
+                Err(error) if is_refusal_of_segmentation(&error) => self.send_refused_train(source, to, segment, bytes, counters),
+                sent => count(sent, bytes.len().div_ceil(segment) as u64, counters),
             }
             return;
         }
-        let src_ip = source.filter(|_| self.local.ip().is_unspecified());
-        let run_len = segment * (MAX_TRAIN_BYTES / segment).clamp(1, MAX_TRAIN_SEGMENTS);
-        for run in bytes.chunks(run_len) {
-            let transmit = Transmit { destination: to, ecn: None, contents: run, segment_size: Some(segment), src_ip };
-            match self.state.try_send((&self.socket).into(), &transmit) {
-                Err(error) if is_refusal_of_segmentation(&error) => {
-                    self.uses_segmentation = false;
-                    tracing::debug!(local = %self.local, "the kernel refuses segmentation offload; sending datagram by datagram");
-                    for datagram in run.chunks(segment) {
-                        self.send(source, to, datagram, counters);
-                    }
-                }
-                sent => count(sent, run.len().div_ceil(segment) as u64, counters),
-            }
+        for datagram in bytes.chunks(segment) {
+            self.send(source, to, datagram, counters);
         }
+    }
+
+    /// Finds out whether the kernel refused a train because it can't cut it, or because its datagrams do not fit the path: these
+    /// would be refused one by one as well, and whoever sends such must not take segmentation from everybody else.
+    #[cold]
+    fn send_refused_train(&mut self, source: Option<IpAddr>, to: SocketAddr, segment: usize, bytes: &[u8], counters: &mut UdpCounters) {
+        let before = counters.sent;
+        for datagram in bytes.chunks(segment) {
+            self.send(source, to, datagram, counters);
+        }
+        // a last one that is shorter may fit where the others do not
+        if counters.sent - before > 1 {
+            tracing::debug!(local = %self.local, "the kernel refuses segmentation offload; sending datagram by datagram");
+            self.uses_segmentation = false;
+        }
+    }
+}
+
+/// Takes back what `quinn-udp` asks the kernel to tell with each message and nobody reads here: time of arrival, type of service,
+/// and the own address where there is but one. Time stamps alone cost every packet of the machine a look at the clock.
+fn tell_less(socket: &mio::net::UdpSocket, is_ipv4: bool, tells_local: bool) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    // best effort: without it everything works, only slower
+    let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
+    if is_ipv4 {
+        let _ = setsockopt(socket, sockopt::IpRecvTos, &false);
+        let _ = setsockopt(socket, sockopt::Ipv4PacketInfo, &tells_local);
+    } else {
+        let _ = setsockopt(socket, sockopt::Ipv6RecvTClass, &false);
+        let _ = setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &tells_local);
     }
 }
 
@@ -189,5 +220,25 @@ const fn without_flow_label(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(_) => address,
         SocketAddr::V6(v6) => SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_train_whose_datagrams_fit_no_path_takes_segmentation_from_nobody() {
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = peer.local_addr().unwrap();
+        let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), 1 << 20, false).unwrap();
+        let mut counters = UdpCounters::default();
+        // two datagrams above what UDP over IPv4 takes, and one that would fit behind them
+        socket.send_train(None, to, 65_520, &vec![0; 2 * 65_520 + 100], &mut counters);
+        assert_eq!((counters.sent, counters.dropped_unreachable), (1, 2));
+        socket.send_train(None, to, 1_000, &[0; 8_000], &mut counters);
+        assert_eq!((counters.sends, counters.sent), (2, 9), "eight datagrams in one call");
     }
 }

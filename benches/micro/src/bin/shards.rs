@@ -112,7 +112,7 @@ fn publishers_shard(mut shard: Shard, mut to: Option<Producer<u8>>, batches: &mu
                 let outbox = shard.relay_outbox(LinkId(1));
                 // Faster than real time the ring would overflow; the other shard has to keep up.
                 while to.slots() < RING_BYTES / 2 {
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                 }
                 let frames = outbox.prepare(to.slots());
                 let sent = if to.push_entire_slice(frames).is_ok() { frames.len() } else { 0 };
@@ -131,7 +131,7 @@ fn subscribers_shard(mut shard: Shard, mut from: Consumer<u8>, count: u64, now: 
         while relayed < count {
             let Ok(chunk) = from.read_chunk(from.slots()) else { continue };
             if chunk.is_empty() {
-                std::hint::spin_loop();
+                std::thread::yield_now();
                 continue;
             }
             let (head, tail) = chunk.as_slices();

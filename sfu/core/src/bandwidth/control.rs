@@ -20,14 +20,25 @@ pub const START_BPS: f64 = 300_000.0;
 const MIN_BPS: f64 = 40_000.0;
 /// Far beyond what one subscriber gets.
 const MAX_BPS: f64 = 200_000_000.0;
-/// A queue of this length is too long ...
+/// At the rate [`USUAL_BPS`] a queue of this length is too long ...
 const HIGH: Duration = Duration::from_millis(45);
 /// ... of this one, if it grows: flows that began while a queue stood take that for their way's length, but see it grow ...
 const GROWING: Duration = Duration::from_millis(8);
 /// ... of this one, reason to grow slowly only ...
 const RISING: Duration = Duration::from_millis(22);
-/// ... and of this one, as good as empty.
+/// ... and of this one, as good as empty. So is one of up to [`OTHERS`] that has not become shorter for [`STOPPED`]: others'
+/// frames, behind which one's own happen to come, are no queue that would go away.
 const LOW: Duration = Duration::from_millis(12);
+const OTHERS: Duration = Duration::from_millis(40);
+const STOPPED: Duration = Duration::from_millis(100);
+/// Who sends more has to be content with a shorter queue, by the root of the rates: of flows that share a link the larger one
+/// gives way first, so that they converge (as the rate of RFC 8698 is inversely proportional to the delay).
+const USUAL_BPS: f64 = 600_000.0;
+const LEAST_PATIENCE: f64 = 0.5;
+const MOST_PATIENCE: f64 = 1.2;
+/// A queue that is being emptied grows again if it does by so much.
+const REGROWN: Duration = Duration::from_millis(10);
+const SHRUNK: Duration = Duration::from_millis(3);
 /// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
 const OF_OVERFLOWING: f64 = 0.5;
 const RISE_PER_S: f64 = 0.000_3;
@@ -39,7 +50,10 @@ const DEEPEST_CUT: f64 = 0.5;
 /// A queue is emptied more slowly where a small picture and a voice would have to stop for it, but with this share at most.
 const LEAST_CALL_BPS: f64 = 230_000.0;
 const SLOWEST_DRAIN: f64 = 0.8;
-/// What is taken for a queue and stays within so much for so long, while less is sent than arrived before, is none.
+/// A queue that does not become shorter for so long is given only this share of what arrives: what arrived before the cut may
+/// have been taken for too much, and a full queue carries just what is sent. What then stays within so much for so long is none.
+const STUCK: Duration = Duration::from_millis(300);
+const EXPERIMENT: f64 = 0.7;
 const STEADY: Duration = Duration::from_millis(6);
 const STEADY_FOR: Duration = Duration::from_millis(500);
 /// Share of what arrived that is sent once the queue is empty.
@@ -112,9 +126,24 @@ enum Phase {
     /// No queue, or nearly none.
     Grow,
     /// A queue is being emptied.
-    Drain { since: Instant, from: Duration, before_bps: f64, steady: Steady },
+    Drain(Drain),
     /// The queue is somebody else's.
     Compete { quiet_since: Option<Instant> },
+}
+
+/// A queue that is being emptied.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Drain {
+    since: Instant,
+    from: Duration,
+    /// Rate before.
+    before_bps: f64,
+    /// Shortest since, and when it last became shorter.
+    shortest: Duration,
+    shrunk: Instant,
+    steady: Steady,
+    /// It did not become shorter, and still less is sent to see whether it does.
+    is_experiment: bool,
 }
 
 /// How long a queue has been as long as it is.
@@ -248,34 +277,13 @@ impl Control {
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow => {
-                if queue >= self.high || (signals.usage == Usage::Over && queue >= GROWING) {
+                let patience = (USUAL_BPS / self.target_bps).sqrt().clamp(LEAST_PATIENCE, MOST_PATIENCE);
+                let is_growing = signals.usage == Usage::Over && queue >= GROWING.mul_f64(patience);
+                if queue >= self.high.mul_f64(patience) || is_growing {
                     self.cut(now, queue, acked_now_bps);
                 }
             }
-            Phase::Drain { since, from, before_bps, steady } => {
-                // A full queue is as steady, but drops.
-                let steady = if signals.is_complete { steady.add(queue, now) } else { Steady::new(queue, now) };
-                self.phase = Phase::Drain { since, from, before_bps, steady };
-                let is_steady = now.saturating_duration_since(steady.since) > STEADY_FOR && queue > HIGH;
-                let lasts = now.saturating_duration_since(since);
-                let is_over = lasts > DRAIN * 2 + signals.round_trip * 2;
-                let is_hopeless = is_over && queue > from.mul_f64(0.6) && queue > HIGH;
-                let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
-                if queue < LOW {
-                    followup.is_drained = true;
-                    self.come_back(Phase::Grow, RETURN, before_bps);
-                } else if is_steady && self.limit == Limit::Delay {
-                    followup.is_other_way = true;
-                    self.take_other_way(before_bps);
-                } else if is_hopeless {
-                    self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, before_bps);
-                } else if is_over && queue < self.high {
-                    // Jitter, or others who wait for it to become shorter as well.
-                    self.come_back(Phase::Grow, RETURN, before_bps);
-                } else if may_cut && queue > self.last_queue && acked_now_bps * CUT < self.target_bps {
-                    self.lower(now, queue, acked_now_bps);
-                }
-            }
+            Phase::Drain(drain) => self.drain(now, drain, signals, acked_now_bps, &mut followup),
             Phase::Compete { quiet_since } => {
                 let quiet_since = (queue < HIGH).then(|| quiet_since.unwrap_or(now));
                 self.phase = Phase::Compete { quiet_since };
@@ -293,7 +301,7 @@ impl Control {
             }
             let left = match self.phase {
                 Phase::Compete { .. } => self.target_bps * COMPETING_CUT,
-                Phase::Grow | Phase::Drain { .. } => {
+                Phase::Grow | Phase::Drain(_) => {
                     // Less than what came: if all of the loss is the link's own, that shows at once.
                     let came_bps = signals.acked_bps.unwrap_or(self.target_bps);
                     self.capacity = Some((came_bps, now));
@@ -391,8 +399,45 @@ impl Control {
                 self.shown_interval = SHOWN_INTERVAL;
             }
         }
-        self.phase = Phase::Drain { since: now, from: queue, before_bps: self.target_bps, steady: Steady::new(queue, now) };
+        let (steady, before_bps) = (Steady::new(queue, now), self.target_bps);
+        let drain = Drain { since: now, from: queue, before_bps, shortest: queue, shrunk: now, steady, is_experiment: false };
+        self.phase = Phase::Drain(drain);
         self.lower(now, queue, acked_bps);
+    }
+
+    /// Waits until a queue is empty, or is found to be none of ours.
+    fn drain(&mut self, now: Instant, mut drain: Drain, signals: &Signals, acked_now_bps: f64, followup: &mut Followup) {
+        let queue = signals.queue.unwrap_or_default();
+        let lasts = |since: Instant| now.saturating_duration_since(since);
+        if queue + SHRUNK < drain.shortest {
+            (drain.shortest, drain.shrunk) = (queue, now);
+        }
+        // A full queue is as steady, but drops.
+        drain.steady = if signals.is_complete { drain.steady.add(queue, now) } else { Steady::new(queue, now) };
+        let is_over = lasts(drain.since) > DRAIN * 2 + signals.round_trip * 2;
+        let is_steady = lasts(drain.steady.since) > STEADY_FOR && queue > HIGH;
+        let is_stuck = lasts(drain.shrunk) > STUCK + signals.round_trip && queue > HIGH;
+        let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
+        let has_regrown = queue > self.last_queue && queue > drain.shortest + REGROWN;
+        self.phase = Phase::Drain(drain);
+        if queue < LOW || (queue < OTHERS && lasts(drain.shrunk) > STOPPED + signals.round_trip) {
+            followup.is_drained = true;
+            self.come_back(Phase::Grow, RETURN, drain.before_bps);
+        } else if is_steady && drain.is_experiment {
+            followup.is_other_way = true;
+            self.take_other_way(drain.before_bps);
+        } else if is_stuck && !drain.is_experiment {
+            self.phase = Phase::Drain(Drain { is_experiment: true, steady: Steady::new(queue, now), ..drain });
+            self.set(self.target_bps.min(acked_now_bps * EXPERIMENT));
+        } else if is_over && queue > drain.from.mul_f64(0.6) && queue > HIGH {
+            self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, drain.before_bps);
+        } else if is_over && queue < self.high {
+            // Jitter, or others who wait for it to become shorter as well.
+            self.come_back(Phase::Grow, RETURN, drain.before_bps);
+        } else if may_cut && has_regrown && acked_now_bps * CUT < self.target_bps {
+            self.phase = Phase::Drain(Drain { shortest: queue, shrunk: now, ..drain });
+            self.lower(now, queue, acked_now_bps);
+        }
     }
 
     /// Goes on with a share of what arrived while there was a queue, but with no more than before.
@@ -527,7 +572,7 @@ mod tests {
         let mut link = Link::new();
         link.run(10.0 * MBIT, Duration::ZERO, 100);
         let before = link.control.target_bps();
-        link.run(10.0 * MBIT, Duration::from_millis(390), 12);
+        link.run(10.0 * MBIT, Duration::from_millis(390), 18);
         assert!(link.control.target_bps() >= before, "{before} {}", link.control.target_bps());
         assert_eq!(link.control.limit(), Limit::None);
     }

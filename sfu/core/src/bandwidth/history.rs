@@ -5,9 +5,14 @@
 //! draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2; RFC 8888 section 3.1 names packets by SSRC and their own
 //! sequence number, so these are kept as well.
 
-/// Packets that can be reported on: two seconds at 1,000 packets/s. A power of two. What is older when its report comes is
-/// ignored.
+/// Packets that can be reported on at most: two seconds at 1,000 packets/s. A power of two. What is older when its report comes
+/// is ignored.
 pub const ENTRIES: usize = 2048;
+/// Packets that a history has room for to begin with; it doubles before it would forget one of the last two seconds on which
+/// nothing was reported. With a report each 100 ms this is enough for 600 packets/s, and a subscriber to sound keeps 2 kB, not 32.
+const FIRST_ENTRIES: usize = 128;
+/// See [`ENTRIES`].
+const REACH_US: i64 = 2_000_000;
 
 /// When something was sent: microseconds of the shard's own clock, wrapping after 71 minutes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -78,8 +83,8 @@ impl Default for SendHistory {
 impl SendHistory {
     /// Remembers a packet (with its RTP header) that goes out; returns its transport-wide sequence number.
     pub fn record(&mut self, sent_at: SentAt, packet: &[u8]) -> u16 {
-        if self.entries.is_empty() {
-            self.entries = vec![Entry::default(); ENTRIES].into_boxed_slice();
+        if self.is_full(sent_at) {
+            self.grow();
         }
         let (sequence, bytes) = (self.next, u16::try_from(packet.len()).unwrap_or(u16::MAX));
         let (rtp_sequence, ssrc_low) = match packet {
@@ -88,8 +93,8 @@ impl SendHistory {
             }
             _ => (0, 0),
         };
-        self.entries[usize::from(sequence) % ENTRIES] =
-            Entry { sent_at, sequence, bytes, rtp_sequence, ssrc_low, probe: self.probe, state: State::InFlight };
+        let place = self.place(sequence);
+        self.entries[place] = Entry { sent_at, sequence, bytes, rtp_sequence, ssrc_low, probe: self.probe, state: State::InFlight };
         self.next = sequence.wrapping_add(1);
         self.sent_bytes += u64::from(bytes);
         self.newest = sent_at;
@@ -125,20 +130,67 @@ impl SendHistory {
         bytes
     }
 
-    /// Transport-wide sequence number of a stream's packet (RFC 8888).
+    /// Transport-wide sequence number of a stream's packet (RFC 8888), looked for from behind `after` on, then from the newest
+    /// back. Each entry that is looked at takes one of `steps`; without any left nothing is found.
     #[must_use]
-    pub fn find(&self, ssrc: u32, rtp_sequence: u16) -> Option<u16> {
+    pub fn find(&self, ssrc: u32, rtp_sequence: u16, after: Option<u16>, steps: &mut usize) -> Option<u16> {
         let [.., high, low] = ssrc.to_be_bytes();
         let ssrc_low = u16::from_be_bytes([high, low]);
-        // The newest first: what is reported was sent a moment ago.
-        (1..=u16::try_from(self.entries.len()).unwrap_or(0)).map(|back| self.next.wrapping_sub(back)).find(|&sequence| {
-            let entry = self.entries[usize::from(sequence) % ENTRIES];
+        let len = u16::try_from(self.entries.len()).unwrap_or(0);
+        let ahead = after.map_or(0, |after| self.next.wrapping_sub(after)).min(len);
+        let forward = (1..ahead).filter_map(|step| Some(after?.wrapping_add(step)));
+        let backward = (1..=len).map(|back| self.next.wrapping_sub(back));
+        let afforded = forward.chain(backward).take_while(|_| {
+            let is_afforded = *steps > 0;
+            *steps = steps.saturating_sub(1);
+            is_afforded
+        });
+        let mut afforded = afforded.map(|sequence| (sequence, self.entries[self.place(sequence)]));
+        let found = afforded.find(|&(sequence, entry)| {
             entry.state != State::Unused && (entry.sequence, entry.ssrc_low, entry.rtp_sequence) == (sequence, ssrc_low, rtp_sequence)
-        })
+        });
+        found.map(|(sequence, _)| sequence)
+    }
+
+    /// All of these numbers were given out, and some of them not too long ago to be remembered.
+    #[must_use]
+    pub fn covers(&self, base: u16, count: usize) -> bool {
+        let ago = usize::from(self.next.wrapping_sub(base));
+        // The upper half of the space is ahead.
+        (count..=usize::from(u16::MAX / 2)).contains(&ago) && ago < ENTRIES + count
+    }
+
+    /// What the next packet will have.
+    #[must_use]
+    pub fn next_sequence(&self) -> u16 {
+        self.next
+    }
+
+    /// Where a packet is; the number of entries is a power of two, or none.
+    fn place(&self, sequence: u16) -> usize {
+        usize::from(sequence) & self.entries.len().wrapping_sub(1)
+    }
+
+    /// The next packet would take the place of one that can still be reported on.
+    fn is_full(&self, now: SentAt) -> bool {
+        let Some(oldest) = self.entries.get(self.place(self.next)) else { return true };
+        let is_awaited = matches!(oldest.state, State::InFlight | State::Missing) && now.us_since(oldest.sent_at) < REACH_US;
+        is_awaited && self.entries.len() < ENTRIES
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let len = (self.entries.len() * 2).max(FIRST_ENTRIES);
+        let before = std::mem::replace(&mut self.entries, vec![Entry::default(); len].into_boxed_slice());
+        for entry in before.into_iter().filter(|entry| entry.state != State::Unused) {
+            let place = self.place(entry.sequence);
+            self.entries[place] = entry;
+        }
     }
 
     fn entry(&mut self, sequence: u16) -> Option<&mut Entry> {
-        let entry = self.entries.get_mut(usize::from(sequence) % ENTRIES)?;
+        let place = self.place(sequence);
+        let entry = self.entries.get_mut(place)?;
         let is_it = entry.sequence == sequence && !matches!(entry.state, State::Unused | State::Arrived);
         is_it.then_some(entry)
     }
@@ -175,6 +227,30 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_two_seconds_is_forgotten_before_it_is_reported() {
+        for (packets_per_second, kept) in [(50, 128), (215, 512), (1_000, ENTRIES), (5_000, ENTRIES)] {
+            for next in [1, 65_000] {
+                let mut history = SendHistory { next, ..SendHistory::default() };
+                let numbers: Vec<u16> =
+                    (0..packets_per_second * 2).map(|at| history.record(SentAt(at * (1_000_000 / packets_per_second)), &[0; 50])).collect();
+                assert_eq!(history.entries.len(), kept);
+                let remembered = numbers.iter().filter(|&&number| history.take_arrived(number).is_some()).count();
+                assert_eq!(remembered, numbers.len().min(ENTRIES), "at {packets_per_second} packets/s");
+            }
+        }
+    }
+
+    #[test]
+    fn a_history_whose_packets_are_reported_stays_small() {
+        let mut history = SendHistory::default();
+        for at in 0..10_000 {
+            let number = history.record(SentAt(at * 2_000), &[0; 50]);
+            history.take_arrived(number.wrapping_sub(50));
+        }
+        assert_eq!(history.entries.len(), FIRST_ENTRIES);
+    }
+
+    #[test]
     fn what_was_forgotten_or_never_sent_is_ignored() {
         let mut history = SendHistory::default();
         assert_eq!(history.take_arrived(1), None);
@@ -201,7 +277,25 @@ mod tests {
         packet[8..12].copy_from_slice(&0xdead_beef_u32.to_be_bytes());
         let number = history.record(SentAt(0), &packet);
         history.record(SentAt(0), &[0; 60]);
-        assert_eq!(history.find(0xdead_beef, 7), Some(number));
-        assert_eq!(history.find(0xdead_beef, 8), None);
+        let mut steps = 100;
+        assert_eq!(history.find(0xdead_beef, 7, None, &mut steps), Some(number));
+        assert_eq!(steps, 98);
+        assert_eq!(history.find(0xdead_beef, 7, Some(number.wrapping_sub(1)), &mut steps), Some(number));
+        assert_eq!(steps, 97);
+        assert_eq!(history.find(0xdead_beef, 8, Some(number), &mut steps), None);
+        assert_eq!(steps, 0, "that took all there were");
+        assert_eq!(history.find(0xdead_beef, 7, None, &mut steps), None);
+    }
+
+    #[test]
+    fn only_what_was_sent_lately_is_covered() {
+        for start in [0, 1, 32_767, 32_768, 65_534, 65_535] {
+            let mut history = SendHistory { next: start, ..SendHistory::default() };
+            (0..10).for_each(|_| _ = history.record(SentAt(0), &[0; 50]));
+            assert!(history.covers(start, 10) && history.covers(start.wrapping_add(9), 1), "from {start}");
+            assert!(!history.covers(start, 11) && !history.covers(start.wrapping_add(10), 1));
+            let long_ago = start.wrapping_add(10).wrapping_sub(3_000);
+            assert!(!history.covers(long_ago, 900) && history.covers(long_ago, 1_000));
+        }
     }
 }

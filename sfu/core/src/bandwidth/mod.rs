@@ -16,6 +16,7 @@ pub mod trendline;
 
 use std::time::{Duration, Instant};
 
+use crate::error::Discard;
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::rtcp::{CongestionFeedback, TransportCc, TransportCcTime};
 use control::{Control, Followup, Signals};
@@ -102,8 +103,29 @@ pub struct Bandwidth {
     told: Option<Estimate>,
     demand: Demand,
     resends: Credit,
+    looks: Looks,
     /// Exists from the first feedback on.
     measured: Option<Box<Measured>>,
+}
+
+/// What is looked at in reports. A few bytes of one can name thousands of packets, over and over; each packet that was sent
+/// pays for [`LOOKS`].
+#[derive(Default)]
+struct Looks {
+    left: usize,
+    /// The packets before it have paid.
+    paid: u16,
+}
+
+/// A packet is reported on once or twice; by RFC 8888 those of other streams are passed on the way to it.
+const LOOKS: usize = 16;
+
+impl Looks {
+    fn pay(&mut self, next: u16) {
+        let packets = usize::from(next.wrapping_sub(self.paid));
+        self.left = self.left.saturating_add(packets * LOOKS).min(history::ENTRIES * LOOKS);
+        self.paid = next;
+    }
 }
 
 /// Bytes that may be resent now.
@@ -141,6 +163,9 @@ struct Measured {
     next_sequence: Option<u16>,
     sent_clock: Option<(SentAt, i64)>,
     sent_seen_bytes: u64,
+    /// Much of what was sent is lost at once: see [`Bandwidth::take_collapse`].
+    has_collapsed: bool,
+    collapsed_at: Option<Instant>,
     /// Longest queue that lost nothing; shrinks with time.
     passed_queue: Duration,
     reported_at: Option<Instant>,
@@ -287,8 +312,16 @@ impl Bandwidth {
     }
 
     /// A report of the client on what it received. `at` is `now` on the clock of the history.
-    pub fn on_transport_cc(&mut self, feedback: &TransportCc<'_>, at: SentAt, now: Instant) {
-        let Self { sent, measured, .. } = self;
+    ///
+    /// # Errors
+    /// [`Discard::FeedbackUnfounded`]: it is about what was not sent, or is said too often; nothing of it is looked at.
+    pub fn on_transport_cc(&mut self, feedback: &TransportCc<'_>, at: SentAt, now: Instant) -> Result<(), Discard> {
+        let Self { sent, measured, looks, .. } = self;
+        looks.pay(sent.next_sequence());
+        if feedback.len() > history::ENTRIES || !sent.covers(feedback.head.base_sequence, feedback.len()) {
+            return Err(Discard::FeedbackUnfounded);
+        }
+        looks.left = looks.left.checked_sub(feedback.len()).ok_or(Discard::FeedbackUnfounded)?;
         let measured = measured.get_or_insert_default();
         measured.hear(now);
         let mut report = Report::default();
@@ -313,16 +346,19 @@ impl Bandwidth {
         }
         measured.next_sequence = Some(last.wrapping_add(1));
         self.end_report(&report, at, now);
+        Ok(())
     }
 
     /// The same in another form; a client uses one of them.
     pub fn on_congestion_feedback(&mut self, feedback: &CongestionFeedback<'_>, at: SentAt, now: Instant) {
-        let Self { sent, measured, .. } = self;
+        let Self { sent, measured, looks, .. } = self;
+        looks.pay(sent.next_sequence());
         let measured = measured.get_or_insert_default();
         measured.hear(now);
-        let mut report = Report::default();
+        let (mut report, mut after) = (Report::default(), None);
         for status in feedback.statuses().take(MAX_LOOK_UPS) {
-            let Some(sequence) = sent.find(status.ssrc, status.sequence) else { continue };
+            let Some(sequence) = sent.find(status.ssrc, status.sequence, after, &mut looks.left) else { continue };
+            after = Some(sequence);
             match status.arrival {
                 Some(time) => {
                     let arrival_us = measured.clock.compact_ntp_us(time);
@@ -363,6 +399,11 @@ impl Bandwidth {
             self.resends.bytes -= RESEND_BYTES;
         }
         may
+    }
+
+    /// A queue has overflown, and so much was lost that to resend it would take longer than a keyframe does. True once.
+    pub fn take_collapse(&mut self) -> bool {
+        self.measured.as_mut().is_some_and(|measured| std::mem::take(&mut measured.has_collapsed))
     }
 
     /// Once a second: something is sent and nothing is heard of it.
@@ -486,6 +527,11 @@ impl Measured {
             self.passed_queue = self.passed_queue.max(queue.unwrap_or_default());
         }
         let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN.max(self.passed_queue / 2));
+        let is_mass = report.missing >= MASS && report.missing * MASS_OF >= report.missing + report.arrived;
+        let is_again = self.collapsed_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_COLLAPSES);
+        if is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE) && !is_again {
+            (self.has_collapsed, self.collapsed_at) = (true, Some(now));
+        }
         // So many that one more or less does not matter.
         let few_packets_us = i64::try_from(10_000_000_000_000 / whole(self.control.target_bps()).max(1) / 100).unwrap_or(0);
         let signals = Signals {
@@ -530,6 +576,12 @@ impl Measured {
 const FIRST_WORD: Duration = Duration::from_millis(300);
 /// See [`Measured::hear`].
 const LONG_PAUSE: Duration = Duration::from_secs(20);
+/// So many packets that are missing in one report, and more than one in so many, are too many to be resent behind so long a
+/// queue. A shorter one has no room for a keyframe.
+const MASS: u32 = 10;
+const MASS_OF: u32 = 4;
+const MASS_QUEUE: Duration = Duration::from_millis(100);
+const BETWEEN_COLLAPSES: Duration = Duration::from_secs(1);
 /// A queue of this length counts as one that may overflow, if none twice as long has passed without a loss lately.
 const QUEUE_SEEN: Duration = Duration::from_millis(15);
 const PASSED_FADING_PER_S: f64 = 0.02;
@@ -542,4 +594,83 @@ fn wanted_bps(demand: Demand) -> f64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and far below 2^53")]
 fn whole(bps: f64) -> u64 {
     bps as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::publish::twcc::TwccReceiver;
+    use crate::rtp::rtcp::{RtcpPacket, packets};
+
+    /// Transport-wide feedback that says of `count` packets from `base` on that they did not arrive.
+    fn missing(base: u16, count: u16) -> Vec<u8> {
+        let mut bytes = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+        bytes.extend(base.to_be_bytes().into_iter().chain(count.to_be_bytes()));
+        bytes.extend([0; 4]);
+        let runs = (0..count).step_by(0x1fff).map(|before| (count - before).min(0x1fff));
+        bytes.extend(runs.flat_map(u16::to_be_bytes));
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes[3] = u8::try_from(bytes.len() / 4 - 1).unwrap();
+        bytes
+    }
+
+    fn report(bandwidth: &mut Bandwidth, bytes: &[u8]) -> Result<(), Discard> {
+        let RtcpPacket::TransportCc(feedback) = packets(bytes).next().unwrap().unwrap() else { panic!("no feedback") };
+        bandwidth.on_transport_cc(&feedback, SentAt(1_000), Instant::now())
+    }
+
+    #[test]
+    fn a_few_bytes_do_not_make_us_look_at_thousands_of_packets() {
+        let mut bandwidth = Bandwidth::default();
+        (0..100).for_each(|_| _ = bandwidth.sent.record(SentAt(0), &[0; 100]));
+        assert_eq!(report(&mut bandwidth, &missing(1, u16::MAX)), Err(Discard::FeedbackUnfounded));
+        assert_eq!(report(&mut bandwidth, &missing(60_000, 100)), Err(Discard::FeedbackUnfounded));
+        let taken = (0..1_000).filter(|_| report(&mut bandwidth, &missing(1, 100)).is_ok()).count();
+        assert_eq!(taken, LOOKS);
+        bandwidth.sent.record(SentAt(0), &[0; 100]);
+        assert!(report(&mut bandwidth, &missing(101, 1)).is_ok(), "what is sent later pays again");
+    }
+
+    #[test]
+    fn remb_counts_until_something_better_is_heard() {
+        let (mut bandwidth, now) = (Bandwidth::default(), Instant::now());
+        bandwidth.on_remb(700_000, now);
+        let told = bandwidth.take_change().unwrap();
+        assert_eq!((told.target_bps, told.limit, bandwidth.take_change()), (700_000, Limit::Client, None));
+        bandwidth.on_remb(300_000, now);
+        assert_eq!(bandwidth.estimate().map(|estimate| estimate.target_bps), Some(300_000));
+        (0..10).for_each(|_| _ = bandwidth.sent.record(SentAt(0), &[0; 100]));
+        report(&mut bandwidth, &missing(1, 10)).unwrap();
+        bandwidth.on_remb(5_000_000, now);
+        assert_eq!(bandwidth.estimate().map(|estimate| estimate.target_bps), Some(300_000), "transport-wide feedback says more");
+    }
+
+    /// Sends a packet every 2 ms for half a second, which take so long; from the middle on every second one is lost.
+    fn collapses(delay: Duration) -> bool {
+        let (mut bandwidth, mut receiver, start) = (Bandwidth::default(), TwccReceiver::default(), Instant::now());
+        let (short, mut has_collapsed) = (Duration::from_millis(10), false);
+        for number in 0..250_u32 {
+            let sent = Duration::from_millis(2) * number;
+            let sequence = bandwidth.sent.record(SentAt(2_000 * number), &[0; 1_200]);
+            let arrived = start + sent + if number < 125 { short } else { delay };
+            if number < 125 || number % 2 == 0 {
+                receiver.record(sequence, arrived);
+            }
+            let mut bytes = Vec::new();
+            while receiver.write_feedback(&mut bytes, 1, 2, arrived) {}
+            if !bytes.is_empty() {
+                report(&mut bandwidth, &bytes).unwrap();
+            }
+            has_collapsed |= bandwidth.take_collapse();
+            assert!(!bandwidth.take_collapse(), "it is told once");
+        }
+        has_collapsed
+    }
+
+    #[test]
+    fn a_long_queue_that_drops_much_at_once_is_a_collapse_and_a_short_one_is_not() {
+        assert!(collapses(Duration::from_millis(250)));
+        assert!(!collapses(Duration::from_millis(40)));
+    }
 }

@@ -111,6 +111,8 @@ pub struct DownTrack {
     pub asked_at: Option<Instant>,
     /// What that took, until it is looked at.
     pub first_frame_after: Option<Duration>,
+    /// Output numbers up to this one are not resent: a keyframe comes in their place.
+    pub given_up: Option<u64>,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -221,6 +223,7 @@ impl DownTrack {
             residual_share: 0.0,
             asked_at: None,
             first_frame_after: None,
+            given_up: None,
         }
     }
 
@@ -233,6 +236,7 @@ impl DownTrack {
     /// What comes next is from another source.
     pub fn leave_source(&mut self) {
         self.rewriter.leave_source();
+        self.given_up = None;
         self.history.clear();
         self.filter = None;
     }

@@ -52,6 +52,12 @@ fn recall(wire: u16, down: &mut DownTrack) {
     }
 }
 
+/// A keyframe comes in its place; see [`DownTrack::given_up`].
+fn is_given_up(wire: u16, down: &DownTrack) -> bool {
+    let (Some(highest), Some(given_up)) = (down.rewriter.highest(), down.given_up) else { return false };
+    nearest(wire, highest) <= given_up
+}
+
 /// Resends the packet that went out with the number `wire`; false if that is not possible any more.
 pub fn resend(
     wire: u16,
@@ -62,7 +68,7 @@ pub fn resend(
     send_time: SendTime,
     now: Instant,
 ) -> bool {
-    if down.rtx_payload_type.is_none() {
+    if down.rtx_payload_type.is_none() || is_given_up(wire, down) {
         return false;
     }
     if !down.history.knows(wire) {

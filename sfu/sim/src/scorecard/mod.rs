@@ -82,6 +82,8 @@ pub struct Scenario {
     pub tcp: Vec<TcpConfig>,
     /// What has to be reached.
     pub bars: Bars,
+    /// What is to be reached one day.
+    pub goals: Bars,
 }
 
 impl Scenario {

@@ -14,6 +14,7 @@ mod keyframes;
 mod layers;
 mod loss;
 mod moving;
+mod overload;
 mod paths;
 mod publishing;
 mod quality;

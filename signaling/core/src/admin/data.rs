@@ -72,8 +72,7 @@ impl Room {
         if nonce.is_some_and(|nonce| !self.nonces.note(nonce)) {
             return Ok(AdminResponse::Done);
         }
-        let to: Vec<_> =
-            self.members.iter().filter(|other| audience.includes(other.identity(), &other.sid, false)).map(|other| other.id).collect();
+        let to = audience.among(&self.members).ids(&self.members);
         if !to.is_empty() {
             turn.counters.data_forwarded += 1;
             turn.out.media(Command::SendData { to, delivery, payload: packet.encode_to_vec() });

@@ -2,7 +2,7 @@
 //!
 //! In: an [`AdminRequest`] under an [`AdminId`] that the caller chose. Out: exactly one answer under the same id, most at
 //! once, a remote procedure call when its participant has answered or has run out of time.
-//! Who may ask is checked by the face, by the token's grants. Not here: HTTP, JSON, Twirp's error words.
+//! Who may ask is checked by the face, by the token's grants; that the token is still good, here. Not here: HTTP, JSON, Twirp's error words.
 
 mod calls;
 mod data;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use rand::Rng;
-use signaling_api::ErrorCode;
+use signaling_api::{ErrorCode, Grants};
 
 use crate::{Output, Signaling, room::Room, turn::Turn};
 
@@ -104,6 +104,11 @@ impl AdminError {
         Self { code, message: message.into() }
     }
 
+    /// There is no more to say than what the code says.
+    pub(crate) fn plain(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
+    }
+
     fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
     }
@@ -155,7 +160,18 @@ impl AdminRequest {
 
 impl Signaling {
     /// Answers an administrator.
-    pub(crate) fn admin(&mut self, id: AdminId, request: AdminRequest, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
+    pub(crate) fn admin(
+        &mut self,
+        id: AdminId,
+        grants: &Grants,
+        request: AdminRequest,
+        now: Instant,
+        unix_now: Duration,
+        rng: &mut impl Rng,
+    ) {
+        if let Err(code) = self.check_token(grants) {
+            return self.out.push(Output::Admin { id, result: Box::new(Err(AdminError::plain(code))) });
+        }
         let answer = match request {
             AdminRequest::CreateRoom(request) => Some(self.create_room(*request, now, unix_now, rng)),
             AdminRequest::ListRooms(request) => Some(Ok(AdminResponse::Rooms(self.list_rooms(&request.names)))),

@@ -75,12 +75,13 @@ impl Signaling {
         unix_now: Duration,
         rng: &mut impl Rng,
     ) -> Result<sfu_api::RoomId, AdminError> {
-        let refuse = |code: ErrorCode| AdminError::new(code, code.message());
         match self.rooms.by_name(name) {
-            Some(room) if room.is_full() && room.members.id_of(identity).is_none() => Err(refuse(ErrorCode::RoomFull)),
+            Some(room) if room.is_full() && room.members.id_of(identity).is_none() => Err(AdminError::plain(ErrorCode::RoomFull)),
             Some(room) => Ok(room.id),
-            None if self.rooms.len() >= self.config.max_rooms => Err(refuse(ErrorCode::RoomLimit)),
-            None => Ok(self.open_room(name, &RoomConfig::default(), now, unix_now, rng)),
+            None => {
+                self.may_open_room().map_err(AdminError::plain)?;
+                Ok(self.open_room(name, &RoomConfig::default(), now, unix_now, rng))
+            }
         }
     }
 }
@@ -90,8 +91,9 @@ impl Room {
     fn let_go(&mut self, id: ParticipantId, destination: &str, turn: &mut Turn<'_>) -> Result<Option<Traveller>, AdminError> {
         let participant = self.members.get_mut(id).ok_or_else(AdminError::no_participant)?;
         participant.grants.room = destination.to_owned();
-        // It was given for the room that it leaves.
+        // These were given for the room that it leaves.
         participant.grants.room_admin = false;
+        participant.grants.destination_room.clear();
         if participant.session.protocol() <= PROTOCOL_BEFORE_MOVES {
             self.refresh_token(id, turn);
             self.start_anew(id, EndReason::Moved, turn);
@@ -132,6 +134,7 @@ impl Room {
                 turn.news.push(News::Published(self.id, id));
             }
         }
+        self.tell_farewell_of(participant.identity(), turn);
         self.members.insert(participant);
         for mut track in tracks {
             track.subscriber_told = false;
@@ -153,7 +156,7 @@ impl Room {
             };
             turn.out.push(Output::RoomMoved { conn, grants: Box::new(grants), moved: Box::new(moved) });
         }
-        self.announce(id, false, turn);
+        self.announce_arrival(id, turn);
         self.subscribe_to_all(id, turn);
         let ready: Vec<_> = self.tracks.of(id).filter(|track| track.stage == Stage::Ready).map(|track| track.id).collect();
         for track in ready {

@@ -27,12 +27,7 @@ impl Signaling {
             });
             return answer.map(|room| AdminResponse::Room(Box::new(room))).ok_or_else(AdminError::no_room);
         }
-        if self.is_draining || self.takes_no_rooms {
-            return Err(AdminError::new(ErrorCode::Unavailable, ErrorCode::Unavailable.message()));
-        }
-        if self.rooms.len() >= self.config.max_rooms {
-            return Err(AdminError::new(ErrorCode::RoomLimit, ErrorCode::RoomLimit.message()));
-        }
+        self.may_open_room().map_err(AdminError::plain)?;
         let id = self.open_room(&name, &asked, now, unix_now, rng);
         let info = self.with_room(id, now, unix_now, rng, |room, turn| room.info(turn));
         info.map(|room| AdminResponse::Room(Box::new(room))).ok_or_else(AdminError::no_room)

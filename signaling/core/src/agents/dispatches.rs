@@ -41,10 +41,8 @@ impl Signaling {
         let room = match self.rooms.by_name(&request.room) {
             Some(room) => room.id,
             None if !self.config.auto_create_rooms => return Err(AdminError::no_room()),
-            None if self.is_draining || self.rooms.len() >= self.config.max_rooms => {
-                return Err(AdminError::new(ErrorCode::RoomLimit, ErrorCode::RoomLimit.message()));
-            }
             None => {
+                self.may_open_room().map_err(AdminError::plain)?;
                 let room = self.open_room(&request.room, &RoomConfig::default(), now, unix_now, rng);
                 self.tell_agents(now, unix_now, rng);
                 room

@@ -201,6 +201,47 @@ fn a_revoked_token_resumes_no_session_of_its_identity() {
 }
 
 #[test]
+fn a_draining_node_opens_no_room_whoever_asks() {
+    let mut world = World::new();
+    world.active("alice");
+    world.signaling.close_to_new_rooms(true);
+    let dispatch = |room: &str| {
+        AdminRequest::CreateDispatch(proto::CreateAgentDispatchRequest {
+            room: room.to_owned(),
+            agent_name: "echo".to_owned(),
+            ..Default::default()
+        })
+    };
+    for request in [AdminRequest::CreateRoom(Box::new(create("new"))), move_to("alice", "new"), dispatch("new")] {
+        assert_eq!(code(world.administer(request)), ErrorCode::Unavailable);
+    }
+    let newcomer = Grants { room: "new".to_owned(), ..grants("bob") };
+    assert_eq!(world.signaling.check_join(&newcomer, &JoinParams::default()), Err(ErrorCode::Unavailable));
+    assert_eq!(names(world.administer(AdminRequest::ListRooms(proto::ListRoomsRequest::default()))), [ROOM]);
+    world.administer(dispatch(ROOM)).unwrap();
+    world.signaling.close_to_new_rooms(false);
+    world.administer(move_to("alice", "new")).unwrap();
+}
+
+#[test]
+fn a_moderator_who_was_removed_moderates_no_more_with_the_token_of_then() {
+    let mut world = World::new();
+    let moderator = |seconds: u64| Grants { room_admin: true, not_before: Duration::from_secs(seconds), ..grants("mallory") };
+    let (now, bob) = (world.unix_now.as_secs(), world.active("bob"));
+    world.join_as(moderator(now - 10), JoinParams::default());
+    world.administer(AdminRequest::RemoveParticipant(named("mallory"))).unwrap();
+
+    let refused = world.ask_as(moderator(now - 10), AdminRequest::RemoveParticipant(named("bob")));
+    assert_eq!(code(world.answers.remove(&refused).unwrap()), ErrorCode::TokenRevoked);
+    assert_eq!(
+        (world.present(), world.take(bob.conn).iter().any(|message| matches!(message, Response::Leave(_)))),
+        (vec!["bob".to_owned()], false)
+    );
+    let later = world.ask_as(moderator(now + 61), AdminRequest::RemoveParticipant(named("bob")));
+    world.answers.remove(&later).unwrap().unwrap();
+}
+
+#[test]
 fn the_time_before_which_tokens_are_revoked_can_be_named() {
     let mut world = World::new();
     let not_before = |seconds: u64| Grants { not_before: Duration::from_secs(seconds), ..grants("alice") };

@@ -63,6 +63,62 @@ fn the_others_see_a_newcomer_join_and_become_active() {
     assert!(active[0].version > joined[0].version);
 }
 
+/// So many that the room counts as a large one.
+fn large_room() -> (World, Vec<Client>) {
+    let mut world = World::with(SignalingConfig { small_room: 3, ..SignalingConfig::default() });
+    let crowd: Vec<_> = (0..5).map(|number| world.active(&format!("crowd{number}"))).collect();
+    world.advance(Duration::from_secs(1));
+    crowd.iter().for_each(|client| drop(world.take(client.conn)));
+    (world, crowd)
+}
+
+#[test]
+fn a_large_room_is_told_of_many_who_come_and_go_in_one_message() {
+    let (mut world, crowd) = large_room();
+    let joined: Vec<_> = (0..10).map(|number| world.active(&format!("new{number}"))).collect();
+    world.send(crowd[1].conn, Request::Leave(proto::LeaveRequest::default()));
+    assert_eq!(updates(&world.take(crowd[0].conn)), [], "not at once");
+    world.advance(Duration::from_millis(60));
+    let messages = world.take(crowd[0].conn);
+    let mut told: Vec<_> = updates(&messages).into_iter().map(|info| (info.state(), info.sid)).collect();
+    assert_eq!(told.remove(0), (State::Disconnected, crowd[1].sid.clone()));
+    let mut newcomers: Vec<_> = joined.iter().map(|client| (State::Active, client.sid.clone())).collect();
+    told.sort();
+    newcomers.sort();
+    assert_eq!(told, newcomers);
+    let of_these = messages.iter().filter(|message| matches!(message, Response::Update(_))).count();
+    assert_eq!(of_these, 2, "one of who left, one of who came");
+}
+
+#[test]
+fn a_large_room_knows_who_publishes_or_speaks_before_it_hears() {
+    let (mut world, crowd) = large_room();
+    let [publisher, sender] = ["publisher", "sender"].map(|name| world.active(name));
+    world.publish(&publisher);
+    let told = updates(&world.take(crowd[0].conn));
+    assert_eq!(told.iter().map(|info| (&info.sid, info.tracks.len())).collect::<Vec<_>>(), [(&publisher.sid, 1)]);
+    world.take_commands();
+    let value = proto::data_packet::Value::User(proto::UserPacket::default());
+    let payload = prost::Message::encode_to_vec(&proto::DataPacket { value: Some(value), ..Default::default() });
+    world.media(Event::Data { participant: sender.id, delivery: sfu_api::Delivery::Reliable, payload });
+    assert_eq!(updates(&world.take(crowd[0].conn)).iter().map(|info| &info.sid).collect::<Vec<_>>(), [&sender.sid]);
+    assert!(matches!(world.take_commands()[..], [Command::SendData { .. }]));
+}
+
+#[test]
+fn who_comes_back_to_a_large_room_is_not_taken_for_gone() {
+    let (mut world, crowd) = large_room();
+    world.send(crowd[1].conn, Request::Leave(proto::LeaveRequest::default()));
+    let again = world.join("crowd1");
+    let late = world.join("late");
+    world.advance(Duration::from_secs(2));
+    let told: Vec<_> = updates(&world.take(crowd[0].conn)).into_iter().map(|info| (info.sid.clone(), info.state())).collect();
+    assert_eq!(told.first(), Some(&(crowd[1].sid.clone(), State::Disconnected)));
+    assert!(told.iter().any(|(sid, _)| *sid == again.sid));
+    let told = updates(&world.take(late.conn));
+    assert!(told.iter().all(|info| info.state() != State::Disconnected), "it never knew the one who left");
+}
+
 #[test]
 fn the_media_node_learns_how_long_to_delay_the_video_of_a_room() {
     for ((min, max), expected) in

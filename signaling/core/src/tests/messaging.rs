@@ -51,6 +51,12 @@ fn a_message_goes_to_all_others_or_to_those_it_names() {
     assert_eq!(to_all[0].1.participant_identity, "alice");
     world.media(Event::Data { participant: alice.id, delivery: Delivery::Lossy, payload: text(&["bob", "alice", "nobody"]) });
     assert_eq!(sent(&mut world)[0].0, [bob.id]);
+    #[expect(deprecated, reason = "older clients address by it")]
+    let old = proto::UserPacket { destination_sids: vec![bob.sid.clone(), "PA_nobody".to_owned()], ..Default::default() };
+    let twice = vec!["bob".to_owned(), "bob".to_owned()];
+    let packet = proto::DataPacket { value: Some(Value::User(old)), destination_identities: twice, ..Default::default() };
+    world.media(Event::Data { participant: alice.id, delivery: Delivery::Lossy, payload: packet.encode_to_vec() });
+    assert_eq!(sent(&mut world)[0].0, [bob.id], "once, however often it is named");
     world.media(Event::Data { participant: alice.id, delivery: Delivery::Lossy, payload: text(&["nobody"]) });
     assert_eq!(sent(&mut world).len(), 0);
 }

@@ -141,9 +141,14 @@ impl World {
 
     /// Asks as an administrator; the answer may come later.
     pub(crate) fn ask(&mut self, request: AdminRequest) -> AdminId {
+        self.ask_as(Grants::default(), request)
+    }
+
+    /// The same with this token.
+    pub(crate) fn ask_as(&mut self, grants: Grants, request: AdminRequest) -> AdminId {
         self.questions += 1;
         let id = AdminId(self.questions);
-        self.input(Input::Admin { id, request: Box::new(request) });
+        self.input(Input::Admin { id, grants: Box::new(grants), request: Box::new(request) });
         id
     }
 

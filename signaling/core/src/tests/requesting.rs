@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use livekit_protocol::{DisconnectReason, leave_request::Action, request_response::Reason, simulate_scenario::Scenario};
 
 use super::*;
+use crate::limits;
 
 fn profile(name: &str, metadata: &str, attributes: &[(&str, &str)], request_id: u32) -> Request {
     Request::UpdateMetadata(proto::UpdateParticipantMetadata {
@@ -200,6 +201,19 @@ fn simulated_leaves_tell_the_client_what_to_do() {
         let goodbye = leave(&world.take(alice.conn)).unwrap();
         assert_eq!((goodbye.action(), goodbye.reason()), (action, reason));
     }
+}
+
+#[test]
+fn simulated_speech_is_told_no_faster_than_other_changes() {
+    let mut world = World::new();
+    let (alice, bob) = (world.active("alice"), world.active("bob"));
+    let heard = |messages: Vec<Response>| messages.iter().filter(|message| matches!(message, Response::SpeakersChanged(_))).count();
+    for _ in 0..1000 {
+        world.send(alice.conn, simulate(Scenario::SpeakerUpdate(3)));
+    }
+    assert_eq!(heard(world.take(bob.conn)), limits::CHANGE_REQUEST_BURST as usize);
+    world.advance(Duration::from_secs(3));
+    assert_eq!(heard(world.take(bob.conn)), 1, "its end");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use axum::body::Body;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{Embed, EmbeddedFile};
@@ -32,7 +33,8 @@ pub(crate) async fn index(headers: HeaderMap) -> Response {
 }
 
 /// Any other file.
-pub(crate) async fn file(Path(path): Path<String>, headers: HeaderMap) -> Response {
+pub(crate) async fn file(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+    let Ok(Path(path)) = path else { return problem::not_found().await };
     // in debug builds the name reaches the file system: only plain names go through
     let is_plain = path.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0', ':']));
     let file = if is_plain { WebDemo::get(&path) } else { None };

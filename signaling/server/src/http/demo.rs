@@ -7,28 +7,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use rand::RngExt as _;
 use signaling_api::{DemoTokenRequest, DemoTokenResponse, ErrorCode, VideoGrant};
 
-use super::App;
 use super::problem::Refused;
+use super::{App, body};
 use crate::auth::{self, TokenOptions};
-use crate::gate::Refusal;
 use crate::net::TcpPeer;
 use crate::unix_now;
 
 /// `POST /demo/token`.
-pub(crate) async fn token(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<TcpPeer>,
-    headers: HeaderMap,
-    body: Result<Json<DemoTokenRequest>, JsonRejection>,
-) -> Response {
-    match mint(&app, peer, &headers, body) {
+pub(crate) async fn token(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, request: Request) -> Response {
+    let minted = async {
+        admit(&app, peer, request.headers())?;
+        mint(&app, body::read_json(request, &app.config.limits).await?)
+    };
+    match minted.await {
         Ok(token) => {
             let mut response = Json(token).into_response();
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -38,22 +35,16 @@ pub(crate) async fn token(
     }
 }
 
-fn mint(
-    app: &App,
-    peer: TcpPeer,
-    headers: &HeaderMap,
-    body: Result<Json<DemoTokenRequest>, JsonRejection>,
-) -> Result<DemoTokenResponse, Refused> {
-    let demo = app.config.demo.as_ref().ok_or_else(|| Refused::new(ErrorCode::Unavailable, "the demo is off"))?;
+fn admit(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<(), Refused> {
     if !is_same_origin(headers) {
         return Err(Refused::new(ErrorCode::TokenGrant, "only pages of this server get demo tokens"));
     }
-    app.demo_tokens.enter(app.client_ip(peer, headers), Instant::now()).map_err(|refusal| match refusal {
-        Refusal::TooFast(wait) => Refused::new(ErrorCode::RateLimited, "too many demo tokens").retry_after(wait),
-        Refusal::TooMany | Refusal::TableFull => Refused::new(ErrorCode::Unavailable, "too many clients"),
-    })?;
-    let Json(request) = body.map_err(|error| Refused::new(ErrorCode::BadRequest, error.body_text()))?;
+    app.demo_tokens.enter(app.client_ip(peer, headers), Instant::now())?;
+    Ok(())
+}
 
+fn mint(app: &App, request: DemoTokenRequest) -> Result<DemoTokenResponse, Refused> {
+    let demo = app.config.demo.as_ref().ok_or_else(|| Refused::new(ErrorCode::Unavailable, "the demo is off"))?;
     let room = checked("room", request.room)?;
     let name = request.name.map(|name| checked("name", name)).transpose()?;
     let identity = match request.identity {

@@ -52,7 +52,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(peer): Extens
 
 /// A proxy that nobody trusts says so by its header, and everybody would have its address.
 fn is_allowed(app: &App, allowed: &[IpPrefix], peer: TcpPeer, headers: &HeaderMap) -> bool {
-    let is_trusted = app.config.trusted_proxies.iter().any(|proxy| proxy.contains(peer.0.ip()));
+    let is_trusted = app.config.trusted_proxies.iter().any(|proxy| proxy.contains(peer.address.ip()));
     let is_proxied = FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name));
     if is_proxied && !is_trusted {
         return false;

@@ -1,9 +1,12 @@
 //! Routes. Every handler is in the file of its subject; this one says what is where and which headers go with it.
 
+pub(crate) mod access;
 mod assets;
+pub(crate) mod body;
 mod demo;
 mod health;
 mod node;
+mod params;
 pub(crate) mod problem;
 mod quality;
 mod regions;
@@ -22,7 +25,8 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use prometheus::Registry;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::agents;
@@ -56,9 +60,32 @@ impl App {
         self.timelines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn client_ip(&self, peer: TcpPeer, headers: &HeaderMap) -> IpAddr {
-        client_ip(peer.0.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
+    /// Asks the signaling loop.
+    pub(crate) async fn ask<T>(&self, limit: Duration, question: impl FnOnce(oneshot::Sender<T>) -> ToLoop) -> Result<T, NoAnswer> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.inbox.send(question(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        match timeout(limit, asked).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(NoAnswer::Stopping),
+            Err(_) => Err(NoAnswer::Late),
+        }
     }
+
+    pub(crate) fn client_ip(&self, peer: TcpPeer, headers: &HeaderMap) -> IpAddr {
+        client_ip(peer.address.ip(), &forwarded_for(headers), &self.config.trusted_proxies)
+    }
+}
+
+/// Why the signaling loop has not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("the server is shutting down")]
+    Stopping,
+    #[error("the server is overloaded")]
+    Late,
 }
 
 /// All routes.
@@ -111,6 +138,7 @@ pub(crate) fn metrics_router(app: Arc<App>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/startupz", get(health::started))
         .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .with_state(app)
 }
 
@@ -135,3 +163,5 @@ fn cors() -> CorsLayer {
 }
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Time in which the signaling loop answers what it knows; SDKs wait 5 s for the whole connection.
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(3);

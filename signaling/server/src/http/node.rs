@@ -5,17 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use signaling_api::ErrorCode;
+use tokio::time::timeout;
 
-use super::App;
 use super::problem::Refused;
-use super::quality::grants;
+use super::{ANSWER_TIME, App, NoAnswer, access, body};
 use crate::drain::DrainRequest;
 use crate::ws::ToLoop;
 
@@ -26,7 +25,7 @@ const MAX_DEADLINE_S: u64 = 7 * 86_400;
 
 /// `GET /v1/nodes/self`.
 pub(crate) async fn read(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match check(&app, &headers) {
+    match check(&app, &headers).await {
         Ok(()) => status(&app),
         Err(refused) => refused.into_problem(),
     }
@@ -41,14 +40,18 @@ struct Body {
 }
 
 /// `POST /v1/nodes/self:drain`.
-pub(crate) async fn drain(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let request = check(&app, &headers).and_then(|()| deadline(&body)).map(|deadline| DrainRequest::Begin { deadline });
-    ask(&app, request).await
+pub(crate) async fn drain(State(app): State<Arc<App>>, request: Request) -> Response {
+    let asked = async {
+        check(&app, request.headers()).await?;
+        let deadline = deadline(&body::read(request, &app.config.limits).await?)?;
+        Ok(DrainRequest::Begin { deadline })
+    };
+    ask(&app, asked.await).await
 }
 
 /// `POST /v1/nodes/self:undrain`.
 pub(crate) async fn undrain(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    ask(&app, check(&app, &headers).map(|()| DrainRequest::Undo)).await
+    ask(&app, check(&app, &headers).await.map(|()| DrainRequest::Undo)).await
 }
 
 async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
@@ -56,18 +59,20 @@ async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
         Ok(request) => request,
         Err(refused) => return refused.into_problem(),
     };
-    let mut changed = app.drain.clone();
-    let is_wanted = request != DrainRequest::Undo;
-    if app.inbox.send(ToLoop::Drain(request)).await.is_err() {
-        return Refused::new(ErrorCode::Unavailable, "the server is shutting down").into_problem();
+    let asked = async {
+        let told = timeout(ANSWER_TIME, app.inbox.send(ToLoop::Drain(request))).await.map_err(|_| NoAnswer::Late)?;
+        told.map_err(|_| NoAnswer::Stopping)?;
+        // not for the status that was asked for: somebody else may have asked for another by then
+        app.ask(ANSWER_TIME, ToLoop::Barrier).await
+    };
+    match asked.await {
+        Ok(()) => status(app),
+        Err(error) => Refused::from(error).into_problem(),
     }
-    // the loop's next turn; an error means that it has ended
-    let _ = changed.wait_for(|status| status.is_draining() == is_wanted).await;
-    status(app)
 }
 
-fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
-    let grants = grants(app, headers)?;
+async fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
+    let grants = access::good(app, headers).await?;
     let is_operator = grants.room_create && grants.room_list;
     if is_operator {
         Ok(())
@@ -76,7 +81,7 @@ fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-fn deadline(body: &Bytes) -> Result<Duration, Refused> {
+fn deadline(body: &[u8]) -> Result<Duration, Refused> {
     let bad = |detail: String| Refused::new(ErrorCode::BadRequest, detail);
     let body: Body = if body.is_empty() {
         Body::default()

@@ -6,7 +6,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use signaling_api::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 
+use super::NoAnswer;
 use crate::auth::AuthError;
+use crate::gate::Refusal;
 use crate::join_request::JoinRequestError;
 
 /// A refusal, before its form is chosen.
@@ -21,6 +23,11 @@ impl Refused {
     /// With what is wrong this time.
     pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), retry_after: None }
+    }
+
+    /// There is no more to say than what the code says.
+    pub(crate) fn plain(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
     }
 
     /// The same may work after this time.
@@ -55,14 +62,42 @@ impl Refused {
             let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(challenge) = challenge(self.code) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
+    }
+}
+
+/// What a 401 has to say (RFC 9110 §15.5.2), in the words of RFC 6750 §3.
+pub(crate) const fn challenge(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::TokenMissing => Some("Bearer"),
+        ErrorCode::TokenInvalid | ErrorCode::TokenExpired | ErrorCode::TokenRevoked => Some(r#"Bearer error="invalid_token""#),
+        _ => None,
     }
 }
 
 impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooMany => Self::new(ErrorCode::RateLimited, "too many connections from this address"),
+            Refusal::TooFast(wait) => Self::new(ErrorCode::RateLimited, "too many requests from this address").retry_after(wait),
+            Refusal::TableFull => Self::new(ErrorCode::Unavailable, "the server is overloaded"),
+        }
+    }
+}
+
+impl From<NoAnswer> for Refused {
+    fn from(error: NoAnswer) -> Self {
+        Self::new(ErrorCode::Unavailable, error.to_string())
     }
 }
 
@@ -74,43 +109,25 @@ impl From<JoinRequestError> for Refused {
 
 /// No such path.
 pub(crate) async fn not_found() -> Response {
-    plain(StatusCode::NOT_FOUND, "not-found", "no such path", "there is nothing at this path")
+    Refused::plain(ErrorCode::NotFound).into_problem()
 }
 
 /// The path exists, but not for this address.
 pub(crate) fn forbidden() -> Response {
-    plain(
-        StatusCode::FORBIDDEN,
-        "forbidden",
-        "not from this address",
-        "the operator has not allowed this address to read it: `metrics.allow`, `metrics.listen`",
-    )
+    let detail = "the operator has not allowed this address to read it: `metrics.allow`, `metrics.listen`";
+    Refused::new(ErrorCode::Forbidden, detail).into_problem()
 }
 
 /// The path exists, but not for this method.
 pub(crate) async fn method_not_allowed() -> Response {
-    plain(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "method not allowed", "this path does not take this method")
+    Refused::plain(ErrorCode::MethodNotAllowed).into_problem()
 }
 
 /// The path is a WebSocket's.
 pub(crate) fn upgrade_required() -> Response {
-    let mut response =
-        plain(StatusCode::UPGRADE_REQUIRED, "upgrade-required", "upgrade required", "this path takes WebSocket connections only");
+    let mut response = Refused::plain(ErrorCode::UpgradeRequired).into_problem();
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     response
-}
-
-/// Problems of HTTP itself; no [`ErrorCode`] stands for them because no session can meet them.
-fn plain(status: StatusCode, code: &str, title: &str, detail: &str) -> Response {
-    let problem = Problem {
-        kind: "about:blank".to_owned(),
-        title: title.to_owned(),
-        status: status.as_u16(),
-        code: code.to_owned(),
-        detail: detail.to_owned(),
-        retry_after_ms: None,
-    };
-    problem_response(status, &problem)
 }
 
 fn problem_response(status: StatusCode, problem: &Problem) -> Response {

@@ -7,8 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -19,25 +18,27 @@ use sfu_api::telemetry::{Direction, LayerState, VIDEO_MODEL};
 use signaling_api::{ErrorCode, Grants};
 use signaling_core::parse_track_sid;
 
-use super::App;
+use super::params::Params;
 use super::problem::Refused;
-use crate::auth;
+use super::{App, access, body};
 use crate::timelines::{ClientView, Person, REACH_S, Track, column};
 use crate::unix_now;
 
 /// Seconds that are answered if none are asked for.
 const DEFAULT_SECONDS: u64 = 300;
+/// Seconds of all tracks in one answer, about 6 MB: twenty tracks for an hour, or two hundred for five minutes.
+const MAX_ROWS: u64 = 72_000;
 /// Tracks in one report of a client.
 const MAX_REPORTED: usize = 128;
 
 /// `GET …/quality`.
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    Path((room, who)): Path<(String, String)>,
+    Params((room, who)): Params<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    match answer(&app, &room, &who, query.as_deref().unwrap_or_default(), &headers) {
+    match answer(&app, &room, &who, query.as_deref().unwrap_or_default(), &headers).await {
         Ok(document) => {
             let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
             (StatusCode::OK, headers, document.to_string()).into_response()
@@ -46,17 +47,26 @@ pub(crate) async fn read(
     }
 }
 
-fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) -> Result<Value, Refused> {
-    let grants = grants(app, headers)?;
+async fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) -> Result<Value, Refused> {
+    let grants = access::good(app, headers).await?;
     if !(grants.room_list || (grants.room_admin && grants.room == room)) {
         return Err(Refused::new(ErrorCode::TokenGrant, "the access token grants neither roomList nor roomAdmin for this room"));
     }
     let wanted = Wanted::parse(query)?;
     // decoded without the lock
-    let person = app.timelines().person(room, who);
+    let person = app.timelines().person(room, who, |track| wanted.wants(track));
     let person =
         person.ok_or_else(|| Refused::new(ErrorCode::ParticipantNotFound, "nobody of that name was in this room within the last hour"))?;
-    Ok(document(&person, &wanted, unix_now()))
+    let now = unix_now();
+    let since_s = wanted.since_s(&person, now);
+    let rows: u64 = person.tracks.values().map(|track| track.series.count_since(since_s)).sum();
+    if rows > MAX_ROWS {
+        return Err(Refused::new(
+            ErrorCode::BadRequest,
+            format!("{rows} seconds of tracks are more than {MAX_ROWS}: ask for one `track`, or for fewer `seconds`"),
+        ));
+    }
+    Ok(document(&person, since_s))
 }
 
 /// Of the query.
@@ -86,15 +96,21 @@ impl Wanted {
         }
         Ok(wanted)
     }
+
+    fn wants(&self, track: &Track) -> bool {
+        self.track.as_ref().is_none_or(|sid| *sid == track.label.sid)
+    }
+
+    /// Counted back from the end of a stay that is over.
+    fn since_s(&self, person: &Person, now: Duration) -> u64 {
+        person.ended_s.unwrap_or(now.as_secs()).saturating_sub(self.seconds)
+    }
 }
 
-fn document(person: &Person, wanted: &Wanted, now: Duration) -> Value {
-    let since_s = person.ended_s.unwrap_or(now.as_secs()).saturating_sub(wanted.seconds);
-    let is_wanted = |track: &Track| wanted.track.as_ref().is_none_or(|sid| *sid == track.label.sid);
+fn document(person: &Person, since_s: u64) -> Value {
     let tracks: Vec<Value> = person
         .tracks
         .iter()
-        .filter(|(_, track)| is_wanted(track))
         .map(|((direction, _), track)| describe(*direction, track, since_s))
         .filter(|track| track["at"].as_array().is_some_and(|at| !at.is_empty()))
         .collect();
@@ -224,35 +240,35 @@ enum Direction2 {
 }
 
 /// `POST …/stats`.
-pub(crate) async fn report(
-    State(app): State<Arc<App>>,
-    Path((room, who)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    match take(&app, &room, &who, &headers, &body) {
+pub(crate) async fn report(State(app): State<Arc<App>>, Params((room, who)): Params<(String, String)>, request: Request) -> Response {
+    let taken = async {
+        let grants = access::good(&app, request.headers()).await?;
+        if !(grants.room_join && grants.room == room) {
+            return Err(not_its_own());
+        }
+        take(&app, &room, &who, &grants, &body::read(request, &app.config.limits).await?)
+    };
+    match taken.await {
         Ok(()) => {
             app.metrics.client_report("taken");
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refused) => {
-            app.metrics.client_report(if refused.code == ErrorCode::BadRequest { "malformed" } else { "refused" });
+            let is_malformed = matches!(refused.code, ErrorCode::BadRequest | ErrorCode::TooLarge | ErrorCode::RequestTimeout);
+            app.metrics.client_report(if is_malformed { "malformed" } else { "refused" });
             refused.into_problem()
         }
     }
 }
 
-fn take(app: &App, room: &str, who: &str, headers: &HeaderMap, body: &Bytes) -> Result<(), Refused> {
-    let grants = grants(app, headers)?;
+/// Whether somebody else exists is not for everybody.
+fn not_its_own() -> Refused {
+    Refused::new(ErrorCode::TokenGrant, "a participant reports on itself, with its own access token, while it is in the room")
+}
+
+fn take(app: &App, room: &str, who: &str, grants: &Grants, body: &[u8]) -> Result<(), Refused> {
     let mut timelines = app.timelines();
-    let id = timelines.present(room, who, &grants.identity).filter(|_| grants.room_join && grants.room == room);
-    let Some(id) = id else {
-        // whether somebody else exists is not for everybody
-        return Err(Refused::new(
-            ErrorCode::TokenGrant,
-            "a participant reports on itself, with its own access token, while it is in the room",
-        ));
-    };
+    let id = timelines.present(room, who, &grants.identity).ok_or_else(not_its_own)?;
     let now = unix_now();
     let wait = timelines.may_hear(id, now);
     wait.map_err(|wait| Refused::new(ErrorCode::RateLimited, "one report a second is enough").retry_after(wait))?;
@@ -296,12 +312,6 @@ const MAX_SPAN: Duration = Duration::from_secs(60);
 
 fn seconds(value: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(value).ok().filter(|time| *time <= MAX_SPAN)
-}
-
-pub(super) fn grants(app: &App, headers: &HeaderMap) -> Result<Grants, Refused> {
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let token = auth::find_token(authorization, None)?;
-    Ok(auth::verify(&app.config.keys, token, unix_now())?)
 }
 
 #[cfg(test)]

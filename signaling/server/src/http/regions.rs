@@ -12,15 +12,13 @@ use axum::response::{IntoResponse, Response};
 use livekit_protocol::{RegionInfo, RegionSettings};
 use signaling_api::ErrorCode;
 
-use super::App;
 use super::problem::Refused;
-use crate::auth;
+use super::{App, access};
 use crate::net::TcpPeer;
-use crate::unix_now;
 
 /// `GET /settings/regions`.
 pub(crate) async fn list(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, headers: HeaderMap) -> Response {
-    match regions(&app, peer, &headers) {
+    match regions(&app, peer, &headers).await {
         Ok(regions) => {
             // clients ask again after this time
             let headers = [
@@ -38,23 +36,22 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(peer): Extension
     }
 }
 
-fn regions(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<Vec<RegionInfo>, Refused> {
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let token = auth::find_token(authorization, None)?;
-    auth::verify(&app.config.keys, token, unix_now())?;
+async fn regions(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<Vec<RegionInfo>, Refused> {
+    access::good(app, headers).await?;
     let signaling = &app.config.signaling;
     if !signaling.regions.is_empty() {
         return Ok(signaling.region_infos());
     }
-    let is_proxied = app.config.trusted_proxies.iter().any(|prefix| prefix.contains(peer.0.ip()));
-    let own = own_url(headers, is_proxied).map(|url| RegionInfo { region: signaling.region.clone(), url, distance: 0 });
+    let is_proxied = app.config.trusted_proxies.iter().any(|prefix| prefix.contains(peer.address.ip()));
+    let own = own_url(headers, peer.is_tls, is_proxied).map(|url| RegionInfo { region: signaling.region.clone(), url, distance: 0 });
     Ok(own.into_iter().collect())
 }
 
-/// The address that the client used; None if it names none. Only a trusted proxy is believed that TLS ends there.
-fn own_url(headers: &HeaderMap, is_proxied: bool) -> Option<String> {
+/// The address that the client used; None if it names none. Only a trusted proxy is believed that TLS ends there and not here.
+fn own_url(headers: &HeaderMap, is_tls: bool, is_proxied: bool) -> Option<String> {
     let host: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
-    let is_secure = is_proxied && headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https" || scheme == "wss");
+    let said = headers.get("x-forwarded-proto").filter(|_| is_proxied);
+    let is_secure = is_tls || said.is_some_and(|scheme| scheme == "https" || scheme == "wss");
     // an authority may carry a user name, a host may not
     (!host.as_str().contains('@')).then(|| format!("{}://{host}", if is_secure { "wss" } else { "ws" }))
 }
@@ -73,12 +70,17 @@ mod tests {
 
     #[test]
     fn the_address_is_the_one_that_the_client_used() {
-        assert_eq!(own_url(&headers("call.example.org", ""), false).as_deref(), Some("ws://call.example.org"));
-        assert_eq!(own_url(&headers("[::1]:7880", "https"), false).as_deref(), Some("ws://[::1]:7880"), "said by nobody who is believed");
-        assert_eq!(own_url(&headers("call.example.org", "https"), true).as_deref(), Some("wss://call.example.org"));
+        assert_eq!(own_url(&headers("call.example.org", ""), false, false).as_deref(), Some("ws://call.example.org"));
+        assert_eq!(
+            own_url(&headers("[::1]:7880", "https"), false, false).as_deref(),
+            Some("ws://[::1]:7880"),
+            "said by nobody who is believed"
+        );
+        assert_eq!(own_url(&headers("call.example.org", "https"), false, true).as_deref(), Some("wss://call.example.org"));
+        assert_eq!(own_url(&headers("call.example.org", ""), true, false).as_deref(), Some("wss://call.example.org"));
         for nonsense in ["", "a b", "user@host", "/path"] {
-            assert_eq!(own_url(&headers(nonsense, ""), false), None, "{nonsense}");
+            assert_eq!(own_url(&headers(nonsense, ""), false, false), None, "{nonsense}");
         }
-        assert_eq!(own_url(&HeaderMap::new(), false), None);
+        assert_eq!(own_url(&HeaderMap::new(), true, false), None);
     }
 }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -16,17 +16,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use signaling_api::{ErrorCode, Grants};
 use signaling_core::{ConnId, JoinParams};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 
-use super::App;
 use super::problem::{self, Refused};
+use super::{ANSWER_TIME, App, access};
 use crate::auth;
-use crate::gate::{Pass, Refusal};
+use crate::gate::Pass;
 use crate::join_request::{self, JoinRequestError};
 use crate::net::TcpPeer;
 use crate::query::RtcQuery;
-use crate::unix_now;
 use crate::ws::ToLoop;
 use crate::ws::socket::{self, Arrival, SocketLink};
 
@@ -96,7 +93,7 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
     };
 
     let limits = &app.config.limits;
-    let upgrade = upgrade.max_message_size(limits.max_message_bytes).max_frame_size(limits.max_message_bytes);
+    let upgrade = socket::bounded(upgrade, limits);
     let conn = ConnId(app.next_connection.fetch_add(1, Ordering::Relaxed));
     let arrival = Arrival { conn, grants, request, remote_ip, pass, asked_at };
     let link = SocketLink { inbox: app.inbox.clone(), limits: limits.clone(), metrics: app.metrics.clone() };
@@ -148,12 +145,10 @@ async fn admit(
     if *app.is_stopping.borrow() {
         return Err(Refused::new(ErrorCode::Unavailable, "the server is shutting down"));
     }
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let token = auth::find_token(authorization, query.access_token.as_deref())?;
-    let mut grants = auth::verify(&app.config.keys, token, unix_now())?;
+    let mut grants = access::genuine(app, headers, query.access_token.as_deref())?;
     auth::check_join(&grants, query.room.as_deref())?;
     // Behind the token and the limit of the address: neither strangers nor a crowd make the server decompress anything.
-    let pass = enter(app, remote_ip)?;
+    let pass = app.sockets.enter(remote_ip, Instant::now())?;
     let mut request = match (query.join_request.as_deref(), door) {
         (Some(parameter), _) => {
             let (request, profile) = join_request::decode(parameter)?;
@@ -167,32 +162,14 @@ async fn admit(
         (None, Door::V0) => query.into_join_params(),
     };
 
-    let (reply, answer) = oneshot::channel();
     // Whether it may join does not depend on what it says then, which may be long.
     let messages = std::mem::take(&mut request.messages);
-    let check = ToLoop::Check { grants: grants.clone(), request: request.clone(), reply };
+    let (asked_grants, asked) = (grants.clone(), request.clone());
     request.messages = messages;
-    let checked = async {
-        app.inbox.send(check).await.ok()?;
-        answer.await.ok()
-    };
-    match timeout(CHECK_TIME, checked).await {
-        Ok(Some(Ok(()))) => Ok(Admitted { grants, request, pass }),
+    match app.ask(ANSWER_TIME, |reply| ToLoop::Check { grants: asked_grants, request: asked, reply }).await? {
+        Ok(()) => Ok(Admitted { grants, request, pass }),
         // the words by which livekit-client tells this 404 from that of a server without /rtc/v1
-        Ok(Some(Err(ErrorCode::RoomNotFound))) => Err(Refused::new(ErrorCode::RoomNotFound, "requested room does not exist")),
-        Ok(Some(Err(code))) => Err(Refused::new(code, code.message())),
-        Ok(None) => Err(Refused::new(ErrorCode::Unavailable, "the server is shutting down")),
-        Err(_) => Err(Refused::new(ErrorCode::Unavailable, "the server is overloaded")),
+        Err(ErrorCode::RoomNotFound) => Err(Refused::new(ErrorCode::RoomNotFound, "requested room does not exist")),
+        Err(code) => Err(Refused::new(code, code.message())),
     }
 }
-
-fn enter(app: &App, remote_ip: IpAddr) -> Result<Pass, Refused> {
-    app.sockets.enter(remote_ip, Instant::now()).map_err(|refusal| match refusal {
-        Refusal::TooMany => Refused::new(ErrorCode::RateLimited, "too many connections from this address"),
-        Refusal::TooFast(wait) => Refused::new(ErrorCode::RateLimited, "too many joins from this address").retry_after(wait),
-        Refusal::TableFull => Refused::new(ErrorCode::Unavailable, "the server is overloaded"),
-    })
-}
-
-/// Time in which the signaling loop must answer; SDKs wait 5 s for the whole connection.
-const CHECK_TIME: Duration = Duration::from_secs(3);

@@ -1,8 +1,9 @@
 //! What happened to each participant, second by second, for an hour: kept in memory, read over REST.
 //!
 //! In: notes of stays, samples of the media node, what clients say of their own side. Out: one participant's story.
-//! Bounds: [`MAX_BYTES`](Timelines::new) for all rows together, beyond which the oldest minute of anybody is forgotten first;
-//! [`MAX_PEOPLE`] stays, beyond which those that are over longest are forgotten; [`MAX_EVENTS`] events of a stay.
+//! Bounds: the bytes of [`Timelines::new`] for rows, tracks and their names together, beyond which the oldest minute of anybody is
+//! forgotten first, and a track of which nothing new came with its last one; [`MAX_PEOPLE`] stays, beyond which those that are over
+//! longest are forgotten; [`MAX_EVENTS`] events of a stay.
 //! Not here: who may read it (`http/quality.rs`).
 
 mod row;
@@ -17,6 +18,7 @@ use sfu_api::{MediaKind, ParticipantId, TrackId};
 use signaling_core::{Happening, Note, TrackLabel, participant_sid};
 
 pub(crate) use row::{ClientView, Row, column};
+use series::CHUNK_S;
 pub(crate) use series::{REACH_S, Series};
 
 /// Stays that are remembered.
@@ -49,7 +51,7 @@ pub(crate) struct Timelines {
 type Key = (Direction, TrackId);
 
 /// One stay.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Person {
     pub(crate) sid: String,
     pub(crate) room: String,
@@ -85,6 +87,16 @@ pub(crate) struct Track {
 }
 
 impl Track {
+    /// Everything that it takes.
+    fn size(&self) -> usize {
+        self.series.size() + self.frame()
+    }
+
+    /// Without its rows. A map of such entries is never full: twice what one takes is more than its share.
+    fn frame(&self) -> usize {
+        2 * size_of::<(Key, Self)>() + self.label.sid.len() + self.label.name.len() + self.label.publisher.len()
+    }
+
     /// Which layer its subscriber got in a row, and why.
     pub(crate) fn layer(row: &Row) -> Option<LayerState> {
         row::unpack(row.get(column::LAYER))
@@ -105,7 +117,7 @@ impl Timelines {
         }
     }
 
-    /// Bytes of all rows.
+    /// Bytes of all tracks with their rows.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -181,7 +193,9 @@ impl Timelines {
             if !person.tracks.contains_key(&key) {
                 let Some(label) = label(sample.participant, sample.track).filter(|_| person.tracks.len() < MAX_SERIES) else { continue };
                 let (series, robustness) = (Series::default(), sample.robustness);
-                person.tracks.insert(key, Track { label, kind: sample.kind, series, robustness, limited_since_s: now_s, client: None });
+                let track = Track { label, kind: sample.kind, series, robustness, limited_since_s: now_s, client: None };
+                self.bytes += track.frame();
+                person.tracks.insert(key, track);
             }
             let Some(track) = person.tracks.get_mut(&key) else { continue };
             track.robustness = sample.robustness;
@@ -192,8 +206,8 @@ impl Timelines {
             track.client = client.map(|(said_s, view)| (said_s, ClientView { freeze: Duration::ZERO, ..view }));
             let change = track.series.push(row, now_s);
             self.bytes = (self.bytes + change.added).saturating_sub(change.freed);
-            if change.has_new_chunk {
-                self.chunks.push_back((now_s, sample.participant, key));
+            if let Some(start_s) = change.new_chunk {
+                self.chunks.push_back((start_s, sample.participant, key));
             }
         }
         self.forget_old(now_s);
@@ -227,9 +241,21 @@ impl Timelines {
         true
     }
 
-    /// The newest stay in a room of somebody by identity or sid, with a copy of what is known.
-    pub(crate) fn person(&self, room: &str, who: &str) -> Option<Person> {
-        Some(self.people.get(&self.id_of(room, who)?)?.clone())
+    /// The newest stay in a room of somebody by identity or sid, with a copy of what is known of the tracks that are wanted.
+    pub(crate) fn person(&self, room: &str, who: &str, is_wanted: impl Fn(&Track) -> bool) -> Option<Person> {
+        let person = self.people.get(&self.id_of(room, who)?)?;
+        let tracks = person.tracks.iter().filter(|(_, track)| is_wanted(track)).map(|(key, track)| (*key, track.clone())).collect();
+        let Person { sid, room, identity, joined_s, ended_s, events, heard_at, tracks: _ } = person;
+        Some(Person {
+            sid: sid.clone(),
+            room: room.clone(),
+            identity: identity.clone(),
+            joined_s: *joined_s,
+            ended_s: *ended_s,
+            events: events.clone(),
+            heard_at: *heard_at,
+            tracks,
+        })
     }
 
     /// The same, by id.
@@ -255,30 +281,39 @@ impl Timelines {
             self.ended.pop_front();
             self.forget(oldest);
         }
-        // Their series have let these go by themselves.
-        while self.chunks.front().is_some_and(|(begun_s, ..)| begun_s + 2 * REACH_S < now_s) {
+        while let Some(&(start_s, id, key)) = self.chunks.front().filter(|(start_s, ..)| start_s + REACH_S + 2 * CHUNK_S < now_s) {
             self.chunks.pop_front();
+            self.let_go(start_s, id, key);
         }
     }
 
     fn stay_within(&mut self) {
         while self.bytes > self.max_bytes {
-            let Some((_, id, key)) = self.chunks.pop_front() else { return };
-            let Some(person) = self.people.get_mut(&id) else { continue };
-            let Some(track) = person.tracks.get_mut(&key) else { continue };
-            let freed = track.series.drop_oldest();
-            // Only one chunk is left of a track that ended: it goes as a whole.
-            let is_over = freed == 0 && person.ended_s.is_some();
-            let freed = if is_over { person.tracks.remove(&key).map_or(0, |track| track.series.size()) } else { freed };
-            self.bytes = self.bytes.saturating_sub(freed);
+            let Some((start_s, id, key)) = self.chunks.pop_front() else { return };
+            self.let_go(start_s, id, key);
         }
+    }
+
+    /// Forgets a chunk, unless that has happened already.
+    fn let_go(&mut self, start_s: u64, id: ParticipantId, key: Key) {
+        let Some(person) = self.people.get_mut(&id) else { return };
+        let Some(track) = person.tracks.get_mut(&key) else { return };
+        let freed = if track.series.newest_start_s() == Some(start_s) {
+            // Nothing younger is there: the track has ended, or there is no room for anything, and it begins anew.
+            person.tracks.remove(&key).map_or(0, |track| track.size())
+        } else if track.series.oldest_start_s() == Some(start_s) {
+            track.series.drop_oldest()
+        } else {
+            0
+        };
+        self.bytes = self.bytes.saturating_sub(freed);
     }
 
     fn forget(&mut self, id: ParticipantId) {
         let Some(person) = self.people.remove(&id) else { return };
-        let freed: usize = person.tracks.values().map(|track| track.series.size()).sum();
+        let freed: usize = person.tracks.values().map(Track::size).sum();
         self.bytes = self.bytes.saturating_sub(freed);
-        self.chunks.retain(|(_, owner, _)| *owner != id);
+        // Its places in `chunks` go with their time: to look for them would take as long as there are many.
         self.forget_name(person.room, &person.identity, id);
     }
 
@@ -375,21 +410,21 @@ mod tests {
         join(&mut timelines, 1, "alice", 0);
         timelines.record(&[sample(1, 2)], at(1), label);
         end(&mut timelines, 1, 2);
-        let found = timelines.person("lobby", "alice").unwrap();
+        let found = timelines.person("lobby", "alice", |_| true).unwrap();
         assert_eq!(found.tracks[&KEY].series.rows(0).len(), 1);
         assert_eq!(found.events.iter().map(|e| (e.what, e.reason)).collect::<Vec<_>>(), [("joined", ""), ("ended", "media-lost")]);
         join(&mut timelines, 2, "alice", 3);
-        assert_eq!(timelines.person("lobby", "alice").unwrap().sid, participant_sid(ParticipantId(2)));
-        assert_eq!(timelines.person("lobby", &found.sid).unwrap().joined_s, found.joined_s);
-        assert!(timelines.person("other", &found.sid).is_none() && timelines.person("lobby", "bob").is_none());
+        assert_eq!(timelines.person("lobby", "alice", |_| true).unwrap().sid, participant_sid(ParticipantId(2)));
+        assert_eq!(timelines.person("lobby", &found.sid, |_| true).unwrap().joined_s, found.joined_s);
+        assert!(timelines.person("other", &found.sid, |_| true).is_none() && timelines.person("lobby", "bob", |_| true).is_none());
         // An hour after its end nothing is left.
         timelines.record(&[sample(2, 0)], at(2 + REACH_S + 1), label);
-        assert!(timelines.person("lobby", &found.sid).is_none());
+        assert!(timelines.person("lobby", &found.sid, |_| true).is_none());
     }
 
     #[test]
     fn memory_has_a_bound_and_the_oldest_goes_first() {
-        let mut timelines = Timelines::new(20_000);
+        let mut timelines = Timelines::new(40_000);
         for id in 1..=20 {
             join(&mut timelines, id, &format!("p{id}"), 0);
         }
@@ -397,18 +432,61 @@ mod tests {
             let lost = u32::try_from(second * 7919 % 30).unwrap();
             let samples: Vec<_> = (1..=20).map(|id| sample(id, lost)).collect();
             timelines.record(&samples, at(second), label);
-            assert!(timelines.bytes() <= 20_000 + 20 * 200, "{}", timelines.bytes());
+            assert!(timelines.bytes() <= 40_000, "{}", timelines.bytes());
         }
-        let kept = timelines.person("lobby", "p5").unwrap().tracks[&KEY].series.rows(0);
+        let kept = timelines.person("lobby", "p5", |_| true).unwrap().tracks[&KEY].series.rows(0);
         assert!(kept.len() >= 60 && kept.len() < 1200, "{}", kept.len());
         assert_eq!(kept.last().unwrap().0, at(1199).as_secs());
-        let counted: usize = timelines.people.values().flat_map(|p| p.tracks.values()).map(|t| t.series.size()).sum();
+        let counted: usize = timelines.people.values().flat_map(|p| p.tracks.values()).map(Track::size).sum();
         assert_eq!(timelines.bytes(), counted);
         for id in 1..=20 {
             end(&mut timelines, id, 1200);
         }
         timelines.forget_old(at(1200 + REACH_S + 1).as_secs());
         assert_eq!((timelines.bytes(), timelines.people.len(), timelines.by_name.len()), (0, 0, 0));
+    }
+
+    /// Somebody who publishes tracks with long names and takes them back leaves something in the story of everyone in the room.
+    #[test]
+    fn tracks_that_are_over_have_no_memory_beyond_the_bound() {
+        const BOUND: usize = 1 << 20;
+        let mut timelines = Timelines::new(BOUND);
+        for id in 1..=50 {
+            join(&mut timelines, id, &format!("p{id}"), 0);
+        }
+        let long = |_: ParticipantId, track: TrackId| {
+            Some(TrackLabel { name: "n".repeat(256), publisher: "p".repeat(256), sid: format!("TR_{}", track.0), source: "unknown" })
+        };
+        for second in 0..400 {
+            let samples: Vec<_> = (1..=50).map(|id| TrackSample { track: TrackId(second), ..sample(id, 0) }).collect();
+            timelines.record(&samples, at(second), long);
+            assert!(timelines.bytes() <= BOUND, "{}", timelines.bytes());
+            let labels: usize =
+                timelines.people.values().flat_map(|p| p.tracks.values()).map(|t| t.label.name.len() + t.label.publisher.len()).sum();
+            assert!(labels <= BOUND, "names alone take {labels} bytes");
+        }
+        assert!(timelines.people.values().all(|person| !person.tracks.is_empty()), "the newest are there");
+        // Those who stay in the room do not keep them either.
+        timelines.record(&[], at(400 + REACH_S + 3 * CHUNK_S), long);
+        assert_eq!((timelines.bytes(), timelines.chunks.len()), (0, 0));
+    }
+
+    /// The loop of all rooms waits for it.
+    #[test]
+    fn a_crowd_that_ended_is_forgotten_without_a_look_at_all_others() {
+        let mut timelines = Timelines::new(1 << 30);
+        for id in 1..=4_000 {
+            join(&mut timelines, id, &format!("p{id}"), 0);
+        }
+        for minute in 0..10 {
+            let samples: Vec<_> =
+                (1..=4_000).flat_map(|id| (0..5).map(move |track| TrackSample { track: TrackId(track), ..sample(id, 0) })).collect();
+            timelines.record(&samples, at(minute * 120), label);
+        }
+        assert_eq!(timelines.chunks.len(), 200_000);
+        (1..=4_000).for_each(|id| end(&mut timelines, id, 1_200));
+        timelines.forget_old(at(1_200 + REACH_S + 1).as_secs());
+        assert_eq!((timelines.bytes(), timelines.people.len()), (0, 0));
     }
 
     #[test]
@@ -427,7 +505,7 @@ mod tests {
         for second in 2..=20 {
             timelines.record(&[sample(1, 0)], at(second), label);
         }
-        let rows = timelines.person("lobby", "alice").unwrap().tracks[&KEY].series.rows(0);
+        let rows = timelines.person("lobby", "alice", |_| true).unwrap().tracks[&KEY].series.rows(0);
         let score = |place: usize| rows[place].1.known(column::SCORE_CENTI_KNOWN).unwrap();
         assert_eq!((score(0), score(19)), (440, 440));
         assert!(score(1) < 330, "{}", score(1));

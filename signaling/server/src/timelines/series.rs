@@ -9,7 +9,9 @@ use super::row::Row;
 /// Seconds that a series reaches back.
 pub(crate) const REACH_S: u64 = 3600;
 /// Seconds of one chunk: what is forgotten at once when memory is short.
-const CHUNK_S: u64 = 60;
+pub(super) const CHUNK_S: u64 = 60;
+/// Bytes of a chunk without its rows, its place in the queue of all chunks included.
+const CHUNK_FRAME: usize = size_of::<Chunk>() + 40;
 
 #[derive(Clone, Debug)]
 struct Chunk {
@@ -32,8 +34,8 @@ pub(super) struct Change {
     /// Bytes that came, and that were let go because they are too old.
     pub(super) added: usize,
     pub(super) freed: usize,
-    /// A chunk was begun: it is younger than those of all other series.
-    pub(super) has_new_chunk: bool,
+    /// A chunk was begun, which starts at this time: it is younger than those of all other series.
+    pub(super) new_chunk: Option<u64>,
 }
 
 impl Series {
@@ -52,8 +54,8 @@ impl Series {
             let start_s = self.chunks.back().map_or(unix_s, |last| unix_s.max(last.start_s + last.rows));
             self.chunks.push_back(Chunk { start_s, rows: 0, bytes: Vec::new() });
             self.newest = Row::default();
-            change.has_new_chunk = true;
-            change.added += size_of::<Chunk>();
+            change.new_chunk = Some(start_s);
+            change.added += CHUNK_FRAME;
         }
         if let Some(chunk) = self.chunks.back_mut() {
             let before = chunk.bytes.len();
@@ -73,12 +75,27 @@ impl Series {
         if self.chunks.len() < 2 {
             return 0;
         }
-        self.chunks.pop_front().map_or(0, |chunk| chunk.bytes.len() + size_of::<Chunk>())
+        self.chunks.pop_front().map_or(0, |chunk| chunk.bytes.len() + CHUNK_FRAME)
+    }
+
+    /// When the newest chunk starts.
+    pub(super) fn newest_start_s(&self) -> Option<u64> {
+        self.chunks.back().map(|chunk| chunk.start_s)
+    }
+
+    /// When the oldest chunk starts.
+    pub(super) fn oldest_start_s(&self) -> Option<u64> {
+        self.chunks.front().map(|chunk| chunk.start_s)
+    }
+
+    /// How many rows there are since a time, about: chunks count as a whole.
+    pub(crate) fn count_since(&self, since_s: u64) -> u64 {
+        self.chunks.iter().filter(|chunk| chunk.start_s + chunk.rows >= since_s).map(|chunk| chunk.rows).sum()
     }
 
     /// Bytes of all rows.
     pub(super) fn size(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.bytes.len() + size_of::<Chunk>()).sum()
+        self.chunks.iter().map(|chunk| chunk.bytes.len() + CHUNK_FRAME).sum()
     }
 
     /// The rows since a time, with the second that each stands for.

@@ -10,7 +10,10 @@ use serde::Serialize;
 use signaling_api::ErrorCode;
 use signaling_core::AdminError;
 
+use super::MAX_BODY_BYTES;
 use crate::auth::AuthError;
+use crate::http::body::BodyError;
+use crate::http::problem::challenge;
 
 /// An answer that is no result.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +22,7 @@ pub(crate) struct TwirpError {
     message: String,
     meta: BTreeMap<&'static str, String>,
     status: StatusCode,
+    challenge: Option<&'static str>,
 }
 
 /// Twirp's words, as far as they are used here.
@@ -71,7 +75,7 @@ impl Code {
 
 impl TwirpError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), meta: BTreeMap::new(), status: code.status() }
+        Self { code, message: message.into(), meta: BTreeMap::new(), status: code.status(), challenge: None }
     }
 
     /// Twirp's word for it, for metrics.
@@ -99,13 +103,24 @@ impl TwirpError {
 
     /// The token is genuine and allows something else. LiveKit's server has the same word for it as for a bad token.
     pub(crate) fn denied() -> Self {
-        Self::new(Code::Unauthenticated, "permissions denied")
+        let challenge = Some(r#"Bearer error="insufficient_scope""#);
+        Self { challenge, ..Self::new(Code::Unauthenticated, "permissions denied") }
     }
 }
 
 impl From<AuthError> for TwirpError {
     fn from(error: AuthError) -> Self {
-        Self::new(Code::Unauthenticated, error.to_string())
+        Self { challenge: challenge(error.code()), ..Self::new(Code::Unauthenticated, error.to_string()) }
+    }
+}
+
+impl From<BodyError> for TwirpError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::too_large(MAX_BODY_BYTES),
+            BodyError::TooLate => Self::new(Code::Canceled, "the request body did not come in time"),
+            BodyError::Malformed(_) => Self::malformed("failed to read request body"),
+        }
     }
 }
 
@@ -116,20 +131,24 @@ impl From<AdminError> for TwirpError {
             ErrorCode::RoomNotFound | ErrorCode::ParticipantNotFound | ErrorCode::TrackNotFound | ErrorCode::DispatchNotFound => {
                 Code::NotFound
             }
-            ErrorCode::RoomFull | ErrorCode::RoomLimit | ErrorCode::ParticipantLimit | ErrorCode::RateLimited => Code::ResourceExhausted,
+            ErrorCode::NotFound | ErrorCode::MethodNotAllowed | ErrorCode::UpgradeRequired => Code::BadRoute,
+            ErrorCode::RoomFull | ErrorCode::RoomLimit | ErrorCode::ParticipantLimit | ErrorCode::RateLimited | ErrorCode::TooLarge => {
+                Code::ResourceExhausted
+            }
             ErrorCode::PreconditionFailed => Code::FailedPrecondition,
             ErrorCode::Unimplemented => Code::Unimplemented,
             ErrorCode::Unavailable => Code::Unavailable,
             // LiveKit's word for a call that takes too long
-            ErrorCode::Timeout => Code::Canceled,
+            ErrorCode::Timeout | ErrorCode::RequestTimeout => Code::Canceled,
             ErrorCode::TokenMissing
             | ErrorCode::TokenInvalid
             | ErrorCode::TokenExpired
             | ErrorCode::TokenGrant
-            | ErrorCode::TokenRevoked => Code::Unauthenticated,
+            | ErrorCode::TokenRevoked
+            | ErrorCode::Forbidden => Code::Unauthenticated,
             _ => Code::Internal,
         };
-        Self::new(code, error.message)
+        Self { challenge: challenge(error.code), ..Self::new(code, error.message) }
     }
 }
 
@@ -150,7 +169,11 @@ impl IntoResponse for TwirpError {
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
-        (self.status, headers, body).into_response()
+        let mut response = (self.status, headers, body).into_response();
+        if let Some(challenge) = self.challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
     }
 }
 

@@ -15,23 +15,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest as _, Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use signaling_api::Grants;
 use signaling_core::{AdminRequest, AdminResponse};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use self::agent_dispatch::AgentDispatchService;
 use self::codec::{Form, Named};
 use self::errors::{Code, TwirpError};
 use self::room_service::RoomService;
-use crate::auth;
-use crate::http::App;
-use crate::unix_now;
+use crate::http::{App, access, body};
 use crate::ws::ToLoop;
 
 /// A service by its full name.
@@ -61,21 +58,16 @@ impl Call<'_> {
 
     /// Asks the rooms.
     async fn ask(&self, request: AdminRequest) -> Result<AdminResponse, TwirpError> {
-        let (reply, answer) = oneshot::channel();
-        let asked = async {
-            self.app.inbox.send(ToLoop::Admin { request: Box::new(request), reply }).await.ok()?;
-            answer.await.ok()
-        };
-        match timeout(ANSWER_TIME, asked).await {
-            Ok(Some(result)) => Ok((*result)?),
-            Ok(None) => Err(TwirpError::new(Code::Unavailable, "the server is shutting down")),
-            Err(_) => Err(TwirpError::new(Code::Unavailable, "the server is overloaded")),
-        }
+        let (grants, request) = (Box::new(self.grants.clone()), Box::new(request));
+        let answer = self.app.ask(ANSWER_TIME, |reply| ToLoop::Admin { grants, request, reply }).await;
+        Ok((*answer.map_err(|error| TwirpError::new(Code::Unavailable, error.to_string()))?)?)
     }
 }
 
 /// `/twirp/...`, whatever the method.
-pub(crate) async fn serve(State(app): State<Arc<App>>, Path(path): Path<String>, request: Request) -> Response {
+pub(crate) async fn serve(State(app): State<Arc<App>>, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    // what is no text is no method either
+    let path = path.map(|Path(path)| path).unwrap_or_default();
     let answered = answer(&app, &path, request).await;
     let asked = path.split('/').next().unwrap_or_default();
     let service = [RoomService::NAME, AgentDispatchService::NAME].into_iter().find(|name| *name == asked);
@@ -99,12 +91,13 @@ async fn answer(app: &App, path: &str, request: Request) -> Result<Response, Twi
     }
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = Form::of(content_type).ok_or_else(|| bad_route(format!("unexpected Content-Type: {content_type:?}")))?;
-    let grants = grants(app, request.uri().query(), request.headers())?;
+    let in_query = access::token_in(request.uri().query());
+    let grants = access::genuine(app, request.headers(), in_query.as_deref())?;
     if !(grants.room_create || grants.room_list || grants.room_admin) {
         // a participant's token: it has nothing to ask here, however large
         return Err(TwirpError::denied());
     }
-    let body = read(request).await?;
+    let body = body::read(request, &app.config.limits).await?;
     let call = Call { app, grants: &grants, form, body };
     let answered = if service == RoomService::NAME {
         RoomService::call(function, &call).await
@@ -125,27 +118,7 @@ fn missing(service: &str) -> Option<&'static str> {
     }
 }
 
-/// The header wins over `access_token` in the query, as in LiveKit's server.
-fn grants(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<Grants, TwirpError> {
-    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let in_query = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == "access_token");
-    let token = auth::find_token(authorization, in_query.as_ref().map(|(_, token)| token.as_ref()))?;
-    Ok(auth::verify(&app.config.keys, token, unix_now())?)
-}
-
-/// The route's body limit is [`MAX_BODY_BYTES`].
-async fn read(request: Request) -> Result<Bytes, TwirpError> {
-    match timeout(BODY_TIME, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(TwirpError::too_large(MAX_BODY_BYTES)),
-        Ok(Err(_)) => Err(TwirpError::malformed("failed to read request body")),
-        Err(_) => Err(TwirpError::new(Code::Canceled, "the request body did not come in time")),
-    }
-}
-
 /// The largest request: metadata of a room and of all its agents (LiveKit: `max_api_request_body_size`).
 pub(crate) const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
-/// Time for a body to arrive.
-const BODY_TIME: Duration = Duration::from_secs(20);
 /// Longer than any call to a participant may take.
 const ANSWER_TIME: Duration = Duration::from_secs(90);

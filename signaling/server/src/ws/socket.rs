@@ -5,13 +5,14 @@
 //! client's own socket fills; a write never lasts longer than `write_timeout`; the loop learns of the end exactly once.
 
 use std::error::Error as _;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
-use futures_util::SinkExt as _;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use futures_util::SinkExt;
 use livekit_protocol::SignalRequest;
 use signaling_api::Grants;
 use signaling_core::{ConnId, JoinParams};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use super::{Newcomer, Outbox, Outgoing, SocketEnd, ToLoop};
-use crate::codec::{Encoding, Response};
+use crate::codec::Encoding;
 use crate::config::ServerLimits;
 use crate::gate::{Pass, TokenBucket};
 use crate::metrics::Metrics;
@@ -41,6 +42,15 @@ pub(crate) struct SocketLink {
     pub(crate) inbox: mpsc::Sender<ToLoop>,
     pub(crate) limits: ServerLimits,
     pub(crate) metrics: Metrics,
+}
+
+/// A request for a WebSocket, with the bounds of this server and buffers for many connections that say little.
+pub(crate) fn bounded<F>(upgrade: WebSocketUpgrade<F>, limits: &ServerLimits) -> WebSocketUpgrade<F> {
+    upgrade
+        .max_message_size(limits.max_message_bytes)
+        .max_frame_size(limits.max_message_bytes)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
 }
 
 /// Serves a socket until its end.
@@ -125,11 +135,7 @@ impl Session<'_> {
             let is_reading = may_read && pending.is_none();
             let step = tokio::select! {
                 () = self.is_dropped.notified() => Err(SocketEnd::Slow),
-                outgoing = self.queue.recv() => match outgoing {
-                    Some(Outgoing::Message(response)) => self.write_response(&response).await,
-                    Some(Outgoing::Close(end)) => Err(end),
-                    None => Err(SocketEnd::Shutdown),
-                },
+                outgoing = self.queue.recv() => self.write_queued(outgoing).await,
                 place = self.inbox.reserve(), if pending.is_some() => match (place, pending.take()) {
                     (Ok(place), Some(request)) => {
                         place.send(ToLoop::Message { conn: self.conn, request });
@@ -190,19 +196,48 @@ impl Session<'_> {
         }
     }
 
-    async fn write_response(&mut self, response: &Response) -> Result<(), SocketEnd> {
-        self.queued_bytes.fetch_sub(response.size(), Ordering::Relaxed);
-        match response.frame(self.encoding) {
-            Some(frame) => self.write(frame).await,
-            None => Ok(()),
+    /// Writes what has been queued, `first` of it, in as few system calls as it fits in.
+    async fn write_queued(&mut self, first: Option<Outgoing>) -> Result<(), SocketEnd> {
+        let mut next = Some(first.ok_or(SocketEnd::Shutdown)?);
+        let (mut end, mut written) = (Ok(()), 0);
+        while let Some(outgoing) = next {
+            match outgoing {
+                Outgoing::Message(response) => {
+                    self.queued_bytes.fetch_sub(response.size(), Ordering::Relaxed);
+                    if let Some(frame) = response.frame(self.encoding) {
+                        self.feed(frame).await?;
+                    }
+                }
+                Outgoing::Close(reason) => {
+                    end = Err(reason);
+                    break;
+                }
+            }
+            written += 1;
+            next = if written < MESSAGES_AT_ONCE { self.queue.try_recv().ok() } else { None };
         }
+        self.flush().await.and(end)
     }
 
     async fn write(&mut self, frame: Message) -> Result<(), SocketEnd> {
+        self.feed(frame).await?;
+        self.flush().await
+    }
+
+    /// Into the buffer; when that is full, to the client.
+    async fn feed(&mut self, frame: Message) -> Result<(), SocketEnd> {
+        self.in_time(async |socket| socket.feed(frame).await).await
+    }
+
+    async fn flush(&mut self) -> Result<(), SocketEnd> {
+        self.in_time(async |socket| socket.flush().await).await
+    }
+
+    async fn in_time(&mut self, write: impl AsyncFnOnce(&mut WebSocket) -> Result<(), axum::Error>) -> Result<(), SocketEnd> {
         tokio::select! {
-            written = timeout(self.limits.write_timeout, self.socket.send(frame)) => match written {
+            written = timeout(self.limits.write_timeout, write(self.socket)) => match written {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) => Err(SocketEnd::Lost),
+                Ok(Err(error)) => Err(self.end_of(&error)),
                 Err(_) => Err(SocketEnd::Slow),
             },
             () = self.is_dropped.notified() => Err(SocketEnd::Slow),
@@ -217,6 +252,8 @@ impl Session<'_> {
                 SocketEnd::Oversized
             }
             Some(Error::Utf8(_)) => SocketEnd::Malformed,
+            // said by the stream; the system's own timeout has a number, and means that the line is dead
+            Some(Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() => SocketEnd::Slow,
             Some(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => SocketEnd::Lost,
             Some(Error::Protocol(_)) => SocketEnd::Protocol,
             _ => SocketEnd::Lost,
@@ -224,5 +261,11 @@ impl Session<'_> {
     }
 }
 
+/// Bytes that one read takes. Requests are smaller, but for session descriptions; the library clears its whole buffer for each read.
+const READ_BUFFER_BYTES: usize = 1024;
+/// Messages that are written before the client is read again.
+const MESSAGES_AT_ONCE: usize = 64;
+/// Messages that wait are written together up to about so many bytes.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Time for the close frame; a client that does not take it gets none.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);

@@ -93,9 +93,7 @@ impl TestServer {
     /// One HTTP request on a connection of its own.
     pub(crate) async fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let mut stream = self.request(method, path, &[headers, &[("Connection", "close")]].concat(), body).await;
-        let mut answer = Vec::new();
-        soon(stream.read_to_end(&mut answer)).await.unwrap();
-        Reply::parse(&String::from_utf8_lossy(&answer))
+        Reply::read(&mut stream).await
     }
 
     /// Status of the answer to a request whose connection may stay open; it is closed after the status line.
@@ -104,6 +102,13 @@ impl TestServer {
         let mut line = [0; 12];
         soon(stream.read_exact(&mut line)).await.unwrap();
         std::str::from_utf8(&line[9..]).unwrap().parse().unwrap()
+    }
+
+    /// A connection on which this was said.
+    pub(crate) async fn say(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
     }
 
     async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> TcpStream {
@@ -144,6 +149,13 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// Everything until the server closes the connection.
+    pub(crate) async fn read(stream: &mut TcpStream) -> Self {
+        let mut answer = Vec::new();
+        soon(stream.read_to_end(&mut answer)).await.unwrap();
+        Self::parse(&String::from_utf8_lossy(&answer))
+    }
+
     fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP response: {text:?}"));
         let mut lines = head.lines();

@@ -9,6 +9,8 @@ mod frames;
 mod harness;
 mod operating;
 mod pages;
+mod patience;
 mod sessions;
 mod single;
+mod tls;
 mod twirp;

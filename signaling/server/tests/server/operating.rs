@@ -57,6 +57,124 @@ async fn a_participants_seconds_are_read_with_an_administrators_token_only() {
 }
 
 #[tokio::test]
+async fn an_answer_has_a_bound_and_says_how_to_ask_for_less() {
+    let mut server = TestServer::start().await;
+    let (_alice, participant, track, sid) = published(&mut server).await;
+    for _ in 0..73 {
+        server.events.send(Event::Samples(vec![sample(participant, track); 1_000])).await.unwrap();
+    }
+    let ask = async |query: &str| {
+        let path = format!("/v1/rooms/lobby/participants/alice/quality?{query}");
+        server.http("GET", &path, &[bearer(&admin("lobby")).as_ref()], "").await
+    };
+    let refused = soon(async {
+        loop {
+            let reply = ask("seconds=3600").await;
+            if reply.status != 200 {
+                return reply;
+            }
+        }
+    })
+    .await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("bad-request")));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("`track`"), "{}", refused.body);
+    assert_eq!(ask(&format!("seconds=3600&track={sid}x")).await.status, 200, "of other tracks");
+}
+
+#[tokio::test]
+async fn nothing_that_a_client_says_becomes_a_label() {
+    use livekit_protocol::{AddTrackRequest, SimulcastCodec, TrackType, signal_request};
+    let mut server = TestServer::with(|config| config.limits.sockets_per_ip = 10_000).await;
+    let mut before = None;
+    for round in 0..5 {
+        let evil = format!("evil{round}");
+        let (mut client, _) = server.enter(&token(&evil, &evil)).await;
+        let codec = SimulcastCodec { codec: format!("video/{evil}"), cid: evil.clone(), ..SimulcastCodec::default() };
+        let add = AddTrackRequest {
+            cid: evil.clone(),
+            name: evil.clone(),
+            r#type: TrackType::Video.into(),
+            source: 100 + round,
+            simulcast_codecs: vec![codec],
+            ..AddTrackRequest::default()
+        };
+        client.send(signal_request::Message::AddTrack(add)).await;
+        let (participant, track) = loop {
+            if let Some(Command::Publish { participant, track, .. }) = soon(server.commands.recv()).await {
+                break (participant, track);
+            }
+        };
+        let mime = format!("video/{evil}");
+        server.events.send(Event::TrackReady { participant, track, mid: evil.clone(), mime, simulcast: false }).await.unwrap();
+        server.events.send(Event::Samples(vec![sample(participant, track)])).await.unwrap();
+        for (method, path) in [
+            ("GET", format!("/{evil}")),
+            ("GET", format!("/v1/{evil}")),
+            (evil.as_str(), "/rtc".to_owned()),
+            ("GET", format!("/v1/rooms/{evil}/participants/{evil}/quality")),
+            ("POST", format!("/v1/rooms/{evil}/participants/{evil}/stats")),
+            ("POST", format!("/twirp/{evil}.{evil}/{evil}")),
+            ("POST", format!("/twirp/livekit.RoomService/{evil}")),
+            ("GET", format!("/rtc/validate?access_token={evil}&sdk={evil}")),
+        ] {
+            let headers = [("User-Agent", evil.as_str()), ("X-Forwarded-For", &evil), ("Authorization", &evil)];
+            server.http(method, &path, &headers, &evil).await;
+        }
+        // the rooms are counted once a second, and what is to be seen is their labels, not how many there are
+        server.until_metric("signaling_participants", u64::try_from(round).unwrap() + 1).await;
+        let text = server.get("/metrics").await.body;
+        let series: Vec<String> =
+            text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect();
+        assert!(!text.contains("evil"), "{text}");
+        // scraping is a route too, and the first round finds it for the first time
+        if round > 1 {
+            assert_eq!(before.as_ref(), Some(&series), "no series is new");
+        }
+        before = Some(series);
+        drop(client);
+        server.until_metric("signaling_ws_connections", 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stay_is_traced_under_the_id_that_the_client_has() {
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", collector.local_addr().unwrap());
+    let mut server = TestServer::with(|config| config.traces = Some(url.parse().unwrap())).await;
+    let (_alice, join) = server.join("alice", "lobby").await;
+    let Some(Command::Join { participant, .. }) = soon(server.commands.recv()).await else { panic!("not at the node") };
+    for role in [TransportRole::Publisher, TransportRole::Subscriber] {
+        server.media_connected(participant, role).await;
+    }
+    server.until_metric(r#"sfu_joins_total{reason="none",result="ok"}"#, 1).await;
+    let heard = tokio::task::spawn_blocking(move || {
+        use std::io::{Read as _, Write as _};
+        let mut heard = String::new();
+        while !heard.contains(r#""name":"join""#) {
+            let (mut stream, _) = collector.accept().unwrap();
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"}]}]}") {
+                let mut chunk = [0; 4096];
+                let length = stream.read(&mut chunk).unwrap();
+                assert!(length > 0, "the request is not whole: {}", String::from_utf8_lossy(&bytes));
+                bytes.extend_from_slice(&chunk[..length]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            heard.push_str(&String::from_utf8(bytes).unwrap());
+        }
+        heard
+    });
+    let heard = soon(heard).await.unwrap();
+    let sid = join.participant.unwrap().sid;
+    for name in ["signal", "media", "join"] {
+        assert!(heard.contains(&format!(r#""name":"{name}""#)), "{heard}");
+    }
+    assert_eq!(heard.matches(&format!(r#"{{"key":"participant","value":{{"stringValue":"{sid}"}}}}"#)).count(), 3, "{heard}");
+    server.until_metric(r#"sfu_trace_spans_total{result="sent"}"#, 3).await;
+    assert!(!heard.contains("alice") && !heard.contains("lobby"), "names are nobody's business");
+}
+
+#[tokio::test]
 async fn a_client_reports_on_itself_once_a_second_and_on_nobody_else() {
     let mut server = TestServer::start().await;
     let (_alice, participant, track, sid) = published(&mut server).await;
@@ -146,6 +264,45 @@ async fn a_drain_refuses_new_rooms_and_can_be_undone() {
     });
     assert!(goodbye.await.can_reconnect, "the deadline is over");
     assert_eq!(alice.close_code().await.1, "server-shutdown");
+}
+
+#[tokio::test]
+async fn a_drain_and_its_end_asked_for_at_once_are_both_answered() {
+    let server = TestServer::start().await;
+    let grants = VideoGrant { room_create: true, room_list: true, ..VideoGrant::default() };
+    let operator = minted(&TokenOptions { grants, ttl: HOUR, ..TokenOptions::default() });
+    let ask = async |path: &str| server.http("POST", path, &[bearer(&operator).as_ref()], "").await.status;
+    for _ in 0..20 {
+        let answers = soon(async { tokio::join!(ask("/v1/nodes/self:drain"), ask("/v1/nodes/self:undrain")) }).await;
+        assert_eq!(answers, (200, 200));
+    }
+}
+
+#[tokio::test]
+async fn the_token_of_a_moderator_who_was_removed_opens_nothing_any_more() {
+    let server = TestServer::start().await;
+    let grants = VideoGrant { room_join: true, room_admin: true, ..VideoGrant::default() };
+    let mallory = minted(&TokenOptions { grants, ..TokenOptions::join("mallory", "lobby") });
+    let (_mallory, _) = server.enter(&mallory).await;
+    let (_alice, _) = server.join("alice", "lobby").await;
+    let remove = async |token: &str, who: &str| {
+        let headers = [bearer(token), Bearer("application/json".to_owned())];
+        let headers = [headers[0].as_ref(), ("Content-Type", headers[1].0.as_str())];
+        let body = format!(r#"{{"room":"lobby","identity":"{who}"}}"#);
+        server.http("POST", "/twirp/livekit.RoomService/RemoveParticipant", &headers, &body).await
+    };
+    let quality = "/v1/rooms/lobby/participants/alice/quality";
+    assert_eq!(server.http("GET", quality, &[bearer(&mallory).as_ref()], "").await.status, 200);
+    assert_eq!(remove(&admin("lobby"), "mallory").await.status, 200);
+
+    let refused = remove(&mallory, "alice").await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (401, Some("unauthenticated")), "{}", refused.body);
+    let stats = "/v1/rooms/lobby/participants/mallory/stats";
+    for (method, path) in [("GET", quality), ("POST", stats), ("GET", "/settings/regions")] {
+        let refused = server.http(method, path, &[bearer(&mallory).as_ref()], "").await;
+        assert!(refused.status == 401 && refused.body.contains("token-revoked"), "{path}: {}", refused.body);
+    }
+    assert_eq!(server.http("GET", quality, &[bearer(&admin("lobby")).as_ref()], "").await.status, 200);
 }
 
 const HOUR: Duration = Duration::from_secs(3600);

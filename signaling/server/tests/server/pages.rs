@@ -1,6 +1,6 @@
 //! What a browser and an operator see.
 
-use signaling_server::{DemoConfig, Rate};
+use signaling_server::{DemoConfig, MetricsAccess, Rate};
 
 use crate::harness::{TestServer, token};
 
@@ -38,6 +38,44 @@ async fn what_is_not_there_is_a_problem_document() {
 }
 
 #[tokio::test]
+async fn what_the_framework_refuses_is_a_problem_document_too() {
+    let mut server = TestServer::with(|config| config.metrics = MetricsAccess::Own("127.0.0.1:0".parse().unwrap())).await;
+    let bearer = format!("Bearer {}", token("alice", "lobby"));
+    let long = " ".repeat(70_000);
+    for (method, path, body, status, code) in [
+        ("GET", "/v1/rooms/%FF/participants/alice/quality", "", 400, "bad-request"),
+        ("POST", "/v1/rooms/%FF/participants/alice/stats", "", 400, "bad-request"),
+        ("POST", "/v1/rooms/lobby/participants/alice/stats", &long, 413, "too-large"),
+        ("GET", "/assets/%FF", "", 404, "not-found"),
+    ] {
+        let reply = server.http(method, path, &[("Authorization", &bearer)], body).await;
+        assert_eq!((reply.status, reply.header("content-type")), (status, "application/problem+json"), "{path}: {}", reply.body);
+        assert_eq!(reply.json()["code"], code, "{path}");
+    }
+    let bad_path = server.http("POST", "/twirp/%FF", &[("Content-Type", "application/json")], "{}").await;
+    assert_eq!((bad_path.status, bad_path.json()["code"].as_str()), (404, Some("bad_route")));
+    server.address = server.server.metrics_addr().unwrap();
+    let reply = server.http("POST", "/metrics", &[], "").await;
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (405, Some("method-not-allowed")));
+    server.until_metric(r#"sfu_client_reports_total{result="malformed"}"#, 1).await;
+}
+
+#[tokio::test]
+async fn who_has_no_good_token_is_told_what_kind_is_wanted() {
+    let server = TestServer::start().await;
+    let twirp = "/twirp/livekit.RoomService/ListRooms";
+    let json = ("Content-Type", "application/json");
+    for (method, path) in [("GET", "/rtc/validate"), ("GET", "/v1/nodes/self"), ("GET", "/settings/regions"), ("POST", twirp)] {
+        let reply = server.http(method, path, &[json], "").await;
+        assert_eq!((reply.status, reply.header("www-authenticate")), (401, "Bearer"), "{path}");
+        let reply = server.http(method, path, &[json, ("Authorization", "Bearer nonsense")], "").await;
+        assert_eq!((reply.status, reply.header("www-authenticate")), (401, r#"Bearer error="invalid_token""#), "{path}");
+    }
+    let reply = server.http("GET", "/v1/nodes/self", &[("Authorization", &format!("Bearer {}", token("alice", "lobby")))], "").await;
+    assert_eq!((reply.status, reply.header("www-authenticate")), (403, ""));
+}
+
+#[tokio::test]
 async fn an_operator_sees_life_readiness_and_metrics() {
     let server = TestServer::start().await;
     assert_eq!((server.get("/livez").await.status, server.get("/readyz").await.status), (200, 200));
@@ -52,7 +90,7 @@ async fn an_operator_sees_life_readiness_and_metrics() {
 
 #[tokio::test]
 async fn metrics_can_be_kept_from_this_address() {
-    let server = TestServer::with(|config| config.metrics = signaling_server::MetricsAccess::Off).await;
+    let server = TestServer::with(|config| config.metrics = MetricsAccess::Off).await;
     assert_eq!(server.get("/metrics").await.status, 404);
 }
 

@@ -45,7 +45,7 @@ impl TurnServer {
             Ok(request) => request,
             Err(code) => return self.refuse_allocation(&answer, code, Allocated::Refused),
         };
-        if self.is_draining {
+        if !self.admission.covers(account(&who.user)) {
             return self.refuse_allocation(&answer, 508, Allocated::Draining);
         }
         if let Err(exceeded) = self.quota.take(&self.config.limits, account(&who.user), answer.client.remote.ip()) {
@@ -134,6 +134,7 @@ impl TurnServer {
         allocation.to_client = rate.map(|rate| Bucket::new(rate, at.now));
         let key = self.allocations.insert(allocation);
         self.by_client.insert(client, key);
+        self.by_account.entry(account(&who.user).into()).or_default().push(key);
 
         if let Some(token) = request.token {
             match self.reservations.iter().position(|reservation| reservation.token == token).and_then(|at| self.reservations.remove(at)) {

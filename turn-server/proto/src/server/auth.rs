@@ -51,7 +51,7 @@ impl TurnServer {
         if attributes.username.is_none() && attributes.userhash.is_none() {
             return Err(malformed);
         }
-        if !self.nonces.is_fresh(nonce, client.remote.ip(), at.now) {
+        if !self.nonces.is_fresh(nonce, client.remote, at.now) {
             return Err(Refusal { code: 438, why: AuthFailure::StaleNonce });
         }
         // the nonce says that the algorithms were announced: a client that knows of them repeats the list, unchanged
@@ -93,7 +93,7 @@ impl TurnServer {
         writer.error_code(refusal.code, reason(refusal.code));
         if refusal.code != 400 {
             writer.attribute(attribute::REALM, self.config.credentials.realm().as_bytes());
-            writer.attribute(attribute::NONCE, self.nonces.issue(client.remote.ip(), at.now).as_bytes());
+            writer.attribute(attribute::NONCE, self.nonces.issue(client.remote, at.now).as_bytes());
             writer.attribute(attribute::PASSWORD_ALGORITHMS, &PASSWORD_ALGORITHMS);
         }
         let answer = Answer { client, method: message.method, transaction: message.transaction, seal: None };

@@ -11,7 +11,7 @@ mod connect;
 mod manage;
 mod relay;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -110,6 +110,28 @@ pub struct Config {
     pub tcp_relays: bool,
     /// Addresses for RFC 5780. `None`: clients can't find out what kind of NAT they have.
     pub discovery: Option<Discovery>,
+}
+
+/// Who gets new allocations.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Admission {
+    /// Whoever has credentials.
+    #[default]
+    Everybody,
+    /// Those whose NAME begins so: who has a seat in a call that goes on may need a new relay, and gets it.
+    Only(String),
+    /// Nobody.
+    Nobody,
+}
+
+impl Admission {
+    pub(crate) fn covers(&self, account: &[u8]) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Only(beginning) => account.starts_with(beginning.as_bytes()),
+            Self::Nobody => false,
+        }
+    }
 }
 
 /// Something to be done outside. In order.
@@ -213,6 +235,8 @@ pub struct TurnServer {
     ports: [[Ports; 2]; 2],
     allocations: slotmap::SlotMap<AllocationKey, Allocation>,
     by_client: FxHashMap<Client, AllocationKey>,
+    /// By what quotas count as one user.
+    by_account: HashMap<Box<[u8]>, Vec<AllocationKey>>,
     /// By [`RelayId`].
     relays: Vec<Option<AllocationKey>>,
     free_relays: Vec<RelayId>,
@@ -222,7 +246,7 @@ pub struct TurnServer {
     outputs: VecDeque<Output>,
     counters: Counters,
     next_sweep: Instant,
-    is_draining: bool,
+    admission: Admission,
     rng: StdRng,
     /// The client of the last packet: most come in rows.
     last: Option<(Client, AllocationKey)>,
@@ -244,6 +268,7 @@ impl TurnServer {
             ports: [ports(), ports()],
             allocations: slotmap::SlotMap::with_key(),
             by_client: FxHashMap::default(),
+            by_account: HashMap::new(),
             relays: Vec::new(),
             free_relays: Vec::new(),
             reservations: VecDeque::new(),
@@ -252,7 +277,7 @@ impl TurnServer {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             next_sweep: now + SWEEP,
-            is_draining: false,
+            admission: Admission::Everybody,
             rng,
             last: None,
             config,
@@ -347,9 +372,7 @@ impl TurnServer {
     /// will have expired, in time since 1970.
     pub fn revoke(&mut self, at: Moment, name: &str, forget_at: Duration) {
         self.config.credentials.revoke(name, forget_at, at.unix);
-        let of_user: Vec<AllocationKey> =
-            self.allocations.iter().filter(|(_, a)| account(&a.user) == name.as_bytes()).map(|(key, _)| key).collect();
-        for key in of_user {
+        for key in self.by_account.get(name.as_bytes()).cloned().unwrap_or_default() {
             let client = self.allocations[key].client;
             self.remove(key);
             if client.transport != Transport::Udp {
@@ -358,9 +381,9 @@ impl TurnServer {
         }
     }
 
-    /// While draining nobody gets a new allocation; those there are can be refreshed.
-    pub const fn set_draining(&mut self, is_draining: bool) {
-        self.is_draining = is_draining;
+    /// Says who gets new allocations from here on; those there are can be refreshed whatever it says.
+    pub fn admit(&mut self, admission: Admission) {
+        self.admission = admission;
     }
 
     /// True if the client has something here.
@@ -384,7 +407,8 @@ impl TurnServer {
     /// What there is. Walks all allocations.
     #[must_use]
     pub fn census(&self) -> Census {
-        let mut census = Census { total: self.allocations.len(), streams: self.streams.len(), ..Census::default() };
+        let (total, most) = (self.allocations.len(), self.config.limits.allocations);
+        let mut census = Census { total, most, streams: self.streams.len(), ..Census::default() };
         for allocation in self.allocations.values() {
             for relay in &allocation.relays {
                 census.allocations[allocation.client.transport as usize][relay.family as usize] += 1;
@@ -409,6 +433,12 @@ impl TurnServer {
     fn remove(&mut self, key: AllocationKey) {
         let Some(allocation) = self.allocations.remove(key) else { return };
         self.by_client.remove(&allocation.client);
+        if let Some(keys) = self.by_account.get_mut(account(&allocation.user)) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_account.remove(account(&allocation.user));
+            }
+        }
         self.last = None;
         self.quota.give_back(account(&allocation.user), allocation.client.remote.ip());
         for id in self.streams.of(key) {

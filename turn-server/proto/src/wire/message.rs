@@ -200,7 +200,9 @@ impl<'a> Attributes<'a> {
             at::CHANNEL_NUMBER => set(&mut self.channel_number, u16::from_be_bytes([value.as_array::<4>()?[0], value[1]])),
             at::REQUESTED_TRANSPORT => set(&mut self.requested_transport, value.as_array::<4>()?[0]),
             at::REQUESTED_ADDRESS_FAMILY => set(&mut self.requested_family, value.as_array::<4>()?[0]),
-            at::ADDITIONAL_ADDRESS_FAMILY => set(&mut self.additional_family, value.as_array::<4>()?[0]),
+            at::ADDITIONAL_ADDRESS_FAMILY | at::ADDITIONAL_ADDRESS_FAMILY_OF_DRAFTS => {
+                set(&mut self.additional_family, value.as_array::<4>()?[0])
+            }
             at::EVEN_PORT => set(&mut self.even_port, value.first()? & 0x80 != 0),
             at::RESERVATION_TOKEN => set(&mut self.reservation_token, *value.as_array()?),
             at::DONT_FRAGMENT => self.dont_fragment = true,

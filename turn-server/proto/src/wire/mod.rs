@@ -65,6 +65,8 @@ pub mod attribute {
     pub const RESPONSE_PORT: u16 = 0x0027;
     pub const CONNECTION_ID: u16 = 0x002A;
     pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
+    /// The number that the drafts had, and coturn's clients still have.
+    pub const ADDITIONAL_ADDRESS_FAMILY_OF_DRAFTS: u16 = 0x8032;
     pub const ADDRESS_ERROR_CODE: u16 = 0x8001;
     pub const PASSWORD_ALGORITHMS: u16 = 0x8002;
     pub const SOFTWARE: u16 = 0x8022;

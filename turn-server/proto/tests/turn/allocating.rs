@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use turn_proto::Admission;
 use turn_proto::client::User;
+use turn_proto::counters::Allocated;
+use turn_proto::credentials::SharedSecret;
 use turn_proto::limits::Limits;
 use turn_proto::wire::{attribute, method};
 
@@ -63,11 +66,13 @@ fn rfc8656_7_2_what_makes_no_sense_is_refused() {
 
 #[test]
 fn rfc8656_7_2_both_families_at_once() {
-    let mut world = World::new();
-    let answer = world.ask(client(1), &mut anna(), method::ALLOCATE, &[udp(), family(attribute::ADDITIONAL_ADDRESS_FAMILY, 2)]);
-    assert_eq!(answer.relayed.len(), 2);
-    assert!(answer.relayed[0].is_ipv4() && answer.relayed[1].is_ipv6());
-    assert_eq!(world.relays.len(), 2);
+    for attribute in [attribute::ADDITIONAL_ADDRESS_FAMILY, attribute::ADDITIONAL_ADDRESS_FAMILY_OF_DRAFTS] {
+        let mut world = World::new();
+        let answer = world.ask(client(1), &mut anna(), method::ALLOCATE, &[udp(), family(attribute, 2)]);
+        assert_eq!(answer.relayed.len(), 2);
+        assert!(answer.relayed[0].is_ipv4() && answer.relayed[1].is_ipv6());
+        assert_eq!(world.relays.len(), 2);
+    }
 }
 
 #[test]
@@ -195,9 +200,27 @@ fn a_server_that_drains_refuses_new_allocations_and_keeps_old_ones() {
     let mut world = World::new();
     let mut user = anna();
     world.allocate(client(1), &mut user);
-    world.server.set_draining(true);
+    world.server.admit(Admission::Nobody);
     assert_eq!(world.allocate(client(2), &mut anna()).code, 508);
     assert!(world.ask(client(1), &mut user, method::REFRESH, &[]).is_success);
+    assert!(world.ask(client(1), &mut user, method::CREATE_PERMISSION, &[peer(PEER)]).is_success);
+    assert_eq!(world.server.counters().allocated[Allocated::Draining as usize], 1);
+    world.server.admit(Admission::Everybody);
+    assert!(world.allocate(client(2), &mut anna()).is_success);
+}
+
+#[test]
+fn who_has_a_seat_gets_new_allocations_while_the_server_drains() {
+    let mut world = World::new();
+    world.server.admit(Admission::Only("PA_".to_owned()));
+    let user = |name: &str| {
+        let (name, password) = SharedSecret::new(SECRET).issue(name, UNIX + Duration::from_secs(600));
+        User::new(name, password)
+    };
+    assert!(world.allocate(client(1), &mut user("PA_1")).is_success);
+    for stranger in [user("app"), user("XPA_1"), user(""), anna()] {
+        assert_eq!(world.allocate(client(2), &mut stranger.clone()).code, 508, "{stranger:?}");
+    }
 }
 
 #[test]

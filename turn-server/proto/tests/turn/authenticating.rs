@@ -7,7 +7,7 @@ use turn_proto::credentials::{Algorithm, Credentials, SharedSecret};
 use turn_proto::wire::message::{Class, Integrity, Message};
 use turn_proto::wire::write::Writer;
 use turn_proto::wire::{attribute, method};
-use turn_proto::{Config, Output};
+use turn_proto::{Client, Config, Output};
 
 use crate::world::*;
 
@@ -104,6 +104,21 @@ fn rfc8489_9_2_4_an_old_nonce_is_replaced() {
     assert_ne!(user.told.unwrap().nonce, old);
     let stale = turn_proto::counters::AuthFailure::StaleNonce as usize;
     assert_eq!(world.server.counters().auth_failures[stale], 1);
+}
+
+#[test]
+fn a_request_that_was_overheard_is_of_no_use_elsewhere() {
+    let mut world = World::new();
+    let mut user = anna();
+    world.allocate(client(1), &mut user);
+    let overheard = user.request(method::ALLOCATE, |writer| {
+        writer.attribute(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    });
+    // from another port of the same address, as behind the same NAT, and from another address
+    for elsewhere in [client(2), Client { remote: "192.0.2.2:10001".parse().unwrap(), ..client(1) }] {
+        assert_eq!(world.send(elsewhere, &overheard).unwrap().code, 438);
+    }
+    assert_eq!(world.server.allocation_count(), 1);
 }
 
 #[test]

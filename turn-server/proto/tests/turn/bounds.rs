@@ -98,6 +98,31 @@ fn permissions_and_channels_are_bounded() {
 }
 
 #[test]
+fn an_address_that_is_named_twice_is_one_permission() {
+    let mut world = World::new();
+    let (client, mut user, _) = world.ready();
+    for n in 0..62 {
+        assert!(world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer(&format!("198.18.1.{n}:1"))]).is_success);
+    }
+    let twice = [peer("198.18.2.1:1"), peer("198.18.2.1:2")];
+    assert!(world.ask(client, &mut user, method::CREATE_PERMISSION, &twice).is_success, "it is the last one that fits");
+    assert_eq!(world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer("198.18.2.2:1")]).code, 508);
+}
+
+#[test]
+fn ports_that_are_reserved_and_never_fetched_are_bounded() {
+    let mut world = World::with(turn_proto::Config { relay_ports: 50_000..=51_999, ..config() });
+    let mut user = anna();
+    for _ in 0..600 {
+        assert!(world.ask(client(1), &mut user, method::ALLOCATE, &[udp(), (attribute::EVEN_PORT, vec![0x80])]).is_success);
+        assert!(world.ask(client(1), &mut user, method::REFRESH, &[lifetime(0)]).is_success);
+    }
+    assert_eq!(world.server.census().ports.0, 256);
+    world.pass(Duration::from_secs(31));
+    assert_eq!(world.server.census().ports.0, 0);
+}
+
+#[test]
 fn a_datagram_is_relayed_without_allocating() {
     let mut world = World::new();
     let (client, mut user, relay) = world.ready();

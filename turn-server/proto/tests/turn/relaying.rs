@@ -114,6 +114,24 @@ fn rfc8656_10_2_peers_of_a_family_without_address_get_443() {
 }
 
 #[test]
+fn rfc8656_7_2_of_two_families_each_carries_its_own_peers() {
+    let mut world = World::new();
+    let (client, mut user) = (client(1), anna());
+    world.ask(client, &mut user, method::ALLOCATE, &[udp(), family(attribute::ADDITIONAL_ADDRESS_FAMILY, 2)]);
+    let both = [peer(PEER), peer("[2600::1]:7")];
+    assert!(world.ask(client, &mut user, method::CREATE_PERMISSION, &both).is_success);
+    world.ask(client, &mut user, method::CHANNEL_BIND, &[channel(0x4001), peer("[2600::1]:7")]);
+    world.send(client, &send_indication(PEER, b"four"));
+    world.send(client, &channel_data(0x4001, b"six"));
+    let [(v4, to_v4, four), (v6, to_v6, six)] = world.to_peers.as_slice() else { panic!("{:?}", world.to_peers) };
+    assert!(v4 != v6 && to_v4.is_ipv4() && to_v6.is_ipv6());
+    assert_eq!((four.as_slice(), six.as_slice()), (&b"four"[..], &b"six"[..]));
+    let (v4, v6) = (*v4, *v6);
+    assert!(matches!(world.hears(v4, PEER), Some(ToClient::Indication(..))));
+    assert!(matches!(world.hears(v6, "[2600::1]:7"), Some(ToClient::Channel(..))));
+}
+
+#[test]
 fn rfc8656_5_a_request_without_allocation_gets_437() {
     let mut world = World::new();
     for method in [method::REFRESH, method::CREATE_PERMISSION, method::CHANNEL_BIND, method::CONNECT] {
@@ -140,6 +158,32 @@ fn what_is_above_the_rate_is_dropped() {
     }
     assert_eq!(world.to_peers.len(), 500, "a burst of half a second");
     assert_eq!(world.server.counters().to_clients.packets, 500);
+}
+
+#[test]
+fn all_allocations_together_have_a_rate_too() {
+    let limits = Limits { total_rate: Some(1_000_000), ..Limits::default() };
+    let mut world = World::with(turn_proto::Config { limits, ..config() });
+    let clients: Vec<_> = (1..=2)
+        .map(|number| {
+            let (client, mut user) = (client(number), anna());
+            world.allocate(client, &mut user);
+            world.ask(client, &mut user, method::CREATE_PERMISSION, &[peer(PEER)]);
+            client
+        })
+        .collect();
+    for _ in 0..500 {
+        for client in &clients {
+            world.send(*client, &send_indication(PEER, &[0; 1000]));
+        }
+    }
+    assert_eq!(world.to_peers.len(), 500, "a burst of half a second, of both");
+    assert_eq!(world.server.counters().dropped[turn_proto::counters::Dropped::OverRate as usize], 500);
+    world.pass(std::time::Duration::from_millis(100));
+    for _ in 0..200 {
+        world.send(clients[0], &send_indication(PEER, &[0; 1000]));
+    }
+    assert_eq!(world.to_peers.len(), 600, "100 kB in a tenth of a second");
 }
 
 #[test]

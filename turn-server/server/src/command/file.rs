@@ -141,6 +141,8 @@ impl File {
             policy: Policy {
                 allow: parsed(&self.allow).map_err(|error| anyhow::anyhow!("`allow`: {error}"))?,
                 deny: deny.map_err(|error| anyhow::anyhow!("`deny`: {error}"))?,
+                // a TCP relay would reach what is for the operator
+                listening: self.metrics.into_iter().collect(),
                 ..Policy::default()
             },
             limits: Limits {
@@ -217,6 +219,18 @@ mod tests {
         assert_eq!(format!("{file:?}"), format!("{:?}", File::default()));
         let options = format!("{file:?}").matches(": ").count();
         assert!(uncommented.lines().count() + 1 >= options.min(26), "{uncommented}");
+    }
+
+    #[test]
+    fn the_example_in_deploy_would_be_started() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/examples/turn-only.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("turn-secret");
+        fs::write(&secret, "north\n").unwrap();
+        // what it names is on the machine that it is for
+        let file = File { secret_file: secret, certificate: PathBuf::new(), key: PathBuf::new(), ..File::read(&path).unwrap() };
+        let config = file.config().unwrap();
+        assert_eq!((config.relays.len(), config.policy.allow.len(), config.secrets.len()), (1, 1, 1));
     }
 
     #[test]

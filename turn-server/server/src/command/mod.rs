@@ -86,7 +86,7 @@ fn serve(file: &File) -> anyhow::Result<()> {
     let registry = Registry::new();
     turn_server::metrics::register(&registry, server.clone())?;
     if let Some(address) = file.metrics {
-        let address = scrape::serve(address, registry).with_context(|| format!("can't listen on {address} (`metrics`)"))?;
+        let address = scrape::serve(address, registry, server.clone()).with_context(|| format!("can't listen on {address} (`metrics`)"))?;
         tracing::info!(%address, "metrics are served");
     }
     print(&format!(

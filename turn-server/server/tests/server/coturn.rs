@@ -91,9 +91,48 @@ fn uclient_with_tcp_relays() {
 }
 
 #[test]
-fn uclient_with_ipv6_relays_and_with_both_families() {
+fn uclient_with_ipv6_relays() {
     let server = Server::start(&format!("{OPEN}listen = [\"127.0.0.1\", \"::1\"]\n"));
     nothing_is_lost(&server, server.udp, &["-x"]);
+}
+
+#[test]
+fn uclient_with_both_families_in_one_allocation() {
+    let server = Server::start(&format!("{OPEN}listen = [\"127.0.0.1\", \"::1\"]\n"));
+    // ADDITIONAL-ADDRESS-FAMILY: one request, two relayed addresses; the clients send from one and from the other
+    nothing_is_lost(&server, server.udp, &["-Z"]);
+    nothing_is_lost(&server, server.tcp, &["-Z", "-t"]);
+}
+
+#[test]
+fn uclient_that_breaks_the_protocol_breaks_nothing() {
+    let server = Server::start(OPEN);
+    let echo = Echo::start();
+    let (port, echo_port) = (server.udp.to_string(), echo.1.to_string());
+    for odd in ["-N", "-O"] {
+        let all = [
+            "-m",
+            "2",
+            "-n",
+            "5",
+            "-z",
+            "5",
+            "-u",
+            "anna",
+            "-w",
+            "secret",
+            "-p",
+            &port,
+            "-e",
+            "127.0.0.1",
+            "-r",
+            &echo_port,
+            odd,
+            "127.0.0.1",
+        ];
+        run("turnutils_uclient", &all);
+    }
+    nothing_is_lost(&server, server.udp, &[]);
 }
 
 #[test]

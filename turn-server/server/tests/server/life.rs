@@ -1,95 +1,53 @@
 //! Certificates that change, draining, junk on streams.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, UdpSocket};
-use std::sync::Arc;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use turn_proto::client::User;
 use turn_proto::wire::message::{Class, Message};
+use turn_proto::wire::write::Writer;
 use turn_proto::wire::{attribute, method};
 
-use crate::process::{Server, until, write_certificate};
-
-/// Asks over UDP until it is answered; twice if it is challenged.
-fn ask(server: &Server, socket: &UdpSocket, user: &mut User, method: u16) -> (Class, Option<u16>) {
-    loop {
-        let request = user.request(method, |writer| {
-            writer.attribute(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
-        });
-        socket.send_to(&request, server.address()).unwrap();
-        let mut answer = [0; 2048];
-        let length = socket.recv(&mut answer).unwrap();
-        let message = Message::parse(&answer[..length]).unwrap();
-        if !user.learn(&message) {
-            return (message.class, message.attributes.error_code);
-        }
-    }
-}
-
-fn client(server: &Server) -> (UdpSocket, User) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let (name, password) = server.credentials("PA_1");
-    (socket, User::new(name, password))
-}
+use crate::client::Client;
+use crate::process::{Server, WITH_CERTIFICATE, until, write_certificate};
+use crate::tls::{bind, connect};
 
 #[test]
 fn a_drained_server_ends_with_its_last_allocation() {
     let mut server = Server::start("");
-    let (socket, mut user) = client(&server);
-    assert_eq!(ask(&server, &socket, &mut user, method::ALLOCATE).0, Class::Success);
+    let mut client = Client::new(&server, "PA_1");
+    assert_eq!(client.allocate().0, Class::Success);
+    assert!(server.get("/readyz").starts_with("HTTP/1.1 200"));
     server.signal(Signal::SIGTERM);
     server.await_metric("turn_draining", |draining| draining == 1.0);
-    let (other, mut newcomer) = client(&server);
-    assert_eq!(ask(&server, &other, &mut newcomer, method::ALLOCATE), (Class::Error, Some(508)));
-    assert!(!server.has_ended());
-    let request = user.request(method::REFRESH, |writer| {
-        writer.attribute(attribute::LIFETIME, &[0; 4]);
-    });
-    socket.send_to(&request, server.address()).unwrap();
+    assert!(server.get("/readyz").starts_with("HTTP/1.1 503"), "nothing new is to be sent here");
+    assert!(server.get("/healthz").starts_with("HTTP/1.1 200"), "but it is well");
+    assert_eq!(Client::new(&server, "PA_2").allocate(), (Class::Error, Some(508)));
+    server.await_metric("turn_allocations_total{result=\"draining\"}", |refused| refused == 1.0);
+    let refresh = |seconds: u32| {
+        move |writer: &mut Writer| {
+            writer.attribute(attribute::LIFETIME, &seconds.to_be_bytes());
+        }
+    };
+    assert_eq!(client.ask(method::REFRESH, refresh(600), |message| message.class), Class::Success, "what there is goes on");
+    client.ask(method::REFRESH, refresh(0), |message| message.class);
+    drop(client);
     until("the end", || server.has_ended());
 }
 
 #[test]
 fn a_drained_server_ends_at_its_deadline() {
     let mut server = Server::start("drain = \"1s\"\n");
-    let (socket, mut user) = client(&server);
-    assert_eq!(ask(&server, &socket, &mut user, method::ALLOCATE).0, Class::Success);
+    assert_eq!(Client::new(&server, "PA_1").allocate().0, Class::Success);
     server.signal(Signal::SIGTERM);
     until("the end", || server.has_ended());
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
-
-fn connect(server: &Server, certificate: &[u8]) -> std::io::Result<Tls> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(certificate.to_vec())).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    let socket = TcpStream::connect(("127.0.0.1", server.tls.unwrap()))?;
-    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut stream = StreamOwned::new(tls, socket);
-    stream.flush()?;
-    bind(&mut stream)?;
-    Ok(stream)
-}
-
-/// A Binding request and its answer.
-fn bind(stream: &mut Tls) -> std::io::Result<()> {
-    stream.write_all(&User::new("", "").request(method::BINDING, |_| {}))?;
-    let mut header = [0; 32];
-    stream.read_exact(&mut header)
-}
-
 #[test]
 fn a_new_certificate_is_used_without_dropping_anybody() {
-    let server = Server::start("tls_port = 0\ncertificate = \"FOLDER/certificate.pem\"\nkey = \"FOLDER/key.pem\"\n");
+    let server = Server::start(WITH_CERTIFICATE);
     server.await_metric("turn_certificate_expiry_seconds", |seconds| seconds > 86_400.0);
     let first = write_certificate(&server.folder, "localhost");
     // the one that was made at the start is replaced; both this and the next exchange are noticed
@@ -106,7 +64,7 @@ fn a_new_certificate_is_used_without_dropping_anybody() {
 
 #[test]
 fn a_certificate_that_can_not_be_used_leaves_the_old_one() {
-    let server = Server::start("tls_port = 0\ncertificate = \"FOLDER/certificate.pem\"\nkey = \"FOLDER/key.pem\"\n");
+    let server = Server::start(WITH_CERTIFICATE);
     let first = write_certificate(&server.folder, "localhost");
     until("the exchange", || connect(&server, &first).is_ok());
     std::fs::write(server.folder.path().join("key.pem"), "nonsense").unwrap();
@@ -131,6 +89,19 @@ fn a_stream_that_is_not_turn_is_closed() {
     server.await_metric("turn_streams_total{result=\"expelled\"}", |expelled| expelled >= 4.0);
     assert!(server.get("/healthz").ends_with("ok\n"));
     assert!(server.get("/").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn who_asks_for_metrics_a_byte_at_a_time_does_not_keep_others_waiting() {
+    let server = Server::start("");
+    let mut slow = TcpStream::connect(("127.0.0.1", server.metrics)).unwrap();
+    // until it is hung up on, which is before the head is as long as it may be
+    let mut sent = 0;
+    until("the end of the slow one's time", || {
+        sent += 1;
+        slow.write_all(b"G").is_err()
+    });
+    assert!(server.get("/healthz").ends_with("ok\n"), "after {sent} bytes");
 }
 
 #[test]

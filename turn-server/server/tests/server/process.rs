@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use turn_proto::credentials::SharedSecret;
 
 pub(crate) const SECRET: &str = "north";
+/// Options of a server with TLS.
+pub(crate) const WITH_CERTIFICATE: &str = "tls_port = 0\ncertificate = \"FOLDER/certificate.pem\"\nkey = \"FOLDER/key.pem\"\n";
 
 pub(crate) struct Server {
     process: Child,
@@ -20,7 +22,7 @@ pub(crate) struct Server {
     pub(crate) udp: u16,
     pub(crate) tcp: u16,
     pub(crate) tls: Option<u16>,
-    metrics: u16,
+    pub(crate) metrics: u16,
 }
 
 impl Server {
