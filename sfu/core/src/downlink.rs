@@ -36,6 +36,7 @@ impl Shard {
     /// After anything that may have changed a transport's estimate: whoever divides it up is told if it did.
     pub(crate) fn bandwidth_changed(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let has_collapsed = peer.bandwidth.take_collapse();
         if let Some(estimate) = peer.bandwidth.take_change() {
             tracing::trace!(?estimate, "downlink");
             if peer.allotment.is_new_cut(estimate.cut_at) {
@@ -43,7 +44,7 @@ impl Shard {
             }
             self.allocation_due(key, now);
         }
-        if peer.bandwidth.take_collapse() {
+        if has_collapsed {
             self.give_up_lost_video(key, now);
         }
         self.consider_probe(key, now);

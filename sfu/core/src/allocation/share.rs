@@ -123,8 +123,8 @@ impl Table<'_> {
         let Some(number) = step else { return 0 };
         let bps = self.claims[index].steps[number].bps;
         match step {
-            _ if step > self.before[index] => Memory::charge(bps),
             Some(0) if self.budget.keeps_least => 0,
+            _ if step > self.before[index] => Memory::charge(bps),
             Some(0) => bps - bps / 4,
             _ => bps,
         }
@@ -292,6 +292,8 @@ mod tests {
         keep(&mut claims, &allocation);
         let lossy = Some(Budget { bps: 100_000, lasting_bps: 100_000, is_open: false, keeps_least: true });
         assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), Some(0)]);
+        claims[1].memory = Memory::default();
+        assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), Some(0)], "nor keeps it anybody out");
     }
 
     #[test]
