@@ -174,17 +174,22 @@ impl Signals {
 
     /// The first signal stops in order, after a drain if there is to be one, the next at once.
     async fn watch(mut self, stopping: watch::Sender<bool>, drain: DrainControl, drain_timeout: Duration) {
-        let signal = self.next(&drain).await;
-        if !drain_timeout.is_zero() {
+        let mut signal = self.next(&drain).await;
+        while !drain_timeout.is_zero() {
             info!(signal, timeout_s = drain_timeout.as_secs(), "draining, then stopping; once more stops now");
             drain.ask(DrainRequest::Begin { deadline: drain_timeout }).await;
             let mut status = drain.clone();
-            tokio::select! {
-                _ = status.drained() => {}
+            let is_over = tokio::select! {
+                is_drained = status.drained() => is_drained,
                 // a bit more than the deadline, so that those who were asked to go can
-                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => {}
-                _ = self.next(&drain) => {}
+                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => true,
+                _ = self.next(&drain) => true,
+            };
+            if is_over {
+                break;
             }
+            info!("serving on");
+            signal = self.next(&drain).await;
         }
         info!(signal, "stopping; once more stops at once");
         stopping.send_replace(true);

@@ -50,7 +50,7 @@ for name in "${targets[@]}"; do
     log=$work/$name.log
     if "$binary" -max_total_time="$seconds" -max_len=$limit -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$work/crashes/$name-" "$work/found/$name" "${seeds[@]}" >"$log" 2>&1; then
-        grep -E '^stat::number_of_executed_units' "$log" | awk '{ print $2 " runs, no find" }'
+        grep -aE "^stat::number_of_executed_units" "$log" | awk '{ print $2 " runs, no find" }'
     else
         status=1
         echo "FAILED, see $log:"

@@ -18,8 +18,8 @@ from waiting import until
 
 TOLERANCE = 0.10
 WINDOW_S = 20
-LEAST_LOSS = 0.01
-"""Absolute: a share of some hundred packets wanders by so much."""
+LEAST_LOSS = {"audio": 0.015, "video": 0.01}
+"""Absolute: a share of some hundred packets wanders by so much, and Chromium reports on audio every five seconds only."""
 
 
 def close(mine: float, theirs: float, least: float = 0) -> bool:
@@ -53,10 +53,11 @@ async def test_round_trip_loss_and_bitrate_are_those_of_get_stats(lab, serve, pa
     last, passed = _inbound(stats), time.monotonic() - began
     after = node.metrics()
 
-    tracks = outbound(node, room)
+    tracks = outbound(node, room, round(passed))
     for kind in ("audio", "video"):
         said, (old, new) = tracks[kind], (first[kind], last[kind])
-        kbps = (new["bytesReceived"] - old["bytesReceived"]) * 8 / 1000 / passed
+        # what came once more, by RTX, is counted apart here
+        kbps = (received_once(new) - received_once(old)) * 8 / 1000 / passed
         mine = sum(said["kbps"]) / len(said["kbps"])
         # what was lost was sent all the same
         assert close(mine * 0.97, kbps), f"{kind}: {mine} kbit/s, the browser says {kbps}"
@@ -64,7 +65,7 @@ async def test_round_trip_loss_and_bitrate_are_those_of_get_stats(lab, serve, pa
         packets, lost = new["packetsReceived"] - old["packetsReceived"], new["packetsLost"] - old["packetsLost"]
         seen = lost / (packets + lost)
         mine = sum(said["lost"]) / sum(said["packets"])
-        assert close(mine, seen, LEAST_LOSS), f"{kind}: loss {mine}, the browser says {seen}"
+        assert close(mine, seen, LEAST_LOSS[kind]), f"{kind}: loss {mine}, the browser says {seen}"
         name = f'sfu_rtp_bytes_total{{direction="out",kind="{kind}"}}'
         scraped = (after[name] - before[name]) * 8 / 1000 / passed
         assert close(scraped * 0.97, kbps), f"{kind}: {scraped} kbit/s in metrics, the browser says {kbps}"
@@ -81,10 +82,15 @@ async def test_round_trip_loss_and_bitrate_are_those_of_get_stats(lab, serve, pa
     assert count > WINDOW_S * 0.8 and total > 0
 
 
-def outbound(node: Node, room: str) -> dict[str, dict[str, Any]]:
+def received_once(inbound: dict[str, Any]) -> int:
+    """Payload bytes without retransmissions."""
+    return inbound["bytesReceived"] - inbound.get("retransmittedBytesReceived", 0)
+
+
+def outbound(node: Node, room: str, seconds: int = WINDOW_S) -> dict[str, dict[str, Any]]:
     """What the REST API says of the last seconds of what bob receives, by kind."""
     token = access_token(room, "doctor", KEY, SECRET, room_admin=True)
-    status, body = node.get(f"/v1/rooms/{room}/participants/bob/quality?seconds={WINDOW_S}", {"Authorization": f"Bearer {token}"})
+    status, body = node.get(f"/v1/rooms/{room}/participants/bob/quality?seconds={seconds}", {"Authorization": f"Bearer {token}"})
     assert status == 200, body
     return {track["kind"]: track for track in json.loads(body)["tracks"] if track["direction"] == "out"}
 

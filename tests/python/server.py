@@ -44,7 +44,7 @@ class Server:
         OUT.mkdir(exist_ok=True)
         with (OUT / f"{log_name}.log").open("wb") as log:
             process = subprocess.Popen([binary(), "dev"], env={**os.environ, **overrides}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        server = cls(f"http://127.0.0.1:{port}", process)
+        server = cls(f"http://{overrides['SLUICE_SERVER__LISTEN']}", process)
         deadline = time.monotonic() + START_LIMIT_S
         while not server.answers():
             if process.poll() is not None or time.monotonic() > deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -14,7 +15,7 @@ from livekit.protocol import rtc as protocol
 
 from attack import RawSignaling
 from peer import Peer, access_token
-from server import OUT, Server
+from server import OUT, Server, free_tcp_port
 from waiting import until
 
 FORGERY = "x\n2026-11-26T00:00:00.000000Z  INFO sluice: FORGED\r\x1b[2J\u2028"
@@ -116,3 +117,42 @@ async def test_what_clients_say_forges_no_line_of_the_log(form):
 def log_of(name: str) -> str:
     """Without what `sluice dev` says to the person who started it, on standard output."""
     return re.sub(r"^(https?://\S+|API key devkey, secret secret|media on .*)\n", "", (OUT / f"{name}.log").read_text(), flags=re.M)
+
+
+def test_the_first_lines_say_what_clients_are_told_and_why():
+    server = Server.start("boot", log__format="json", media__advertise="192.168.77.1")
+    server.stop()
+    lines = [json.loads(line) for line in log_of("boot").splitlines()]
+    told = {(line["address"].rsplit(":", 1)[0], line["why"]) for line in lines if line["message"] == "clients are told"}
+    assert told == {("192.168.77.1", "media.advertise")}, lines
+    checks = {line["check"] for line in lines if "check" in line}
+    assert {"files", "buffers", "disk"} <= checks and all(line["remedy"] for line in lines if "cause" in line), lines
+
+
+async def test_a_server_that_is_asked_to_go_lets_calls_end_and_its_successor_takes_over(room):
+    """SIGTERM with a drain: calls go on, nobody new comes, who is left at the deadline joins the successor."""
+    port = free_tcp_port()
+    options = {"server__listen": f"127.0.0.1:{port}", "server__drain_timeout": "3s"}
+    first = Server.start("restart-1", **options)
+    alice, bob = Peer(first, room, "alice"), Peer(first, room, "bob")
+    try:
+        await asyncio.gather(alice.join(), bob.join())
+        await alice.publish_tone(440)
+        await bob.hears("alice", 440)
+        assert first.process
+        first.process.terminate()
+        await until("it is not ready", lambda: first.get("/readyz")[0] == 503)
+        assert first.get("/livez")[0] == 200 and first.get("/rtc/validate?access_token=" + access_token(f"{room}-new", "carol"))[0] == 503
+        await bob.hears("alice", 440)
+        await until("it has gone", lambda: first.process.poll() is not None, within_s=20)
+        assert first.process.returncode == 0
+        bob.sound.clear()
+        second = Server.start("restart-2", **options)
+        try:
+            await until("both are back", lambda: second.metrics().get("signaling_participants") == 2, within_s=30, poll_s=0.5)
+            await bob.hears("alice", 440)
+        finally:
+            await asyncio.gather(alice.leave(), bob.leave())
+            second.stop()
+    finally:
+        first.stop()

@@ -291,13 +291,19 @@ impl Shard {
     /// Once a second: frame rates of layers are known anew.
     fn end_second(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get_mut(key) else { return };
-        up.encodings.iter_mut().for_each(crate::publish::encoding::Encoding::end_second);
+        let mut is_changed = false;
+        for encoding in &mut up.encodings {
+            let before = encoding.layers.frame_rates();
+            encoding.end_second();
+            is_changed |= encoding.layers.frame_rates() != before;
+        }
         let needs = |encoding: &Encoding| encoding.is_flowing(now) || encoding.nack.missing() > 0 || encoding.keyframe.is_wanted();
         up.quiet_seconds = if !up.waiting.is_empty() || up.encodings.iter().any(needs) { 0 } else { up.quiet_seconds + 1 };
         if up.quiet_seconds >= QUIET_SECONDS {
             up.is_awake = false;
         }
-        let has_rate = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.wish.max_fps > 0);
+        // Who looks again wakes the track up: one of which nothing comes would never rest.
+        let has_rate = |key: &DownKey| is_changed && self.downs.get(*key).is_some_and(|down| down.wish.max_fps > 0);
         for down in up.downs.iter().copied().filter(has_rate).collect::<Vec<_>>() {
             self.retarget(down, now);
         }

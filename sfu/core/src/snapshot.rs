@@ -96,6 +96,8 @@ pub struct Snapshot {
     pub guests: usize,
     /// Data tracks that are known here, mirrored ones among them.
     pub data_tracks: usize,
+    /// Tracks that every media tick looks at: those of which something comes, or came a moment ago.
+    pub awake_tracks: usize,
 }
 
 /// What a path is made of.
@@ -179,6 +181,7 @@ impl Snapshot {
             publishers: shard.participants.values().filter(|participant| !participant.is_guest && !participant.ups.is_empty()).count(),
             audio_subscriptions,
             paused,
+            awake_tracks: shard.awake.ups.len(),
             relayed: shard.relay.counts().0,
             relay_dropped: shard.relay.counts().1,
             guests: shard.participants.values().filter(|participant| participant.is_guest).count(),

@@ -74,9 +74,12 @@ impl DrainControl {
         Self { inbox, status }
     }
 
-    /// Asks for it; nothing happens if the server has stopped.
+    /// Asks for it and returns once it is so, or the server has stopped.
     pub async fn ask(&self, request: DrainRequest) {
-        let _ = self.inbox.send(ToLoop::Drain(request)).await;
+        let is_wanted = request != DrainRequest::Undo;
+        if self.inbox.send(ToLoop::Drain(request)).await.is_ok() {
+            let _ = self.status.clone().wait_for(|status| status.is_draining() == is_wanted).await;
+        }
     }
 
     /// Completes when nobody is here any more, or the drain was undone (false).

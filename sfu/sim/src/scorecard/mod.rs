@@ -20,6 +20,8 @@ pub const OF_ESTIMATE: f64 = 0.95;
 pub const PAYLOAD_SHARE: f64 = 0.94;
 /// Encoders hear of the estimate this often.
 pub const CONTROL_INTERVAL: Duration = Duration::from_millis(50);
+/// See [`Scenario::plays`].
+const FAIRNESS_PLAYS: u64 = 4;
 /// The beginning of a phase in which utilisation does not count.
 const SETTLING: Duration = Duration::from_secs(10);
 
@@ -100,6 +102,12 @@ impl Scenario {
         self.rates.iter().zip(ends).map(|(&(at, rate_bps), end)| (at, end, rate_bps)).collect()
     }
 
+    /// How many seeds it is played with. How flows share a link differs much from one to the next.
+    #[must_use]
+    pub fn plays(&self) -> u64 {
+        if self.flows.len() > 1 { FAIRNESS_PLAYS } else { 1 }
+    }
+
     /// What all flows would send at a time.
     fn wanted_bps(&self, at: Duration) -> u64 {
         let is_on = |flow: &&FlowSpec| at >= flow.start && flow.pause.is_none_or(|(from, to)| at < from || at >= to);
@@ -133,9 +141,9 @@ pub struct Card {
     pub down: Option<f64>,
     /// Seconds from the worst rise (or the start) until 80 % of what is possible arrives.
     pub up: Option<f64>,
-    /// Jain's index of the last phase.
+    /// Jain's index of the last phase; the mean of all plays.
     pub fairness: Option<f64>,
-    /// Largest rate through the smallest in the last phase.
+    /// Largest rate through the smallest in the last phase; the mean of all plays.
     pub ratio: Option<f64>,
     /// Percent of the capacity in the last phase, if there are competitors.
     pub share: Option<f64>,
@@ -203,6 +211,17 @@ impl Card {
                 .then(|| 100.0 * total / (float(last_bps) * last_to.saturating_sub(last_from).as_secs_f64()).max(1.0)),
             freeze: flows.iter().filter_map(|flow| flow.freeze).max().map(|freeze| freeze.as_secs_f64() * 1e3),
         }
+    }
+
+    /// The first of several plays with other seeds, with what is the mean of all.
+    #[must_use]
+    pub fn of_plays(plays: &[Self]) -> Self {
+        let mean = |field: fn(&Self) -> Option<f64>| {
+            let values: Vec<f64> = plays.iter().filter_map(field).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / float(values.len() as u64))
+        };
+        let first = plays.first().cloned().unwrap_or_default();
+        Self { fairness: mean(|card| card.fairness), ratio: mean(|card| card.ratio), ..first }
     }
 
     /// Bars that are not reached, in words.

@@ -45,6 +45,20 @@ fn numbered(world: &World, (codec, mode, is_described): (Codec, Mode, bool), edg
     TrackSpec::Video(config)
 }
 
+#[test]
+fn a_track_of_which_nothing_comes_rests_whatever_frame_rate_is_wanted() {
+    let (mut world, track, who) = pair(1, |world| world.single(Codec::Vp8));
+    world.set_wish(who, track, wish(u8::MAX, 15));
+    world.run_for(SECOND);
+    assert_eq!(world.snapshot().awake_tracks, 1);
+    world.sender_mut(track).video().unwrap().set_active(0, false);
+    world.run_for(30 * SECOND);
+    assert_eq!(world.snapshot().awake_tracks, 0);
+    world.sender_mut(track).video().unwrap().set_active(0, true);
+    world.run_for(2 * SECOND);
+    assert_eq!(world.snapshot().awake_tracks, 1);
+}
+
 fn wish(max_spatial: u8, max_fps: u32) -> VideoWish {
     VideoWish { max_spatial, max_fps, ..VideoWish::default() }
 }
