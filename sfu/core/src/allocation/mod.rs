@@ -43,8 +43,7 @@ pub struct Budget {
     /// There may be more: the figure says what is known to fit. Nobody loses anything for the lack of it, and newcomers wait for a
     /// probe.
     pub is_open: bool,
-    /// Packets are lost without a long queue, and nothing says that fewer would be if less were sent: the least of a track fits
-    /// whatever the budget.
+    /// No queue says that packets wait: the least of a track is kept whatever the budget.
     pub keeps_least: bool,
 }
 

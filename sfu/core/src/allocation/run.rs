@@ -36,7 +36,7 @@ const MEASURE_INTERVAL: Duration = Duration::from_millis(900);
 /// A queue that is so long and does not go away is emptied at the cost of whoever has to pause for it: nothing that waits in it is of
 /// use to a picture.
 const LONG_QUEUE: Duration = Duration::from_millis(150);
-/// Behind a queue up to this long, which may as well be a longer way, loss may be the link's own.
+/// A queue up to this long may as well be a longer way, and loss the link's own: no picture is stopped for it.
 const SHORT_QUEUE: Duration = Duration::from_millis(75);
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
 const USUAL_AUDIO_BPS: u64 = 48_000;
@@ -200,7 +200,7 @@ fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
         let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
         let usable_bps = capacity_bps / 100 * USABLE_PERCENT - estimate.overhead_bps.min(capacity_bps / 8);
         let lasting_bps = if estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted(now) { bps } else { bps.max(usable_bps) };
-        let keeps_least = estimate.limit == Limit::Loss && estimate.queue < SHORT_QUEUE;
+        let keeps_least = estimate.queue < SHORT_QUEUE && estimate.limit != Limit::Client;
         Some(Budget { bps, lasting_bps, is_open, keeps_least })
     });
     match (known, allotment.limit_bps) {

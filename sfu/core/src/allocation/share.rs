@@ -123,7 +123,8 @@ impl Table<'_> {
         let Some(number) = step else { return 0 };
         let bps = self.claims[index].steps[number].bps;
         match step {
-            Some(0) if self.budget.keeps_least => 0,
+            // A budget that has no room for the audio that arrives says nothing of a picture.
+            Some(0) if self.budget.keeps_least && (step <= self.before[index] || self.budget.bps < self.audio_bps) => 0,
             _ if step > self.before[index] => Memory::charge(bps),
             Some(0) => bps - bps / 4,
             _ => bps,
@@ -293,7 +294,8 @@ mod tests {
         let lossy = Some(Budget { bps: 100_000, lasting_bps: 100_000, is_open: false, keeps_least: true });
         assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), Some(0)]);
         claims[1].memory = Memory::default();
-        assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), Some(0)], "nor keeps it anybody out");
+        assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), None]);
+        assert_eq!(granted(&allocate(lossy, 110_000, &claims, now)), [Some(0), Some(0)], "nothing is known of what fits");
     }
 
     #[test]

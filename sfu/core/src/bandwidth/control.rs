@@ -448,7 +448,7 @@ impl Control {
     }
 
     /// Nothing has spoken against the rate that was sent before.
-    fn take_other_way(&mut self, before_bps: f64) {
+    pub fn take_other_way(&mut self, before_bps: f64) {
         *self = Self { target_bps: before_bps, has_probed: self.has_probed, last_report: self.last_report, ..Self::default() };
         self.limit = Limit::None;
     }

@@ -12,6 +12,7 @@ pub mod history;
 pub mod loss;
 pub mod probe;
 pub mod rate;
+pub mod still;
 pub mod trendline;
 
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use history::{SendHistory, SentAt};
 use loss::LossMeter;
 use probe::Prober;
 use rate::RateMeter;
+use still::Still;
 use trendline::Trendline;
 
 /// Reports that rates are measured over.
@@ -148,6 +150,7 @@ const RESEND_LEAST: f64 = 12_500.0;
 struct Measured {
     control: Control,
     queue: QueueMeter,
+    still: Still,
     trendline: Trendline,
     loss: LossMeter,
     arrived: RateMeter,
@@ -548,6 +551,14 @@ impl Measured {
             round_trip,
             probe: self.prober.end_report(now),
         };
+        if let (Some(queue), Some(acked_bps)) = (signals.queue, signals.acked_bps)
+            && let Some(before_bps) = self.still.add(queue, acked_bps, now)
+        {
+            self.control.take_other_way(before_bps);
+            self.queue.rebase();
+            self.trendline.restart();
+            return self.is_ready;
+        }
         let Followup { cut_for_loss, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
         if let Some(loss) = cut_for_loss {
             self.loss.cut(loss);
