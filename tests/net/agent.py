@@ -120,6 +120,21 @@ class ChromiumAgent:
         policy = {"rtcConfig": {"iceTransportPolicy": "relay"}} if relay_only else {}
         result = await self._page.lab("join", {"url": self._page.server.ws_url, "token": access_token(self._room, self._identity, KEY, SECRET), **policy})
         assert result["ok"], result
+        await self._page.evaluate("() => window.features.listen()")
+
+    async def received(self, identity: str, source: str) -> dict[str, Any]:
+        """What the browser's statistics say of a track."""
+        return await self._page.lab("received", identity, source)
+
+    async def report(self, identity: str) -> dict[str, Any]:
+        return await self._page.lab("picture", identity)
+
+    async def reset(self, identity: str) -> None:
+        await self._page.lab("resetPicture", identity)
+
+    async def stream_states(self) -> list[str]:
+        """Every change of a track from `active` to `paused` and back."""
+        return [each["state"] for each in await self._page.evaluate("() => window.features.streamStates()")]
 
     async def publish_picture(self, picture_id: int, **options: Any) -> None:
         await self._page.lab("publishPicture", {"id": picture_id, **options})

@@ -88,6 +88,10 @@ class Page:
         """Calls a method of `window.lab`."""
         return await self._page.evaluate("({ method, args }) => window.lab[method](...args)", {"method": method, "args": list(args)})
 
+    async def evaluate(self, script: str) -> Any:
+        """Anything else of the page."""
+        return await self._page.evaluate(script)
+
     async def try_join(self, **request: Any) -> dict[str, Any]:
         """Joins and returns the page's answer, also a refusal."""
         token = access_token(self.room, self.identity)

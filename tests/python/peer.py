@@ -53,15 +53,16 @@ class Peer:
         self._tasks.clear()
 
     async def publish_picture(
-        self, picture_id: int, *, width: int = 320, height: int = 180, fps: int = 15, codec: rtc.VideoCodec.ValueType = rtc.VideoCodec.VP8, simulcast: bool = False
+        self, picture_id: int, *, width: int = 320, height: int = 180, fps: int = 15, codec: rtc.VideoCodec.ValueType = rtc.VideoCodec.VP8, simulcast: bool = False,
+        max_bitrate_bps: int = 600_000, noise: int = 0,
     ) -> rtc.LocalTrackPublication:
-        """Publishes a camera that shows the known picture."""
+        """Publishes a camera that shows the known picture; with `noise` it takes the bitrate that it may have."""
         source = rtc.VideoSource(width, height)
         track = rtc.LocalVideoTrack.create_video_track("picture", source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA, video_codec=codec, simulcast=simulcast)
         options.video_encoding.max_framerate = fps
-        options.video_encoding.max_bitrate = 600_000
-        self._start(self._paint(source, picture_id, width, height, fps))
+        options.video_encoding.max_bitrate = max_bitrate_bps
+        self._start(self._paint(source, picture_id, width, height, fps, noise))
         return await self.room.local_participant.publish_track(track, options)
 
     async def publish_tone(self, frequency_hz: int, *, red: bool | None = None) -> rtc.LocalTrackPublication:
@@ -131,10 +132,10 @@ class Peer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _paint(self, source: rtc.VideoSource, picture_id: int, width: int, height: int, fps: int) -> None:
+    async def _paint(self, source: rtc.VideoSource, picture_id: int, width: int, height: int, fps: int, noise: int) -> None:
         number, started = 0, time.monotonic()
         while True:
-            source.capture_frame(rtc.VideoFrame(width, height, rtc.VideoBufferType.I420, paint(width, height, picture_id, number)))
+            source.capture_frame(rtc.VideoFrame(width, height, rtc.VideoBufferType.I420, paint(width, height, picture_id, number, noise)))
             number += 1
             await asyncio.sleep(max(0.0, started + number / fps - time.monotonic()))
 

@@ -15,10 +15,13 @@ GREY_MARGIN = 40
 NUMBER_PERIOD = 0x10000
 
 
-def paint(width: int, height: int, picture_id: int, number: int) -> bytes:
-    """One I420 frame."""
+def paint(width: int, height: int, picture_id: int, number: int, noise: int = 0) -> bytes:
+    """One I420 frame. `noise`: below the code every pixel differs by up to so much, which no encoder can predict."""
     ramp = np.arange(width)[None, :] + np.arange(height)[:, None] + number * 2
     luma = (64 + np.abs(ramp % 128 - 64)).astype(np.uint8)
+    if noise:
+        top = round((FIRST_CODE_ROW + 2) * height / ROWS)
+        luma[top:] += np.random.default_rng(number).integers(0, noise, (height - top, width), np.uint8)
     for bit, is_white in enumerate(_encode(picture_id, number % NUMBER_PERIOD)):
         left, right, top, bottom = _block(bit, width, height)
         luma[top:bottom, left:right] = WHITE if is_white else BLACK

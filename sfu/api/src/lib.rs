@@ -91,6 +91,18 @@ pub struct PublishRequest {
     pub backup_codecs: Vec<String>,
     /// What happens to the preferred codec once a backup is there.
     pub backup_policy: BackupPolicy,
+    /// What it shows or records.
+    pub source: MediaSource,
+}
+
+/// What a track shows or records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum MediaSource {
+    /// A camera or microphone, or not said.
+    #[default]
+    Person,
+    /// A screen, or the sound that belongs to it. Its picture keeps its size and loses frames first.
+    Screen,
 }
 
 /// What happens to the preferred codec of a track when somebody needs another one (LiveKit: `BackupCodecPolicy`).
@@ -131,11 +143,13 @@ pub struct VideoWish {
     pub max_spatial: u8,
     /// Highest frame rate wanted; 0 means no limit.
     pub max_fps: u32,
+    /// Who is served first when bandwidth lacks: 1 before 2 and so on, those with 0 last (LiveKit: `UpdateTrackSettings.priority`).
+    pub priority: u32,
 }
 
 impl Default for VideoWish {
     fn default() -> Self {
-        Self { enabled: true, width_px: 0, height_px: 0, max_spatial: u8::MAX, max_fps: 0 }
+        Self { enabled: true, width_px: 0, height_px: 0, max_spatial: u8::MAX, max_fps: 0, priority: 0 }
     }
 }
 
@@ -309,6 +323,13 @@ pub enum Command {
         room: RoomId,
         /// Bounds of the delay; None: what each publisher says.
         delay: Option<PlayoutDelay>,
+    },
+    /// Sends a participant no more than so much, whatever its downlink carries: how clients test what they do then.
+    LimitDownlink {
+        /// To whom.
+        participant: ParticipantId,
+        /// Bits per second; None: no such limit any more.
+        limit_bps: Option<u64>,
     },
 }
 
@@ -489,6 +510,10 @@ pub enum Event {
         quality: Quality,
         /// Mean opinion score, 1.0 to 4.5, of the worst of its audio and video in either direction.
         score: f32,
+        /// In which direction the worst is.
+        direction: QualityDirection,
+        /// What is the matter with it.
+        cause: QualityCause,
     },
     /// The media of a further codec of a track is negotiated.
     CodecReady {
@@ -516,6 +541,63 @@ pub enum Event {
     /// What was measured since the last event of this kind, about once a second and shard. For timelines; nothing depends on it, and
     /// it is dropped where it finds no room.
     Samples(Vec<TrackSample>),
+}
+
+/// Direction of what ails a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum QualityDirection {
+    /// Nothing ails it.
+    #[default]
+    Neither,
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+    /// Both alike, as delay.
+    Both,
+}
+
+/// What ails a connection most.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum QualityCause {
+    /// Nothing does.
+    #[default]
+    None,
+    /// Packets are lost.
+    Loss,
+    /// The way takes long, or its delay varies.
+    Delay,
+    /// Bandwidth lacks: layers are left out.
+    Bandwidth,
+    /// Nothing is heard of the client.
+    Silence,
+}
+
+impl QualityDirection {
+    /// The word used in logs and metric labels.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Neither => "neither",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Both => "both",
+        }
+    }
+}
+
+impl QualityCause {
+    /// The word used in logs and metric labels.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Loss => "loss",
+            Self::Delay => "delay",
+            Self::Bandwidth => "bandwidth",
+            Self::Silence => "silence",
+        }
+    }
 }
 
 /// What subscribers want of one codec of a track.

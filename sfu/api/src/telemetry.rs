@@ -125,6 +125,8 @@ pub struct LayerState {
     pub target: Option<LayerPlace>,
     /// What keeps it from being the best.
     pub limit: LayerLimit,
+    /// What its subscriber asked for, were everything there; None: nothing.
+    pub wanted: Option<LayerPlace>,
 }
 
 /// One track of one participant since the sample before.
@@ -166,4 +168,6 @@ pub struct TrackSample {
     pub video_score: Option<f32>,
     /// Of a video subscription.
     pub layer: Option<LayerState>,
+    /// How long `layer.limit` has been what it is.
+    pub limited_for: Duration,
 }

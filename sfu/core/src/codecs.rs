@@ -209,7 +209,7 @@ impl Shard {
         for down in self.downs_of_track(primary).iter().filter_map(|&key| self.downs.get(key)) {
             let Some(up) = self.ups.get(down.up) else { continue };
             let (codec, layer) = if down.payload_type.is_some() {
-                (Some(up.codec.codec), wanted_rung(&down.wish, &up.ladder(now)))
+                (Some(up.codec.codec), self.rung_to_send(down, up, now))
             } else {
                 // A codec that it could decode and that is not sent yet.
                 let missing = up.announced_backups.iter().copied().find(|&codec| down.takes(configuration(codec, assumed_fmtp(codec))));

@@ -13,6 +13,7 @@ use sfu_api::{
 };
 use slotmap::Key;
 
+use crate::allocation::stage::Stage;
 use crate::audio::speaker::Speakers;
 use crate::codecs::configurations;
 use crate::error::Discard;
@@ -70,6 +71,7 @@ impl Shard {
             Command::SubscribeData { participant, track, handle } => self.subscribe_data(participant, track, handle),
             Command::UnsubscribeData { participant, track } => self.unsubscribe_data(participant, track),
             Command::Move { participant, room } => self.participant(participant).map(|key| self.move_to(key, room, now)),
+            Command::LimitDownlink { participant, limit_bps } => self.limit_downlink(participant, limit_bps, now),
         };
         if let Err(reason) = result {
             self.discards.add(reason);
@@ -161,8 +163,8 @@ impl Shard {
         if let Some(&key) = self.directory.rooms.get(&room) {
             return key;
         }
-        let (participants, speakers) = (Vec::new(), Speakers::default());
-        let opened = Room { id: room, participants, speakers, playout_delay: None, shared: Shared::default(), is_vocal: false };
+        let (participants, speakers, stage) = (Vec::new(), Speakers::default(), Stage::default());
+        let opened = Room { id: room, participants, speakers, stage, playout_delay: None, shared: Shared::default(), is_vocal: false };
         let key = self.rooms.insert(opened);
         self.directory.rooms.insert(room, key);
         self.take_early_links(key, room);
@@ -251,6 +253,9 @@ impl Shard {
                 }
             }
             for down in downs {
+                if let Some(peer) = self.downs.get(down).map(|down| down.peer) {
+                    self.hurry_allocation(peer, now);
+                }
                 self.retarget(down, now);
             }
         }
@@ -313,11 +318,23 @@ impl Shard {
         } else if !wish.enabled {
             waiting.asked_at = None;
         }
-        waiting.wish = wish;
+        if std::mem::replace(&mut waiting.wish, wish) != wish {
+            waiting.share.renew();
+        }
+        let peer = waiting.peer;
+        self.hurry_allocation(peer, now);
         self.retarget(down, now);
         if let Some(primary) = self.primary_of(self.downs[down].up) {
             self.review_wanted(primary, now);
         }
+        Ok(())
+    }
+
+    fn limit_downlink(&mut self, id: ParticipantId, limit_bps: Option<u64>, now: Instant) -> Found {
+        let key = self.participant(id)?;
+        let peer = self.participants[key].downlink().ok_or(Discard::UnknownEntity)?;
+        self.peers[peer].allotment.limit_bps = limit_bps;
+        self.hurry_allocation(peer, now);
         Ok(())
     }
 

@@ -36,10 +36,15 @@ impl Shard {
     /// After anything that may have changed a transport's estimate: whoever divides it up is told if it did.
     pub(crate) fn bandwidth_changed(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let has_collapsed = peer.bandwidth.take_collapse();
         if let Some(estimate) = peer.bandwidth.take_change() {
             tracing::trace!(?estimate, "downlink");
+            if peer.allotment.is_new_cut(estimate.cut_at) {
+                self.telemetry.measured.downlinks.on_cut(estimate.limit);
+            }
+            self.allocation_due(key, now);
         }
-        if peer.bandwidth.take_collapse() {
+        if has_collapsed {
             self.give_up_lost_video(key, now);
         }
         self.consider_probe(key, now);
@@ -68,10 +73,12 @@ impl Shard {
         self.peers.get(self.participants.get(key)?.downlink()?)?.bandwidth.estimate()
     }
 
-    /// What would be sent to a participant if the way carried it. It may start a probe.
+    /// What would be sent to a participant if the way carried it. It may start a probe. Whoever says so divides what the way
+    /// carries: the allocation leaves it alone from here on.
     pub fn set_demand(&mut self, id: ParticipantId, demand: Demand, now: Instant) {
         let Some(key) = self.participant(id).ok().and_then(|key| self.participants.get(key)?.downlink()) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.allotment.is_foreign = true;
         peer.bandwidth.set_demand(demand, now);
         self.bandwidth_changed(key, now);
     }
@@ -81,6 +88,9 @@ impl Shard {
         let at = self.egress.send_time(now).at;
         if let Some(peer) = self.peers.get_mut(key) {
             peer.bandwidth.on_second(at, now);
+            if let Some(estimate) = peer.bandwidth.estimate() {
+                self.telemetry.measured.downlinks.on_second(&estimate);
+            }
             self.bandwidth_changed(key, now);
         }
     }
@@ -97,11 +107,12 @@ impl Shard {
     }
 
     /// Begins a probe where one is worth its while and there is a stream that can carry it.
-    fn consider_probe(&mut self, key: PeerKey, now: Instant) {
+    pub(crate) fn consider_probe(&mut self, key: PeerKey, now: Instant) {
         if self.probing.peers.len() >= MAX_PROBES || self.carrier(key).is_none() {
             return;
         }
-        let Some(peer) = self.peers.get_mut(key) else { return };
+        // Where nobody waits for more there is nothing to find out.
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.allotment.may_probe()) else { return };
         if peer.bandwidth.start_probe(now) {
             self.probing.peers.push(key);
             self.probing.next.get_or_insert(now);

@@ -27,7 +27,9 @@ use crate::subscribe::copy::{may_need_own_block, own_block, patch_descriptor, st
 use crate::subscribe::filter::{LayerFilter, Verdict};
 use crate::subscribe::history::Looks;
 use crate::subscribe::rewrite::{Junction, Placed};
+use crate::subscribe::selector::Reason;
 use crate::subscribe::{DownTrack, FlowState};
+use crate::telemetry::adaptation::Switches;
 
 /// Packets of one encoding that are planned at once.
 const RUN: usize = 64;
@@ -87,8 +89,8 @@ pub struct Forwarded {
     pub packets: u64,
     /// Bytes on the wire without IP and UDP headers.
     pub bytes: u64,
-    /// Switches from one encoding to another.
-    pub switches: u64,
+    /// Switches from one encoding of video to another.
+    pub switches: Switches,
 }
 
 /// A packet of the run with what is decided once for all subscribers.
@@ -211,7 +213,7 @@ impl Egress {
             let Some(target) = encodings.get_mut(index) else { return true };
             // What is still to be forwarded to the live ones would reach this one twice.
             debug_assert!(target.fresh.is_empty());
-            let Some(start) = target.keyframe_for(wanted.since, now) else {
+            let Some(start) = target.keyframe_for(wanted.since, down.rewriter.newest_at(), now) else {
                 // The keyframe for which no request was made may have become too old meanwhile.
                 target.keyframe.want();
                 return true;
@@ -238,7 +240,10 @@ impl Egress {
             let old_templates = down.rewriter.epoch().and_then(|e| encodings.get(usize::from(e.encoding))?.layers.template_ids());
             if let Some(previous) = old.and_then(|index| encodings.get_mut(index)) {
                 previous.live.retain(|&live| live != key);
-                self.forwarded.switches += 1;
+                if is_video {
+                    let reason = down.target.map_or(Reason::Wish, |target| target.reason);
+                    self.forwarded.switches.count(Some(index) > old, reason, down.decision.limit());
+                }
             }
             let encoding = &mut encodings[index];
             encoding.live.push(key);

@@ -8,6 +8,7 @@ use crate::publish::encoding::ReceivedSenderReport;
 use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, TransportCc, packets};
 use crate::shard::Shard;
 use crate::subscribe::retransmit::resend;
+use crate::subscribe::selector::Cap;
 
 impl Shard {
     /// Takes a decrypted compound packet.
@@ -96,7 +97,8 @@ impl Shard {
         let send_time = self.egress.send_time(now);
         for sequence in nack.sequences() {
             down.reported.nacks += 1;
-            if !peer.bandwidth.may_resend(now) {
+            // Nobody shows what was lost of a picture that was paused since.
+            if down.share.cap == Cap::Paused || !peer.bandwidth.may_resend(now) {
                 continue;
             }
             if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {

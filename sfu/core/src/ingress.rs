@@ -176,7 +176,7 @@ impl Shard {
             self.relay.packet(carries.up, carries.encoding, encoding, &arrived);
         }
         if arrival.is_repair {
-            encoding.nack.on_recovered(arrival.sequence);
+            encoding.nack.on_recovered(arrival.sequence, now);
         } else {
             encoding.reception.on_packet(encoding.numbering.source(arrival.sequence), arrival.header.timestamp, now);
             if up.codec.has_nack && encoding.nack.on_packet(arrival.sequence, now) && encoding.has_audience() {

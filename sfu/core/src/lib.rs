@@ -3,6 +3,7 @@
 //! One [`Shard`](shard::Shard) is driven by one thread (`sfu-node`) or by a simulation (`sfu-sim`). Start reading at
 //! [`shard`], then `ingress` (the packet's journey in) and `egress` (its journey out).
 
+pub mod allocation;
 pub mod audio;
 pub mod backlog;
 pub mod bandwidth;

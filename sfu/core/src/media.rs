@@ -97,6 +97,8 @@ pub struct NegotiatedCodec {
     pub has_fir: bool,
     /// `transport-cc` agreed.
     pub has_transport_cc: bool,
+    /// `goog-remb` agreed.
+    pub has_remb: bool,
 }
 
 /// Header extensions that the engine reads or writes.

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use sfu_api::TransportRole;
 
+use crate::allocation::Allotment;
 use crate::bandwidth::Bandwidth;
 use crate::ids::{DownKey, ParticipantKey, UpKey};
 use crate::limits::MAX_SSRCS_PER_TRANSPORT;
 use crate::media::{ExtensionMap, Mid};
+use crate::publish::remb::UplinkLimit;
 use crate::publish::twcc::TwccReceiver;
 use crate::telemetry::phases::Milestones;
 use crate::transport::Transport;
@@ -43,6 +45,8 @@ pub struct Peer {
     pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
     pub scheduled: Option<Instant>,
+    /// When what its way carries was divided.
+    pub allotment: Allotment,
     /// How its beginning went.
     pub milestones: Milestones,
 }
@@ -58,6 +62,8 @@ pub struct Inbound {
     pub extensions: ExtensionMap,
     /// Arrival times for congestion feedback.
     pub twcc: TwccReceiver,
+    /// What the client is told if it does not take that.
+    pub uplink: UplinkLimit,
     /// Something of it has not been reported yet.
     pub owes_feedback: bool,
 }
@@ -120,6 +126,7 @@ impl Peer {
             rtt: None,
             heard_at: None,
             scheduled: None,
+            allotment: Allotment::default(),
             milestones: Milestones::new(now),
         }
     }

@@ -8,9 +8,10 @@ use slotmap::Key as _;
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
 use crate::publish::encoding::Encoding;
+use crate::publish::remb::Arrivals;
 use crate::room::Participant;
 use crate::rtp::rtcp::{
-    FirEntry, Pli, SenderInfo, write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report,
+    FirEntry, Pli, SenderInfo, write_fir, write_nack, write_pli, write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
 };
 use crate::rtp::sequence::low16;
 use crate::shard::Shard;
@@ -43,6 +44,7 @@ impl Shard {
             // Reviews are spread over ticks, so that each has about as much to do.
             let turn = tick + (up.data().as_ffi() & 0xffff_ffff).saturating_sub(1);
             if turn.is_multiple_of(REVIEW_TICKS) {
+                self.review_sizes(up, now);
                 self.review(up, now);
                 self.review_codecs(up, now);
                 self.review_streams(up, now);
@@ -60,11 +62,14 @@ impl Shard {
         self.awake.debtors.drain(..debtors);
         for key in self.awake.reports.take(tick, |key| self.peers.contains_key(key)) {
             self.send_reports(key, now);
+            self.review_allocation(key, true, now);
         }
+        self.review_waiting_allocations(now);
         self.sample_tracks(tick, now);
         self.judge_connections(tick, now);
         if tick.is_multiple_of(REVIEW_TICKS) {
             self.report_speakers(now);
+            self.review_stages(now);
             self.review_data_crossing();
             self.give_up_waiting(now);
         }
@@ -159,6 +164,7 @@ impl Shard {
         match self.peers.get(key).map(|peer| peer.role) {
             Some(TransportRole::Publisher) => {
                 self.send_receiver_report(key, now);
+                self.send_uplink_limit(key, now);
                 // There are down tracks if it is the client's only transport.
                 self.send_sender_reports(key, now);
             }
@@ -184,6 +190,36 @@ impl Shard {
             self.scratch.clear();
             write_receiver_report(&mut self.scratch, peer.feedback_ssrc, blocks);
             write_sdes_cname(&mut self.scratch, peer.feedback_ssrc, CNAME);
+            self.egress.send_rtcp(peer, &mut self.scratch);
+        }
+    }
+
+    /// What a publisher without transport-wide feedback should keep to.
+    fn send_uplink_limit(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let (mut arrivals, mut ssrcs) = (Arrivals::default(), Vec::new());
+        for up in peer.inbound.tracks.iter().filter_map(|&(_, up)| self.ups.get(up)) {
+            if up.codec.has_transport_cc {
+                return;
+            }
+            for encoding in &up.encodings {
+                let Some(ssrc) = encoding.ssrc else { continue };
+                arrivals.rate_bps += encoding.rates.of(u32::MAX).filter(|_| encoding.is_flowing(now)).unwrap_or(0);
+                arrivals.expected += encoding.reception.expected().unwrap_or(0);
+                arrivals.received += encoding.reception.received();
+                if up.codec.has_remb {
+                    ssrcs.push(ssrc);
+                }
+            }
+        }
+        if ssrcs.is_empty() {
+            return;
+        }
+        if let Some(bps) = peer.inbound.uplink.update(arrivals) {
+            self.scratch.clear();
+            // Feedback goes behind a report (RFC 4585 section 3.1).
+            write_receiver_report(&mut self.scratch, peer.feedback_ssrc, &[]);
+            write_remb(&mut self.scratch, peer.feedback_ssrc, bps, &ssrcs);
             self.egress.send_rtcp(peer, &mut self.scratch);
         }
     }
@@ -216,12 +252,25 @@ impl Shard {
         }
     }
 
+    /// What a track's sizes cost, and which of them are missing.
+    fn review_sizes(&mut self, key: UpKey, now: Instant) {
+        let Some(up) = self.ups.get(key) else { return };
+        let Some(primary) = up.primary.map_or(Some(up), |primary| self.ups.get(primary)) else { return };
+        let codec = up.codec.codec;
+        let is_mirror = primary.crossing.is_mirror();
+        let most_asked = if is_mirror { primary.crossing.most_asked(codec) } else { primary.wanted.most_asked(codec.mime()) };
+        if let Some(up) = self.ups.get_mut(key) {
+            up.review_sizes(most_asked, now);
+        }
+    }
+
     /// Encodings and layers begin and cease to flow: subscribers get what there is.
     fn review(&mut self, key: UpKey, now: Instant) {
         let Some(up) = self.ups.get_mut(key).filter(|up| up.kind() == MediaKind::Video) else { return };
         let shape = up.shape(now);
         if shape != up.shape_before {
             up.shape_before = shape;
+            self.allocation_due_for_track(key, now);
             self.retarget_all(key, now);
             return;
         }
@@ -270,17 +319,30 @@ impl Shard {
         }
         let is_flowing = up.encodings.iter().any(|encoding| encoding.is_flowing(now));
         let Some(is_stalled) = up.stall.look(is_flowing, now) else { return };
-        let track = up.id;
-        for &down_key in &up.downs {
-            let Some(down) = self.downs.get_mut(down_key) else { continue };
+        for down_key in up.downs.clone() {
+            let Some(down) = self.downs.get(down_key) else { continue };
             if is_stalled && (!down.wish.enabled || down.payload_type.is_none()) {
                 continue;
             }
-            down.stream_state.set(PauseCause::Stalled, is_stalled);
-            let Some(is_paused) = down.stream_state.take_change() else { continue };
-            let owner = self.peers.get(down.peer).and_then(|peer| self.participants.get(peer.participant));
-            if let Some(participant) = owner.map(|participant| participant.id) {
-                self.events.push_back(Event::StreamState { participant, track, is_paused });
+            self.set_pause(down_key, PauseCause::Stalled, is_stalled);
+        }
+    }
+
+    /// Who speaks comes first when bandwidth is divided.
+    fn review_stages(&mut self, now: Instant) {
+        let mut changed = Vec::new();
+        for (key, room) in &mut self.rooms {
+            let track = room.speakers.dominant().and_then(|track| self.directory.tracks.get(&TrackId(track)));
+            let dominant = track.and_then(|&up| self.ups.get(up)).map(|up| up.participant);
+            if room.stage.look(dominant, now) {
+                changed.push(key);
+            }
+        }
+        for room in changed {
+            let Some(room) = self.rooms.get(room) else { continue };
+            let downlinks = room.participants.iter().filter_map(|&key| self.participants.get(key)?.downlink());
+            for peer in downlinks.collect::<Vec<_>>() {
+                self.allocation_due(peer, now);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use sfu_api::{ParticipantId, PlayoutDelay, PublishRequest, RoomId, TrackId};
 
+use crate::allocation::stage::Stage;
 use crate::audio::speaker::Speakers;
 use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
 use crate::negotiate::{DownChoice, DownMedia, NegotiationError, PublisherSession, SubscriberSession};
@@ -18,6 +19,8 @@ pub struct Room {
     pub participants: Vec<ParticipantKey>,
     /// Audio levels.
     pub speakers: Speakers,
+    /// Who counts as the speaker when bandwidth is divided.
+    pub stage: Stage<ParticipantKey>,
     /// Delay with which its video is to be played, whatever publishers say.
     pub playout_delay: Option<PlayoutDelay>,
     /// Other shards that have it too.

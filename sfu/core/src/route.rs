@@ -13,7 +13,7 @@ use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::rtp::payload::dependency_descriptor::Layer;
 use crate::shard::Shard;
 use crate::subscribe::filter::LayerFilter;
-use crate::subscribe::selector::{Target, select};
+use crate::subscribe::selector::{Cap, Target, select};
 use crate::subscribe::{FlowState, Waiting};
 
 impl Shard {
@@ -49,9 +49,14 @@ impl Shard {
         if !is_connected || down.payload_type.is_none() || up.is_muted {
             return;
         }
+        if up.kind() == MediaKind::Video && self.waits_for_share(key, now) {
+            return;
+        }
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let Some(up) = self.ups.get_mut(down.up) else { return };
         let offered = up.offered(now);
         down.target = match up.kind() {
-            MediaKind::Video => select(&down.wish, &offered),
+            MediaKind::Video => select(&down.wish, &offered, down.share.cap),
             MediaKind::Audio => up.encoding_of_form(down.form(up)).filter(|_| down.wish.enabled).map(Target::whole),
         };
         let Some(Target { encoding: chosen, layer, .. }) = down.target else {
@@ -85,13 +90,20 @@ impl Shard {
         if down.flow.wanted.is_none() {
             up.waiting.push(key);
         }
+        // Until the keyframe of the smaller encoding is here, the larger one goes on with as few frames as it can have.
+        let is_urgent = down.share.cap != Cap::None;
+        let thinned = down.flow.live.filter(|&live| is_urgent && chosen < live);
         down.flow.wanted = Some(Waiting { encoding: chosen, layer, since: now, finish_by: None });
+        let seen = down.rewriter.newest_at();
         let encoding = &mut up.encodings[chosen];
-        if encoding.keyframe_for(now, now).is_none() {
+        if encoding.keyframe_for(now, seen, now).is_none() {
             encoding.keyframe.want();
             self.request_keyframes(self.downs[key].up, now);
         } else {
             self.egress.mark_switch(self.downs[key].up);
+        }
+        if let Some(live) = thinned {
+            self.want_layer(key, live, Layer { spatial: 0, temporal: 0 }, now);
         }
     }
 

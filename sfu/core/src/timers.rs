@@ -13,8 +13,8 @@ use crate::ids::{ParticipantKey, PeerKey, RoomKey, UpKey};
 pub const MEDIA_TICK: Duration = Duration::from_millis(20);
 /// Media ticks in a second: reports of all peers are spread over them.
 pub const TICKS_PER_SECOND: u64 = 50;
-/// Media ticks between two looks at a participant's connection: two seconds.
-pub const LOOK_TICKS: u64 = 100;
+/// Media ticks between two looks at a participant's connection: a second.
+pub const LOOK_TICKS: u64 = 50;
 
 /// What media ticks look at.
 pub struct Awake {
@@ -26,14 +26,16 @@ pub struct Awake {
     pub vocal: Vec<RoomKey>,
     /// Transports and when their reports are sent: once a second.
     pub reports: Rota<PeerKey>,
-    /// Participants and when their connections are judged: once in two seconds.
+    /// Transports whose bandwidth is to be divided before their turn; those that their `Allotment` marks.
+    pub allocations: Vec<PeerKey>,
+    /// Participants and when their connections are judged: once a second.
     pub looks: Rota<ParticipantKey>,
 }
 
 impl Default for Awake {
     fn default() -> Self {
-        let (ups, debtors, vocal) = (Vec::new(), Vec::new(), Vec::new());
-        Self { ups, debtors, vocal, reports: Rota::new(TICKS_PER_SECOND), looks: Rota::new(LOOK_TICKS) }
+        let (ups, debtors, vocal, allocations) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { ups, debtors, vocal, allocations, reports: Rota::new(TICKS_PER_SECOND), looks: Rota::new(LOOK_TICKS) }
     }
 }
 

@@ -179,7 +179,8 @@ impl Directory {
             | Command::UnpublishData { participant, .. }
             | Command::SubscribeData { participant, .. }
             | Command::UnsubscribeData { participant, .. }
-            | Command::PublishCodec { participant, .. } => self.shard_of_participant(*participant),
+            | Command::PublishCodec { participant, .. }
+            | Command::LimitDownlink { participant, .. } => self.shard_of_participant(*participant),
             Command::SetPlayoutDelay { room, .. } => {
                 self.rooms.get(room).and_then(|room| room.shards.first()).map(|(shard, _)| *shard).ok_or(CommandError::UnknownRoom)
             }
@@ -501,6 +502,7 @@ mod tests {
             red: false,
             backup_codecs: Vec::new(),
             backup_policy: sfu_api::BackupPolicy::default(),
+            source: sfu_api::MediaSource::default(),
         };
         Command::Publish { participant: ParticipantId(participant), track: TrackId(track), request }
     }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use sfu_api::{
-    BackupPolicy, Command, Delivery, Event, MediaKind, MediaLabel, ParticipantId, PeerMode, PublishRequest, RoomId, TrackId, TransportRole,
-    VideoWish,
+    BackupPolicy, Command, Delivery, Event, MediaKind, MediaLabel, MediaSource, ParticipantId, PeerMode, PublishRequest, RoomId, TrackId,
+    TransportRole, VideoWish,
 };
 use sfu_core::egress::Progress;
 use sfu_core::error::Discard;
@@ -68,6 +68,8 @@ pub struct World {
     pub log: Vec<Event>,
     /// Datagrams that the engine sent to addresses of nobody here.
     pub to_strangers: u64,
+    /// Publishers send only the layers that they are told somebody wants.
+    pub has_dynacast: bool,
     /// Time that the engine's owner takes from handling what has come to the flush, as a busy machine does.
     pub turn_takes: Duration,
     /// Counts what calls of the engine cost, with a clock of the caller's: a world itself reads none.
@@ -224,6 +226,8 @@ enum ToClient {
     Answer(String),
     Offer(u32, String),
     MediaSections(usize, usize),
+    /// Up to which layer of its first codec a track is wanted.
+    Wanted(TrackId, Option<u8>),
 }
 
 impl World {
@@ -278,6 +282,7 @@ impl World {
             rings: Rings::new(),
             log: Vec::new(),
             to_strangers: 0,
+            has_dynacast: false,
             turn_takes: Duration::ZERO,
             meter: Meter::default(),
             rng: seed.rng("world"),
@@ -436,6 +441,14 @@ impl World {
         let track = TrackId(self.next_track);
         self.next_track += 1;
         let request = publish_request(track, &spec);
+        self.publish_as(who, track, spec, |participant| Command::Publish { participant, track, request })
+    }
+
+    /// Announces a shared screen and offers it.
+    pub fn publish_screen(&mut self, who: Who, spec: TrackSpec) -> TrackId {
+        let track = TrackId(self.next_track);
+        self.next_track += 1;
+        let request = PublishRequest { source: MediaSource::Screen, ..publish_request(track, &spec) };
         self.publish_as(who, track, spec, |participant| Command::Publish { participant, track, request })
     }
 
@@ -995,6 +1008,7 @@ impl World {
             | Command::SubscribeData { participant, .. }
             | Command::UnsubscribeData { participant, .. }
             | Command::PublishCodec { participant, .. }
+            | Command::LimitDownlink { participant, .. }
             | Command::Move { participant, .. } => self.placing.shard_of(*participant),
             Command::SendData { .. } | Command::SetPlayoutDelay { .. } => 0,
         }
@@ -1037,6 +1051,11 @@ impl World {
                 self.wakes[index] = now;
                 self.send_offer(index);
             }
+            Signal::ToClient(index, ToClient::Wanted(track, highest)) => {
+                if let Some(sending) = self.participants[index].sending_mut(track) {
+                    sending.send_up_to(highest);
+                }
+            }
             Signal::ToClient(index, ToClient::Offer(id, sdp)) => {
                 let participant = &mut self.participants[index];
                 let answer = Command::Answer { participant: participant.id, id, sdp: participant.take_offer(now, &sdp) };
@@ -1064,6 +1083,11 @@ impl World {
                 if let Some(&index) = self.by_id.get(participant) {
                     let ask = ToClient::MediaSections(*audio as usize, *video as usize);
                     self.signaling.push_back((at, Signal::ToClient(index, ask)));
+                }
+            }
+            Event::WantedLayers { participant, track, codecs } if self.has_dynacast => {
+                if let (Some(&index), Some(codec)) = (self.by_id.get(participant), codecs.first()) {
+                    self.signaling.push_back((at, Signal::ToClient(index, ToClient::Wanted(*track, codec.max_spatial))));
                 }
             }
             Event::TrackReady { track, .. } => {
@@ -1127,5 +1151,6 @@ fn publish_request(track: TrackId, spec: &TrackSpec) -> PublishRequest {
         red: true,
         backup_codecs: Vec::new(),
         backup_policy: BackupPolicy::default(),
+        source: MediaSource::default(),
     }
 }

@@ -512,7 +512,7 @@ impl Room {
             Event::WantedLayers { participant, track, codecs } => self.wanted_layers(participant, track, codecs, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
             Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
-            Event::ConnectionQuality { participant, quality, score } => self.quality_found(participant, quality, score, turn),
+            Event::ConnectionQuality { participant, quality, score, .. } => self.quality_found(participant, quality, score, turn),
             Event::MediaSections { participant, audio, video } => self.media_sections(participant, (audio, video), turn),
             Event::MoveRefused { participant } => self.move_refused(participant, turn),
             Event::Samples(_) => {}

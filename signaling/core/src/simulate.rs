@@ -62,8 +62,12 @@ impl Room {
             }
             Some(Scenario::DisconnectSignalOnResume(_)) => self.plan_drop(id, false, 1, turn),
             Some(Scenario::DisconnectSignalOnResumeNoMessages(_)) => self.plan_drop(id, true, 3, turn),
-            // The media node has no artificial limit.
-            Some(Scenario::SubscriberBandwidth(_)) | None => turn.counters.unknown_messages += 1,
+            // Zero takes the limit away (LiveKit: `SimulateScenario.subscriber_bandwidth`).
+            Some(Scenario::SubscriberBandwidth(bps)) => {
+                let limit_bps = u64::try_from(bps).ok().filter(|&bps| bps > 0);
+                turn.out.media(Command::LimitDownlink { participant: id, limit_bps });
+            }
+            None => turn.counters.unknown_messages += 1,
         }
     }
 

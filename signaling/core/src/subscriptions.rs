@@ -38,6 +38,7 @@ pub(crate) struct View {
     width_px: u32,
     height_px: u32,
     max_fps: u32,
+    priority: u32,
 }
 
 impl Subscriptions {
@@ -113,7 +114,7 @@ impl Subscriptions {
 }
 
 impl View {
-    const FULL: Self = Self { is_disabled: false, quality: VideoQuality::High, width_px: 0, height_px: 0, max_fps: 0 };
+    const FULL: Self = Self { is_disabled: false, quality: VideoQuality::High, width_px: 0, height_px: 0, max_fps: 0, priority: 0 };
 
     pub(crate) fn from_proto(settings: &proto::UpdateTrackSettings) -> Self {
         Self {
@@ -122,6 +123,7 @@ impl View {
             width_px: settings.width,
             height_px: settings.height,
             max_fps: settings.fps,
+            priority: settings.priority,
         }
     }
 
@@ -134,7 +136,14 @@ impl View {
         }
         let layers = info.codecs.first().map(|codec| codec.layers.as_slice()).unwrap_or_default();
         let max_spatial = if self.has_size() { u8::MAX } else { self.layer_for_quality(layers) };
-        VideoWish { enabled: is_enabled, width_px: self.width_px, height_px: self.height_px, max_spatial, max_fps: self.max_fps }
+        VideoWish {
+            enabled: is_enabled,
+            width_px: self.width_px,
+            height_px: self.height_px,
+            max_spatial,
+            max_fps: self.max_fps,
+            priority: self.priority,
+        }
     }
 
     fn has_size(self) -> bool {

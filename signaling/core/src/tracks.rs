@@ -9,7 +9,7 @@ use std::{
 
 use livekit_protocol as proto;
 use livekit_protocol::{AudioTrackFeature, TrackSource, TrackType, video_layer::Mode};
-use sfu_api::{LayerInfo, MediaKind, ParticipantId, PublishRequest, TrackId, WantedCodec};
+use sfu_api::{LayerInfo, MediaKind, MediaSource, ParticipantId, PublishRequest, TrackId, WantedCodec};
 
 use crate::{codecs, ids, limits};
 
@@ -134,6 +134,10 @@ impl Track {
             backup_codecs: self.info.codecs.iter().skip(1).map(|codec| codec.mime_type.clone()).collect(),
             backup_policy: codecs::policy(self.info.backup_codec_policy()),
             red: !self.info.disable_red && self.info.encryption() == proto::encryption::Type::None,
+            source: match self.info.source() {
+                TrackSource::ScreenShare | TrackSource::ScreenShareAudio => MediaSource::Screen,
+                TrackSource::Unknown | TrackSource::Camera | TrackSource::Microphone => MediaSource::Person,
+            },
         }
     }
 

@@ -15,6 +15,11 @@ export interface InboundReport {
   pliCount: number;
   bytesReceived: number;
   concealedSamples: number;
+  silentConcealedSamples: number;
+  totalSamplesReceived: number;
+  framesPerSecond: number;
+  jitterBufferDelay: number;
+  jitterBufferEmittedCount: number;
 }
 
 export interface OutboundLayer {
@@ -53,6 +58,11 @@ export function inboundReport(report: RTCStatsReport | undefined): InboundReport
     pliCount: count('pliCount'),
     bytesReceived: count('bytesReceived'),
     concealedSamples: count('concealedSamples'),
+    silentConcealedSamples: count('silentConcealedSamples'),
+    totalSamplesReceived: count('totalSamplesReceived'),
+    framesPerSecond: count('framesPerSecond'),
+    jitterBufferDelay: count('jitterBufferDelay'),
+    jitterBufferEmittedCount: count('jitterBufferEmittedCount'),
   };
 }
 

@@ -5,12 +5,19 @@
 
 use std::time::{Duration, Instant};
 
+use crate::allocation::Budget;
+
 /// Loss from which on redundancy is worth its bitrate; LiveKit's clients hear a difference from about here on.
 const ON_ABOVE: f32 = 0.01;
 /// Loss below which the link counts as clean.
 const CLEAN_BELOW: f32 = 0.003;
 /// How long the link has to be clean until redundancy ends. Browsers report audio every 5 s.
 const CLEAN_FOR: Duration = Duration::from_secs(20);
+/// A downlink that carries less than this many times what the audio takes with redundancy has none to spare: in quarters, while
+/// the link is clean or its queue overflows, so that there is a picture too, and while it loses packets whatever is sent.
+const TIGHT_QUARTERS: [u64; 2] = [20, 5];
+/// One that carries so many times what it takes without has enough again: with redundancy it takes about twice as much.
+const AMPLE_FACTOR: u64 = 12;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +25,8 @@ pub struct Redundancy {
     loss: f32,
     clean_since: Option<Instant>,
     is_on: bool,
+    /// The downlink has nothing to spare for it.
+    is_unaffordable: bool,
 }
 
 impl Redundancy {
@@ -36,6 +45,29 @@ impl Redundancy {
         self.is_on != before
     }
 
+    /// What the downlink carries and what all audio on it takes now, in bits per second; None: nothing limits it. True if that
+    /// changed [`Self::is_unaffordable`].
+    pub fn on_budget(&mut self, budget: Option<Budget>, audio_bps: u64) -> bool {
+        let before = self.is_unaffordable;
+        // What a queue drops is lost because of what is sent.
+        let need = usize::from(self.is_on && budget.is_some_and(|budget| budget.keeps_least));
+        self.is_unaffordable = budget.is_some_and(|Budget { bps: budget_bps, is_open, .. }| {
+            if before {
+                budget_bps < audio_bps.saturating_mul(AMPLE_FACTOR)
+            } else {
+                // While it may carry more, nothing is taken away.
+                !is_open && budget_bps.saturating_mul(4) < audio_bps.saturating_mul(TIGHT_QUARTERS[need])
+            }
+        });
+        self.is_unaffordable != before
+    }
+
+    /// Not even a track that comes with redundancy should go out with it.
+    #[must_use]
+    pub fn is_unaffordable(&self) -> bool {
+        self.is_unaffordable
+    }
+
     /// The subscriber should get redundancy.
     #[must_use]
     pub fn is_on(&self) -> bool {
@@ -45,6 +77,25 @@ impl Redundancy {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_narrow_downlink_has_none_to_spare_until_it_is_wide_enough_for_twice_as_much() {
+        let closed = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false });
+        let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false });
+        let mut redundancy = Redundancy::default();
+        assert!(!redundancy.on_budget(closed(510_000), 100_000) && !redundancy.on_budget(open(490_000), 100_000));
+        assert!(redundancy.on_budget(closed(490_000), 100_000) && redundancy.is_unaffordable());
+        // Without, it takes half as much.
+        assert!(!redundancy.on_budget(closed(590_000), 50_000) && !redundancy.on_budget(open(590_000), 50_000));
+        assert!(redundancy.on_budget(open(600_000), 50_000) && !redundancy.is_unaffordable());
+        // On a link that loses packets it is worth more than a picture.
+        redundancy.on_report(64, Instant::now());
+        let lossy = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: true });
+        assert!(redundancy.is_on() && !redundancy.on_budget(lossy(130_000), 100_000));
+        assert!(redundancy.on_budget(lossy(120_000), 100_000) && !redundancy.on_budget(lossy(500_000), 50_000));
+        assert!(redundancy.on_budget(None, 50_000));
+        assert!(redundancy.on_budget(closed(490_000), 100_000), "a queue overflows");
+    }
+
     use super::*;
 
     /// Reports a second apart; when redundancy was switched, in seconds.

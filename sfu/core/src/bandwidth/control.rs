@@ -103,6 +103,8 @@ pub struct Signals {
     pub acked_bps: Option<f64>,
     /// The same over a tenth, or over some ten packets: what passes a queue that has just begun.
     pub acked_now_bps: Option<f64>,
+    /// The same over a tenth, however few packets that are.
+    pub acked_quick_bps: Option<f64>,
     /// The same over a second.
     pub acked_long_bps: Option<f64>,
     /// What is sent, over a second.
@@ -238,6 +240,18 @@ impl Control {
         self.limit
     }
 
+    /// See [`super::Estimate::queue`].
+    #[must_use]
+    pub fn queue(&self) -> Duration {
+        self.last_queue
+    }
+
+    /// See [`super::Estimate::cut_at`].
+    #[must_use]
+    pub fn cut_at(&self) -> Option<Instant> {
+        self.last_cut
+    }
+
     /// See [`super::Estimate::is_app_limited`].
     #[must_use]
     pub fn is_app_limited(&self) -> bool {
@@ -249,13 +263,17 @@ impl Control {
         let since_report = now.saturating_duration_since(self.last_report.unwrap_or(now)).min(Duration::from_millis(500));
         self.last_report = Some(now);
         let mut followup = Followup::default();
+        let was_app_limited = self.is_app_limited;
         self.is_app_limited = signals.sent_bps.is_some_and(|sent| sent < 0.75 * self.target_bps);
         if self.capacity.is_some_and(|(_, at)| now.saturating_duration_since(at) > CAPACITY_AGE) {
             self.capacity = None;
         }
         let queue = signals.queue.unwrap_or_default();
         // What the link loses whatever is sent has passed the queue.
-        let acked_now_bps = signals.acked_now_bps.unwrap_or(self.target_bps) / (1.0 - signals.inherent_loss);
+        let acked_now_bps = signals.acked_now_bps.unwrap_or(self.target_bps);
+        // A queue that begins after a time of silence: that time says nothing of the link.
+        let quick_bps = signals.acked_quick_bps.filter(|_| was_app_limited).unwrap_or(0.0);
+        let acked_now_bps = acked_now_bps.max(quick_bps) / (1.0 - signals.inherent_loss);
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow => {
@@ -430,7 +448,7 @@ impl Control {
     }
 
     /// Nothing has spoken against the rate that was sent before.
-    fn take_other_way(&mut self, before_bps: f64) {
+    pub fn take_other_way(&mut self, before_bps: f64) {
         *self = Self { target_bps: before_bps, has_probed: self.has_probed, last_report: self.last_report, ..Self::default() };
         self.limit = Limit::None;
     }

@@ -12,6 +12,7 @@ pub mod history;
 pub mod loss;
 pub mod probe;
 pub mod rate;
+pub mod still;
 pub mod trendline;
 
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use history::{SendHistory, SentAt};
 use loss::LossMeter;
 use probe::Prober;
 use rate::RateMeter;
+use still::Still;
 use trendline::Trendline;
 
 /// Reports that rates are measured over.
@@ -48,6 +50,12 @@ pub struct Estimate {
     pub limit: Limit,
     /// Since when `limit` and `is_app_limited` are as they are.
     pub since: Instant,
+    /// How long packets waited in the bottleneck's queue at the end of the newest report.
+    pub queue: Duration,
+    /// When a queue or loss last lowered the target; None: never.
+    pub cut_at: Option<Instant>,
+    /// What arrived over the last quarter of a second, and the last tenth; None: not measured.
+    pub arrives_bps: Option<[u64; 2]>,
 }
 
 impl Estimate {
@@ -142,6 +150,7 @@ const RESEND_LEAST: f64 = 12_500.0;
 struct Measured {
     control: Control,
     queue: QueueMeter,
+    still: Still,
     trendline: Trendline,
     loss: LossMeter,
     arrived: RateMeter,
@@ -299,6 +308,9 @@ impl Bandwidth {
             is_app_limited: false,
             limit: Limit::Client,
             since: self.estimate.map_or(now, |known| known.since),
+            queue: Duration::ZERO,
+            cut_at: None,
+            arrives_bps: None,
         });
     }
 
@@ -443,6 +455,13 @@ impl Bandwidth {
             is_app_limited,
             limit,
             since: known.map_or(now, |known| known.since),
+            queue: control.queue(),
+            cut_at: control.cut_at(),
+            arrives_bps: measured
+                .arrived
+                .bps(ARRIVED_WINDOW_US)
+                .zip(measured.arrived.bps(ARRIVED_NOW_WINDOW_US))
+                .map(|(a, b)| [a, b].map(whole)),
         });
     }
 }
@@ -523,6 +542,7 @@ impl Measured {
             usage: self.trendline.usage(),
             acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
             acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US.max(few_packets_us)),
+            acked_quick_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US),
             acked_long_bps: self.arrived.bps(SENT_WINDOW_US),
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),
@@ -531,6 +551,14 @@ impl Measured {
             round_trip,
             probe: self.prober.end_report(now),
         };
+        if let (Some(queue), Some(acked_bps)) = (signals.queue, signals.acked_bps)
+            && let Some(before_bps) = self.still.add(queue, acked_bps, now)
+        {
+            self.control.take_other_way(before_bps);
+            self.queue.rebase();
+            self.trendline.restart();
+            return self.is_ready;
+        }
         let Followup { cut_for_loss, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
         if let Some(loss) = cut_for_loss {
             self.loss.cut(loss);

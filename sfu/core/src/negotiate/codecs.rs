@@ -121,6 +121,7 @@ fn answered(codec: Codec, offered: &OfferedCodec, all: &[OfferedCodec], wish: En
         has_pli: has("nack pli"),
         has_fir: has("ccm fir"),
         has_transport_cc: has("transport-cc"),
+        has_remb: has("goog-remb"),
     };
     let fmtp = match codec {
         Codec::Opus => opus_answer(wish),

@@ -11,6 +11,7 @@ use crate::publish::keyframe::KeyframeRequester;
 use crate::publish::layers::{Classified, Layers};
 use crate::publish::nack::NackGenerator;
 use crate::publish::numbering::Numbering;
+use crate::publish::rates::LayerRates;
 use crate::publish::reception::Reception;
 use crate::publish::ring::{Meta, Ring, RingSize};
 use crate::quality::traffic::UplinkMeter;
@@ -24,10 +25,14 @@ use crate::telemetry::sampler::UplinkSampler;
 /// An encoding without packets for this long is not offered to subscribers. Longer than the frame interval of a 2 fps
 /// screen share, shorter than what a viewer takes for a frozen picture.
 const ACTIVE_WINDOW: Duration = Duration::from_millis(800);
-/// A subscriber may start at a keyframe that is this old, with what followed it, without asking for a new one.
-const REPLAY_AGE: Duration = Duration::from_millis(300);
-/// And if not more packets than this have followed: they are sent in one burst.
-const REPLAY_PACKETS: u64 = 48;
+/// A subscriber may start at a keyframe that is this old, with what followed it, without asking for a new one. Its decoder
+/// catches up with the live picture at once, so age costs nothing but the burst.
+const REPLAY_AGE: Duration = Duration::from_secs(2);
+/// The burst: not more packets than this may have followed the keyframe. 64 full ones are 75 kB.
+const REPLAY_PACKETS: u64 = 64;
+/// Who has seen pictures as new as the keyframe, give or take so much, would see them again. Encodings of one picture don't
+/// arrive at once: publishers pace them. Of audio nothing is heard twice.
+const REPLAY_OVERLAP: Duration = Duration::from_millis(50);
 
 /// Packets whose structure has not come that are kept for it: what a keyframe's first packet can be late by. When there are
 /// more, they are given up and another keyframe is asked for.
@@ -79,8 +84,12 @@ pub struct Encoding {
     pub height_px: u32,
     /// Announced sizes of its spatial layers, smallest first; empty if none were announced.
     pub announced_layers: ArrayVec<(u32, u32), MAX_SPATIAL_LAYERS>,
+    /// Announced bitrates of its spatial layers, smallest first; empty if none were announced.
+    pub announced_bps: ArrayVec<u32, MAX_SPATIAL_LAYERS>,
     /// Its layers, as its packets tell.
     pub layers: Layers,
+    /// What they cost.
+    pub rates: LayerRates,
     /// SSRC, once known.
     pub ssrc: Option<u32>,
     /// Its SSRC before that.
@@ -121,6 +130,8 @@ pub struct Encoding {
     /// Payloads of all packets that came.
     payload_bytes: u64,
     second: Second,
+    /// See [`REPLAY_OVERLAP`].
+    replay_overlap: Duration,
     /// Size that the ring began with.
     least: RingSize,
     /// Seconds in which a quarter of the ring would have been enough.
@@ -145,7 +156,9 @@ impl Encoding {
             width_px: 0,
             height_px: 0,
             announced_layers: ArrayVec::new(),
+            announced_bps: ArrayVec::new(),
             layers: Layers::default(),
+            rates: LayerRates::default(),
             ssrc: None,
             replaced: None,
             numbering: Numbering::default(),
@@ -168,6 +181,7 @@ impl Encoding {
             stored: 0,
             payload_bytes: 0,
             second: Second::default(),
+            replay_overlap: if codec.is_video() { REPLAY_OVERLAP } else { Duration::ZERO },
             least: size,
             quiet_seconds: 0,
         }
@@ -201,6 +215,7 @@ impl Encoding {
         self.ring.insert(meta, block, payload)?;
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
+        self.rates.count(meta.frame.targets, block.len() + payload.len(), now);
         self.payload_bytes += payload.len() as u64;
         self.stored += 1;
         self.last_packet_at = Some(now);
@@ -265,6 +280,7 @@ impl Encoding {
         self.sender_report = None;
         self.newest_keyframe = None;
         self.layers = Layers::default();
+        self.rates.clear();
         self.held.clear();
     }
 
@@ -295,9 +311,9 @@ impl Encoding {
     }
 
     /// The keyframe with which a subscriber can start now: one that began after it asked, or a young one whose followers
-    /// are all still here.
+    /// are all still here, if the subscriber has not seen newer pictures: `seen` is when it was sent the newest one.
     #[must_use]
-    pub fn keyframe_for(&self, waiting_since: Instant, now: Instant) -> Option<KeyframeStart> {
+    pub fn keyframe_for(&self, waiting_since: Instant, seen: Option<Instant>, now: Instant) -> Option<KeyframeStart> {
         let start = self.newest_keyframe.filter(|start| self.ring.get(start.sequence).is_some())?;
         let followers = self.highest.unwrap_or(0).saturating_sub(start.sequence);
         if followers >= self.ring.reach() {
@@ -305,7 +321,8 @@ impl Encoding {
         }
         let is_new = start.at >= waiting_since;
         let is_young = now.saturating_duration_since(start.at) <= REPLAY_AGE && followers <= REPLAY_PACKETS;
-        (is_new || is_young).then_some(start)
+        let is_news = seen.is_none_or(|seen| start.at + self.replay_overlap > seen);
+        (is_new || (is_young && is_news)).then_some(start)
     }
 
     /// Highest extended sequence number so far.

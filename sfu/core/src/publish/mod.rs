@@ -2,10 +2,13 @@
 
 pub mod encoding;
 pub mod keyframe;
+mod ladder;
 pub mod layers;
 pub mod nack;
 pub mod numbering;
+pub mod rates;
 pub mod reception;
+pub mod remb;
 pub mod ring;
 pub mod twcc;
 pub mod wanted;
@@ -13,7 +16,7 @@ pub mod wanted;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
-use sfu_api::{BackupPolicy, MediaKind, PlayoutDelay, PublishRequest, TrackId};
+use sfu_api::{BackupPolicy, MediaKind, MediaSource, PlayoutDelay, PublishRequest, TrackId};
 
 use crate::audio::forms::{self, Form};
 use crate::error::Discard;
@@ -80,6 +83,11 @@ pub struct UpTrack {
     pub residual_share: f64,
     /// Value of the playout delay extension that subscribers get, whatever the publisher says.
     pub playout_delay: Option<[u8; 3]>,
+    /// It shows a screen: its size matters more than its frame rate.
+    pub is_screen: bool,
+    /// Since when each of its sizes, counted over all encodings and their layers, does not come though its publisher should send
+    /// it.
+    absent_since: ArrayVec<Option<Instant>, MAX_RUNGS>,
     /// What it has to do with other shards.
     pub crossing: Crossing,
     /// The media tick looks at it.
@@ -87,6 +95,9 @@ pub struct UpTrack {
     /// Seconds in which nothing came of it and nobody waited for it.
     pub quiet_seconds: u8,
 }
+
+/// Sizes of a track.
+pub const MAX_RUNGS: usize = MAX_ENCODINGS * MAX_SPATIAL_LAYERS;
 
 /// What of an encoding can be had, as far as a change of it matters to subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,6 +148,8 @@ impl UpTrack {
             stall: StallDetector::default(),
             residual_share: 0.0,
             playout_delay: None,
+            is_screen: request.source == MediaSource::Screen,
+            absent_since: ArrayVec::new(),
             crossing: Crossing::default(),
             is_awake: false,
             quiet_seconds: 0,
@@ -162,9 +175,11 @@ impl UpTrack {
                 None => (request.width_px >> (count - 1 - index), request.height_px >> (count - 1 - index)),
             };
             (encoding.width_px, encoding.height_px) = (width, height);
+            encoding.announced_bps = named.or(by_place).map(|layer| layer.bitrate_bps).into_iter().collect();
         }
         if let ([only], true) = (&mut self.encodings[..], request.layers.len() > 1) {
             only.announced_layers = request.layers.iter().take(MAX_SPATIAL_LAYERS).map(|l| (l.width_px, l.height_px)).collect();
+            only.announced_bps = request.layers.iter().take(MAX_SPATIAL_LAYERS).map(|layer| layer.bitrate_bps).collect();
         }
     }
 

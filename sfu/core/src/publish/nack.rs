@@ -24,6 +24,7 @@ const MAX_MISSING: usize = MAX_NACKS;
 #[derive(Clone, Copy, Debug)]
 struct Missing {
     since: Instant,
+    first_request: Option<Instant>,
     last_request: Option<Instant>,
     tries: u8,
 }
@@ -35,6 +36,8 @@ pub struct NackGenerator {
     missing: BTreeMap<u64, Missing>,
     /// Where the newest keyframe begins; decoders need nothing before it.
     keyframe: Option<u64>,
+    /// Time from a request to its answer, smoothed.
+    answer_time: Option<Duration>,
     /// Requested packets so far.
     pub requested: u64,
     /// Packets that were never recovered.
@@ -69,14 +72,22 @@ impl NackGenerator {
             self.missing.clear();
             return true;
         }
-        let missing = Missing { since: now, last_request: None, tries: 0 };
+        let missing = Missing { since: now, first_request: None, last_request: None, tries: 0 };
         self.missing.extend((highest + 1..sequence).map(|sequence| (sequence, missing)));
         false
     }
 
-    /// A packet was recovered by RTX.
-    pub fn on_recovered(&mut self, sequence: u64) {
-        self.missing.remove(&sequence);
+    /// A packet was recovered by RTX. If it was asked for once, that tells the round trip time of publishers who tell it in no
+    /// other way. Of several requests nobody knows which one was answered (as Karn and Partridge found for TCP): the first one
+    /// counts, while nothing better is known, so that further packets are asked for once.
+    pub fn on_recovered(&mut self, sequence: u64, now: Instant) {
+        let Some(Missing { tries, first_request: Some(asked_at), .. }) = self.missing.remove(&sequence) else { return };
+        let sample = now.saturating_duration_since(asked_at);
+        self.answer_time = match self.answer_time {
+            None => Some(sample),
+            Some(known) if tries == 1 => Some((known * 7 + sample) / 8),
+            known => known,
+        };
     }
 
     /// A keyframe begins with this packet. What is missing before it is asked for as before, so that nothing stutters, but
@@ -85,13 +96,13 @@ impl NackGenerator {
         self.keyframe = self.keyframe.max(Some(sequence));
     }
 
-    /// What to ask for now, at most [`MAX_NACKS`] packets; counts it as asked.
+    /// What to ask for now, at most [`MAX_NACKS`] packets; counts it as asked. `rtt`: of the publisher, if it is known.
     pub fn due(&mut self, now: Instant, rtt: Option<Duration>) -> Due {
         let mut due = Due::default();
         if self.missing.is_empty() {
             return due;
         }
-        let retry = rtt.map_or(DEFAULT_RETRY, |rtt| (rtt + rtt / 4).clamp(RETRY_RANGE.0, RETRY_RANGE.1));
+        let retry = rtt.or(self.answer_time).map_or(DEFAULT_RETRY, |rtt| (rtt + rtt / 4).clamp(RETRY_RANGE.0, RETRY_RANGE.1));
         let (given_up, keyframe) = (&mut self.given_up, self.keyframe);
         self.missing.retain(|&sequence, missing| {
             let age = now.saturating_duration_since(missing.since);
@@ -105,6 +116,7 @@ impl NackGenerator {
                 return false;
             }
             if is_time {
+                missing.first_request.get_or_insert(now);
                 missing.last_request = Some(now);
                 missing.tries += 1;
                 due.sequences.push(sequence);
@@ -154,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn the_time_to_an_answer_spaces_the_requests_if_nothing_else_is_known() {
+        let start = Instant::now();
+        let mut nack = received(&[10, 12, 14], start);
+        assert_eq!(nack.due(at(start, 10), None).sequences, [11, 13]);
+        nack.on_recovered(11, at(start, 210));
+        // 200 ms and a quarter.
+        assert_eq!(nack.due(at(start, 250), None), Due::default());
+        assert_eq!(nack.due(at(start, 260), None).sequences, [13]);
+        nack.on_recovered(13, at(start, 270));
+        assert_eq!(nack.answer_time, Some(Duration::from_millis(200)), "nobody knows which request was answered");
+    }
+
+    #[test]
     fn what_came_before_the_first_packet_is_not_missing() {
         let now = Instant::now();
         let mut nack = received(&[10, 7, 11], now);
@@ -177,7 +202,7 @@ mod tests {
         let now = Instant::now();
         let mut nack = received(&[1, 4], now);
         assert_eq!(nack.due(at(now, 10), None).sequences, [2, 3]);
-        nack.on_recovered(2);
+        nack.on_recovered(2, at(now, 30));
         assert!(!nack.on_packet(3, at(now, 20)));
         assert_eq!(nack.due(at(now, 500), None), Due::default());
     }
@@ -240,7 +265,7 @@ mod tests {
                     in_flight.remove(&(arrival, sequence, is_repair));
                     received.insert(sequence);
                     if is_repair {
-                        nack.on_recovered(sequence);
+                        nack.on_recovered(sequence, at(start, ms));
                     } else {
                         assert!(!nack.on_packet(sequence, at(start, ms)));
                     }

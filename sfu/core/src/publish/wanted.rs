@@ -23,6 +23,16 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// The largest size of a codec that the publisher was told to send, as [`UpTrack::review_sizes`](super::UpTrack::review_sizes)
+    /// takes it.
+    #[must_use]
+    pub fn most_asked(&self, mime: &str) -> Option<usize> {
+        match &self.told {
+            None => Some(usize::MAX),
+            Some(told) => told.iter().find(|codec| codec.mime == mime).and_then(|codec| codec.max_spatial).map(usize::from),
+        }
+    }
+
     /// What is wanted now, for every codec of the track in a steady order; returns what to tell. `is_awaited`: a codec is wanted
     /// that the publisher does not send.
     pub fn update(&mut self, current: Vec<WantedCodec>, is_awaited: bool, now: Instant) -> Option<Vec<WantedCodec>> {

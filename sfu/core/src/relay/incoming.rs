@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sfu_api::{Command, MediaKind, ParticipantId, PublishRequest, TrackId};
+use sfu_api::{Command, MediaKind, MediaSource, ParticipantId, PublishRequest, TrackId};
 use slotmap::Key as _;
 
 use super::message::{CodecWish, Message, Opened, Packet, split_frame};
@@ -395,6 +395,7 @@ fn mirrored(opened: &Opened, guest: ParticipantKey) -> Option<UpTrack> {
         has_pli: false,
         has_fir: false,
         has_transport_cc: false,
+        has_remb: false,
     };
     let media = UpMedia {
         mid: Mid::new(),
@@ -419,6 +420,7 @@ fn mirrored(opened: &Opened, guest: ParticipantKey) -> Option<UpTrack> {
         red: opened.red,
         backup_codecs: opened.announced_backups.iter().map(|codec| codec.mime().to_owned()).collect(),
         backup_policy: opened.backup_policy,
+        source: if opened.is_screen { MediaSource::Screen } else { MediaSource::Person },
     };
     let mut up = UpTrack::new(opened.track, guest, PeerKey::null(), &media, &request)?;
     if up.encodings.len() != opened.encodings.len() {

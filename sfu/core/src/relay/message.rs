@@ -56,6 +56,8 @@ pub struct Opened {
     pub announced_backups: ArrayVec<Codec, MAX_BACKUP_CODECS>,
     /// What happens to the preferred codec once a backup is there.
     pub backup_policy: BackupPolicy,
+    /// It shows a screen.
+    pub is_screen: bool,
 }
 
 /// One encoding of a track.
@@ -313,7 +315,8 @@ impl Opened {
         w.u64(self.handle.0).u64(self.room.0).u64(self.participant.0).u64(self.track.0);
         w.flag(self.primary.is_some()).u64(self.primary.map_or(0, |primary| primary.0));
         w.codec(self.codec).string(&self.fmtp);
-        for flag in [self.has_red, self.stereo, self.dtx, self.red, self.is_muted, self.backup_policy == BackupPolicy::Simulcast] {
+        let is_simulcast = self.backup_policy == BackupPolicy::Simulcast;
+        for flag in [self.has_red, self.stereo, self.dtx, self.red, self.is_muted, is_simulcast, self.is_screen] {
             w.flag(flag);
         }
         w.count(self.encodings.len());
@@ -333,7 +336,8 @@ impl Opened {
         let has_primary = r.flag()?;
         let primary = Some(r.handle()?).filter(|_| has_primary);
         let (codec, fmtp) = (r.codec()?, r.string()?.to_owned());
-        let [has_red, stereo, dtx, red, is_muted, is_simulcast] = [r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?];
+        let [has_red, stereo, dtx, red, is_muted, is_simulcast, is_screen] =
+            [r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?];
         let encodings = r.list(|r| {
             let rid = r.string()?;
             let rid = if rid.is_empty() { None } else { Some(Rid::from(rid).ok()?) };
@@ -354,6 +358,7 @@ impl Opened {
             dtx,
             red,
             is_muted,
+            is_screen,
             encodings,
             announced_backups,
             backup_policy,
@@ -519,6 +524,7 @@ mod tests {
             dtx: false,
             red: true,
             is_muted: true,
+            is_screen: true,
             encodings: ArrayVec::from_iter([encoding("q", (320, 180)), encoding("", (0, 0))]),
             announced_backups: ArrayVec::from_iter([Codec::Vp8]),
             backup_policy: BackupPolicy::Simulcast,

@@ -102,6 +102,16 @@ struct Guest {
 }
 
 impl Crossing {
+    /// Of a mirror: the largest size of a codec that its publisher's shard was asked for, as
+    /// [`UpTrack::review_sizes`](crate::publish::UpTrack::review_sizes) takes it.
+    #[must_use]
+    pub fn most_asked(&self, codec: crate::media::Codec) -> Option<usize> {
+        if self.told_wishes.is_empty() {
+            return Some(usize::MAX);
+        }
+        self.told_wishes.iter().find(|(asked, _)| *asked == codec).and_then(|(_, most)| *most).map(usize::from)
+    }
+
     /// It is published on another shard.
     #[must_use]
     pub fn is_mirror(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The publisher's side of a link: announcements of what is published here, its packets, and the wishes that come back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slotmap::{Key, KeyData};
 
@@ -12,6 +12,9 @@ use crate::publish::encoding::{Arrived, Encoding};
 use crate::publish::ring::Meta;
 use crate::rtp::extension::AudioLevel;
 use crate::shard::Shard;
+
+/// A keyframe may be so much older than the wish for it.
+const RELAYED_AGE: Duration = Duration::from_millis(250);
 
 /// How a track of this shard is called on links.
 pub(super) fn handle_of(up: UpKey) -> Handle {
@@ -121,6 +124,7 @@ impl Shard {
             dtx: up.wish.dtx,
             red: up.wish.red,
             is_muted: up.is_muted,
+            is_screen: up.is_screen,
             encodings: up.encodings.iter().take(sent).map(encoding).collect(),
             announced_backups: up.announced_backups.iter().copied().collect(),
             backup_policy: up.backup_policy,
@@ -229,7 +233,9 @@ impl Shard {
             }
             has_begun = true;
             // What has not been forwarded yet crosses too: it is stored, and nobody sends it later.
-            if let Some(start) = encoding.keyframe_for(now, now).filter(|_| !up.is_muted) {
+            // Its subscribers there may have seen newer pictures than that of an old keyframe.
+            let start = encoding.keyframe_for(now, now.checked_sub(RELAYED_AGE), now).filter(|_| !up.is_muted);
+            if let Some(start) = start {
                 let range = start.sequence..=encoding.highest().unwrap_or(start.sequence);
                 for stored in range.filter_map(|sequence| encoding.ring.get(sequence)) {
                     let (block, payload) = stored.bytes.split_at(usize::from(stored.meta.block_len));

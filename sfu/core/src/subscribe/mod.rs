@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use sfu_api::{TrackId, VideoWish};
 
+use crate::allocation::Share;
 use crate::audio::forms::Form;
 use crate::audio::redundancy::Redundancy;
 use crate::ids::{PeerKey, UpKey};
@@ -23,6 +24,7 @@ use crate::quality::traffic::DownlinkMeter;
 use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
+use crate::telemetry::explain::Decision;
 use crate::telemetry::sampler::DownlinkSampler;
 use filter::LayerFilter;
 use history::History;
@@ -95,6 +97,10 @@ pub struct DownTrack {
     pub meter: DownlinkMeter,
     /// Whether it flows, as the subscriber is told.
     pub stream_state: StreamState,
+    /// What it has of the bandwidth.
+    pub share: Share,
+    /// What limits it.
+    pub decision: Decision,
     /// For metrics and timelines.
     pub sampler: DownlinkSampler,
     /// Shares of packets that were lost at first, and for good, by the newest report.
@@ -210,6 +216,8 @@ impl DownTrack {
             reported: Reported::default(),
             meter: DownlinkMeter::default(),
             stream_state: StreamState::default(),
+            share: Share::default(),
+            decision: Decision::default(),
             sampler: DownlinkSampler::default(),
             lost_share: 0.0,
             residual_share: 0.0,
@@ -233,12 +241,12 @@ impl DownTrack {
         self.filter = None;
     }
 
-    /// In which form this subscriber should get an audio track: as it was sent, if its client takes that; plain audio with
-    /// redundancy while its link loses packets.
+    /// In which form this subscriber should get an audio track: as it was sent, if its client takes that and its downlink has room
+    /// for it; plain audio with redundancy while its link loses packets.
     #[must_use]
     pub fn form(&self, up: &UpTrack) -> Form {
         let is_worth_it = up.form(0) == Form::Red || self.redundancy.is_on();
-        if is_worth_it && self.red_payload_type.is_some() { Form::Red } else { Form::Plain }
+        if is_worth_it && self.red_payload_type.is_some() && !self.redundancy.is_unaffordable() { Form::Red } else { Form::Plain }
     }
 
     /// Payload type of packets in a form; None if the client takes none.

@@ -320,6 +320,12 @@ impl Rewriter {
         self.last.map(|last| last.timestamp)
     }
 
+    /// When the newest packet was placed.
+    #[must_use]
+    pub fn newest_at(&self) -> Option<Instant> {
+        self.last.map(|last| last.at)
+    }
+
     /// Delta that puts `source` behind the last output timestamp, by the sender reports if they are plausible.
     fn continue_timestamp(&self, last: &Last, source: u32, aligned: Option<u32>, now: Instant) -> u32 {
         let passed = now.saturating_duration_since(last.at);

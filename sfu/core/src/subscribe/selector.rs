@@ -7,6 +7,7 @@
 use arrayvec::ArrayVec;
 use sfu_api::VideoWish;
 
+use crate::allocation::ladder::Place;
 use crate::rtp::payload::dependency_descriptor::{Layer, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
 
 /// A layer counts as large enough if it reaches this share of the wished size: nobody sees 10 % of upscaling.
@@ -61,28 +62,58 @@ pub enum Reason {
     Wish,
     /// What was wished does not flow: this is next to it.
     NotFlowing,
+    /// Bandwidth does not suffice for what was wished.
+    Bandwidth,
+}
+
+/// How far bandwidth lets a subscription go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Cap {
+    /// It does not limit it.
+    #[default]
+    None,
+    /// Up to a size, counted over all encodings and their layers, and of that up to a temporal layer. It is above what is wished
+    /// where only larger sizes flow.
+    UpTo(Place),
+    /// Not at all.
+    Paused,
 }
 
 /// What to send; None: nothing.
 ///
-/// The smallest size that covers the wished one; if it is not flowing, the next smaller one that is, else the next larger
-/// one. If nothing flows yet, the one that was wished, so that its keyframe can be asked for.
+/// The smallest size that covers the wished one, or the one up to which bandwidth suffices; if it is not flowing, the next
+/// smaller one that is, else the next larger one within the bandwidth. If nothing flows yet, the one that was wished, so that
+/// its keyframe can be asked for.
 #[must_use]
-pub fn select(wish: &VideoWish, offered: &[Offered]) -> Option<Target> {
+pub fn select(wish: &VideoWish, offered: &[Offered], cap: Cap) -> Option<Target> {
     let rungs = |encoding: &Offered| encoding.rungs.len();
     let count: usize = offered.iter().map(rungs).sum();
-    let wanted = wanted_rung(wish, offered)?;
+    let wished = wanted_rung(wish, offered)?;
+    let (most, most_temporal) = match cap {
+        Cap::None => (count, (count, u8::MAX)),
+        Cap::UpTo(place) => ((place.rung + 1).min(count), (place.rung, place.temporal)),
+        Cap::Paused => return None,
+    };
+    let wanted = wished.min(most.saturating_sub(1));
     let rung = |index: usize| offered.iter().flat_map(|encoding| &encoding.rungs).nth(index);
     let is_active = |&index: &usize| rung(index).is_some_and(|rung| rung.is_active);
-    let chosen = (0..=wanted).rev().find(is_active).or_else(|| (wanted + 1..count).find(is_active)).unwrap_or(wanted);
+    let chosen = (0..=wanted).rev().find(is_active).or_else(|| (wanted + 1..most).find(is_active)).unwrap_or(wanted);
     let mut spatial = chosen;
     let mut encoding = 0;
     while spatial >= rungs(&offered[encoding]) {
         spatial -= rungs(&offered[encoding]);
         encoding += 1;
     }
-    let layer = Layer { spatial: u8::try_from(spatial).unwrap_or(u8::MAX), temporal: temporal(wish, &offered[encoding].frame_rates) };
-    Some(Target { encoding, layer, reason: if chosen == wanted { Reason::Wish } else { Reason::NotFlowing } })
+    let wished_temporal = temporal(wish, &offered[encoding].frame_rates);
+    let capped_temporal = if chosen == most_temporal.0 { wished_temporal.min(most_temporal.1) } else { wished_temporal };
+    let layer = Layer { spatial: u8::try_from(spatial).unwrap_or(u8::MAX), temporal: capped_temporal };
+    let reason = match chosen {
+        _ if capped_temporal < wished_temporal => Reason::Bandwidth,
+        _ if chosen == wished => Reason::Wish,
+        _ if chosen == wanted => Reason::Bandwidth,
+        _ => Reason::NotFlowing,
+    };
+    Some(Target { encoding, layer, reason })
 }
 
 /// Which size should be sent if all flowed, counted over all encodings and their layers, smallest first; None: none. It says
@@ -99,7 +130,8 @@ pub fn wanted_rung(wish: &VideoWish, offered: &[Offered]) -> Option<usize> {
 }
 
 /// The highest temporal layer that is not faster than wished.
-fn temporal(wish: &VideoWish, rates: &[u32; MAX_TEMPORAL_LAYERS]) -> u8 {
+#[must_use]
+pub fn temporal(wish: &VideoWish, rates: &[u32; MAX_TEMPORAL_LAYERS]) -> u8 {
     let is_fine = |rate: u32| u64::from(rate) * 100 <= u64::from(wish.max_fps) * RATE_TOLERANCE_PERCENT;
     let highest = (0..).zip(rates).filter(|&(_, &rate)| wish.max_fps == 0 || is_fine(rate)).map(|(layer, _)| layer).last();
     highest.unwrap_or(0)
@@ -142,7 +174,7 @@ mod tests {
 
     /// The rung that is chosen, the same for simulcast and SVC.
     fn rung(wish: &VideoWish, active: [bool; 3]) -> Option<usize> {
-        let (by_encoding, by_layer) = (select(wish, &simulcast(active)), select(wish, &svc(active)));
+        let (by_encoding, by_layer) = (select(wish, &simulcast(active), Cap::None), select(wish, &svc(active), Cap::None));
         assert_eq!(by_encoding.map(|t| t.encoding), by_layer.map(|t| t.layer.spatial.into()));
         assert!(by_encoding.is_none_or(|t| t.layer.spatial == 0) && by_layer.is_none_or(|t| t.encoding == 0));
         by_encoding.map(|target| target.encoding)
@@ -184,8 +216,8 @@ mod tests {
         assert_eq!(rung(&wish(1280, 720), [true, false, false]), Some(0));
         assert_eq!(rung(&wish(320, 180), [false, true, true]), Some(1));
         assert_eq!(rung(&wish(640, 360), [false; 3]), Some(1));
-        assert_eq!(select(&wish(1280, 720), &svc([true, true, false])).unwrap().reason, Reason::NotFlowing);
-        assert_eq!(select(&wish(640, 360), &svc([true, true, false])).unwrap().reason, Reason::Wish);
+        assert_eq!(select(&wish(1280, 720), &svc([true, true, false]), Cap::None).unwrap().reason, Reason::NotFlowing);
+        assert_eq!(select(&wish(640, 360), &svc([true, true, false]), Cap::None).unwrap().reason, Reason::Wish);
     }
 
     #[test]
@@ -194,10 +226,35 @@ mod tests {
     }
 
     #[test]
+    fn bandwidth_caps_the_size_and_the_frame_rate_of_the_largest_size() {
+        let (all, full) = ([true; 3], VideoWish::default());
+        let up_to = |rung, temporal| Cap::UpTo(Place { rung, temporal });
+        let chosen = |wish: &VideoWish, active, cap| {
+            select(wish, &simulcast(active), cap).map(|target| (target.encoding, target.layer.temporal, target.reason))
+        };
+        assert_eq!(chosen(&full, all, up_to(1, 0)), Some((1, 0, Reason::Bandwidth)));
+        assert_eq!(chosen(&full, all, up_to(1, u8::MAX)), Some((1, 7, Reason::Bandwidth)));
+        assert_eq!(chosen(&full, all, up_to(2, 1)), Some((2, 1, Reason::Bandwidth)));
+        assert_eq!(chosen(&full, all, up_to(2, u8::MAX)), Some((2, 7, Reason::Wish)));
+        assert_eq!(chosen(&full, all, up_to(9, 0)), Some((2, 7, Reason::Wish)), "the ladder was longer a moment ago");
+        assert_eq!(chosen(&full, [true, false, true], up_to(1, 0)), Some((0, 7, Reason::NotFlowing)));
+        assert_eq!(chosen(&wish(320, 180), all, up_to(1, 0)), Some((0, 7, Reason::Wish)));
+        assert_eq!(chosen(&full, all, Cap::Paused), None);
+    }
+
+    #[test]
+    fn a_larger_size_that_alone_flows_is_taken_only_within_the_bandwidth() {
+        let (alone, small) = ([false, false, true], wish(320, 180));
+        let cap = |rung| Cap::UpTo(Place { rung, temporal: u8::MAX });
+        assert_eq!(select(&small, &simulcast(alone), cap(2)).unwrap().encoding, 2);
+        assert_eq!(select(&small, &simulcast(alone), cap(1)).unwrap().encoding, 0);
+    }
+
+    #[test]
     fn the_highest_temporal_layer_within_the_wished_rate_is_chosen() {
         for (max_fps, layer) in [(0, 7), (60, 7), (30, 7), (24, 7), (20, 1), (15, 1), (10, 0), (5, 0), (1, 0)] {
             let wish = VideoWish { max_fps, ..VideoWish::default() };
-            assert_eq!(select(&wish, &svc([true; 3])).unwrap().layer.temporal, layer, "{max_fps} fps");
+            assert_eq!(select(&wish, &svc([true; 3]), Cap::None).unwrap().layer.temporal, layer, "{max_fps} fps");
         }
     }
 }

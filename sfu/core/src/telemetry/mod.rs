@@ -5,6 +5,7 @@
 //! never looks at all of them at once. Nothing here is on the way of a packet.
 //! Not here: classes of connections, which signaling is told ([`crate::quality`]).
 
+pub mod adaptation;
 pub mod distribution;
 pub mod explain;
 pub mod phases;
@@ -19,7 +20,6 @@ use sfu_api::emodel::{self, OPUS_DELAY, Robustness, Speech};
 use sfu_api::telemetry::{Direction, TrackSample};
 use slotmap::Key;
 
-use self::explain::{Situation, explain};
 use self::sampler::Happened;
 use self::totals::{Measured, WORST, rank};
 use crate::ids::{ParticipantKey, PeerKey, UpKey};
@@ -224,6 +224,7 @@ impl Shard {
             opinion_score,
             video_score,
             layer: None,
+            limited_for: Duration::ZERO,
         })
     }
 
@@ -237,8 +238,7 @@ impl Shard {
         now: Instant,
     ) -> Option<TrackSample> {
         let participant = self.participants.get(owner)?.id;
-        let peer = self.peers.get(peer)?;
-        let (key, is_connected) = (*peer.downs.get(place)?, peer.profile.is_some() && peer.transport.selected().is_some());
+        let key = *self.peers.get(peer)?.downs.get(place)?;
         let source = self.downs.get(key)?.up;
         let publisher = self.ups.get(source)?.participant;
         let publishers_round_trip = self.round_trip(publisher).unwrap_or_default();
@@ -268,15 +268,12 @@ impl Shard {
         let rated_loss = single(if is_audio { missing } else { down.residual_share });
         let path = Path { round_trip: round_trip.unwrap_or_default(), jitter, lost: down.lost_share, residual: down.residual_share };
         let video_score = (!is_audio && is_alive).then(|| video(&path));
-        let layer = (!is_audio).then(|| {
-            let offered = up.offered(now);
-            explain(&Situation::of(down, up, &offered, is_connected))
-        });
         let track = down.track;
         if let Some(time) = first_frame_after {
             self.telemetry.measured.first_frame.observe_time(time);
         }
         count(self.telemetry.measured.media_mut(Direction::Down, kind), &happened);
+        let explained = if is_audio { None } else { self.explain(key, now) };
         Some(TrackSample {
             participant,
             track,
@@ -295,7 +292,8 @@ impl Shard {
             robustness: if is_audio { single(robustness.loss) } else { 0.0 },
             opinion_score,
             video_score,
-            layer,
+            layer: explained.map(|(state, _)| state),
+            limited_for: explained.map_or(Duration::ZERO, |(_, time)| time),
         })
     }
 

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 use sfu_api::MediaKind;
 use sfu_api::telemetry::{Direction, LayerLimit};
 
+use super::adaptation::Downlinks;
 use super::distribution::Distribution;
 
 /// Participants that are named by rank in metrics.
@@ -92,6 +93,8 @@ pub struct Measured {
     pub worst: ArrayVec<f32, WORST>,
     /// Samples that nobody took in time.
     pub samples_dropped: u64,
+    /// Congestion control.
+    pub downlinks: Downlinks,
 }
 
 impl Default for Measured {
@@ -109,6 +112,7 @@ impl Default for Measured {
             limited_seconds: [0; LayerLimit::ALL.len()],
             worst: ArrayVec::new(),
             samples_dropped: 0,
+            downlinks: Downlinks::default(),
         }
     }
 }
@@ -146,6 +150,7 @@ impl Measured {
             rank(&mut self.worst, score);
         }
         self.samples_dropped += other.samples_dropped;
+        self.downlinks.add(&other.downlinks);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Labels are words of a closed list: never ids, names or addresses. Counters start at zero with the node.
 
+mod adaptation;
 mod family;
 mod media;
 mod process;
@@ -14,6 +15,7 @@ use prometheus::proto::MetricFamily;
 use sfu_core::error::Discard;
 use sfu_core::net::Protocol;
 use sfu_core::snapshot::PathKind;
+use sfu_core::telemetry::adaptation::Switches;
 use sfu_core::telemetry::totals::Measured;
 use sfu_core::transport::DtlsVersion;
 use sfu_core::transport::srtp::SrtpProfile;
@@ -88,9 +90,10 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         ("tcp-connection-gone", sum(|r| r.tcp.dropped_gone)),
         ("relay-full", sum(|r| r.engine.relay_dropped)),
     ];
-    let mut measured = Measured::default();
+    let (mut measured, mut switches) = (Measured::default(), Switches::default());
     for report in reports {
         measured.add(&report.engine.measured);
+        switches.add(&report.engine.forwarded.switches);
     }
     let busy: Vec<(u16, f64)> = reports.iter().map(|r| (r.shard, r.busy_ratio)).collect();
     let busiest = busy.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
@@ -158,7 +161,6 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
             plain(sum(|r| r.engine.oversized)),
         ),
         counter("sfu_rtp_relayed_packets_total", "RTP packets between shards that share a room.", plain(sum(|r| r.engine.relayed))),
-        counter("sfu_layer_switches_total", "Switches between encodings of a track.", plain(sum(|r| r.engine.forwarded.switches))),
         counter("sfu_dropped_packets_total", "Received packets that were dropped, by reason.", counts(dropped)),
         counter(
             "sfu_egress_dropped_packets_total",
@@ -221,6 +223,7 @@ fn families(reports: &[ShardReport], socket_drops: u64) -> Vec<MetricFamily> {
         numbered("sfu_shard_busy_ratio", "Share of the last second in which a shard's loop did not wait, 0 to 1.", "shard", &busy),
         gauge("sfu_node_headroom_ratio", "What the busiest shard has left of its core, 0 to 1.", ratio(1.0 - busiest)),
     ];
+    families.extend(adaptation::families(&measured.downlinks, &switches));
     families.extend(media::families(&measured, sum(|r| r.engine.retransmitted)));
     families.extend(process::families());
     families

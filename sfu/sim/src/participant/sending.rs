@@ -297,6 +297,23 @@ impl SendingTrack {
         }
     }
 
+    /// The server says up to which layer somebody wants it: encodings of simulcast, or spatial layers of the only one.
+    pub(crate) fn send_up_to(&mut self, highest: Option<u8>) {
+        let count = self.streams.len();
+        let is_paused = self.is_paused;
+        let Some(video) = self.video() else { return };
+        let wanted = highest.map_or(0, |highest| usize::from(highest) + 1);
+        if count > 1 {
+            (0..count).for_each(|encoding| video.set_active(encoding, encoding < wanted && !is_paused));
+        } else {
+            video.set_active(0, wanted > 0 && !is_paused);
+            if wanted > 0 {
+                let layers = u8::try_from(wanted).unwrap_or(u8::MAX).min(video.config().mode.spatial);
+                video.set_spatial_layers(0, layers);
+            }
+        }
+    }
+
     /// The m-line sends no more.
     pub(super) fn stop(&mut self) {
         self.media.is_sending = false;

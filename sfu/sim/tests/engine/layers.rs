@@ -184,13 +184,11 @@ fn loss_and_reordering_cause_no_faults_while_layers_change() {
             for round in 0..6 {
                 let (spatial, max_fps) = [(0, 0), (2, 8), (1, 16), (2, 0), (0, 8), (1, 0)][round];
                 world.set_wish(who, track, wish(spatial, max_fps));
-                world.run_for(1500 * MS);
-                assert_eq!(
-                    world.layer(who, track),
-                    Some(spatial.min(case.1.spatial - 1)),
-                    "{case:?} seed {seed} round {round}: {:?}",
-                    world.report(who, track)
-                );
+                world.run_for(SECOND);
+                // The keyframe or the word that asks for it may be lost.
+                let wished = Some(spatial.min(case.1.spatial - 1));
+                let what = format!("{case:?} seed {seed} round {round}: the layer that was asked for");
+                world.expect(&what, 3 * SECOND, |world| world.layer(who, track) == wished);
             }
             let report = world.report(who, track);
             assert_eq!(report.faults(), [""; 0], "{case:?} seed {seed}: {report:?}");

@@ -1,6 +1,8 @@
 //! The engine in whole calls: participants, network, signaling, in virtual time with fixed seeds.
 #![allow(clippy::unwrap_used)]
 
+mod adaptation;
+mod allocation;
 mod audio;
 mod bandwidth;
 mod codecs;

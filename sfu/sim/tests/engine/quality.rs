@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use sfu_api::{Event, Quality, TrackId, VideoWish};
+use sfu_api::{Command, Event, Quality, QualityCause, QualityDirection, TrackId, VideoWish};
 use sfu_core::media::Codec;
 use sfu_core::subscribe::stream_state::STALL;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::TrackSpec;
+use sfu_sim::scalability::Mode;
 use sfu_sim::world::{Who, World};
 
 use crate::{MS, SECOND, pair, room};
 
-/// A look every two seconds, over the last two of them, and reports every second.
-const NOTICED_WITHIN: Duration = Duration::from_secs(6);
+/// Issued within five seconds of a change: a look every second, over the last three of them, and reports every second.
+const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
 #[test]
 fn perfect_links_are_excellent_and_that_is_told_once() {
@@ -31,8 +32,10 @@ fn a_subscribers_loss_is_its_own_and_passes() {
     world.run_for(NOTICED_WITHIN);
     assert_eq!(classes(&world, people[1]).last(), Some(&Quality::Poor), "{:?}", classes(&world, people[1]));
     assert_eq!(classes(&world, people[0]), [Quality::Excellent], "the publisher's packets all arrive");
+    assert_eq!(found(&world, people[1]).1, (QualityDirection::Down, QualityCause::Loss));
     world.participant_mut(people[1]).down.reconfigure(LinkConfig::delayed(10 * MS));
-    world.run_for(15 * SECOND);
+    // What was lost is repaired for a while yet.
+    world.run_for(NOTICED_WITHIN + SECOND);
     assert_eq!(classes(&world, people[1]).last(), Some(&Quality::Excellent));
     assert_eq!(classes(&world, people[0]), [Quality::Excellent]);
 }
@@ -43,7 +46,7 @@ fn a_publishers_loss_does_not_lower_its_subscribers() {
     world.run_for(5 * SECOND);
     world.participant_mut(people[0]).up.reconfigure(lossy(20.0));
     world.run_for(20 * SECOND);
-    assert_eq!(classes(&world, people[0]).last(), Some(&Quality::Poor));
+    assert_eq!(found(&world, people[0]), (Quality::Poor, (QualityDirection::Up, QualityCause::Loss)));
     assert_eq!(classes(&world, people[1]), [Quality::Excellent]);
 }
 
@@ -58,6 +61,7 @@ fn a_long_way_costs_too() {
     world.run_for(20 * SECOND);
     let class = classes(&world, people[1]).last().copied();
     assert!(class < Some(Quality::Excellent) && class > Some(Quality::Lost), "{class:?}");
+    assert_eq!(found(&world, people[1]).1.1, QualityCause::Delay);
 }
 
 #[test]
@@ -83,6 +87,35 @@ fn a_layer_that_ceases_costs_a_class_while_somebody_wants_it() {
     world.want_layer(who, track, 1);
     world.run_for(NOTICED_WITHIN + 4 * SECOND);
     assert_eq!(classes(&world, owner).last(), Some(&Quality::Excellent));
+}
+
+#[test]
+fn a_layer_of_svc_that_ceases_costs_a_class_too() {
+    let (mut world, track, _) = pair(128, |world| world.layered(Codec::Av1, Mode::L3T3, true));
+    let owner = world.sender_of(track);
+    world.run_for(5 * SECOND);
+    world.sender_mut(track).video().unwrap().set_spatial_layers(0, 2);
+    world.run_for(NOTICED_WITHIN);
+    assert_eq!(found(&world, owner), (Quality::Good, (QualityDirection::Up, QualityCause::Bandwidth)));
+    world.sender_mut(track).video().unwrap().set_spatial_layers(0, 3);
+    world.run_for(NOTICED_WITHIN + SECOND);
+    assert_eq!(classes(&world, owner).last(), Some(&Quality::Excellent));
+}
+
+#[test]
+fn a_subscriber_without_bandwidth_learns_so_and_its_publisher_does_not() {
+    for (limit_bps, expected) in [(1_000_000, Quality::Good), (100_000, Quality::Poor)] {
+        let (mut world, track, who) = pair(129, |world| world.simulcast(Codec::Vp8));
+        world.run_for(5 * SECOND);
+        let participant = world.id(who);
+        world.command(Command::LimitDownlink { participant, limit_bps: Some(limit_bps) });
+        world.run_for(NOTICED_WITHIN);
+        assert_eq!(found(&world, who), (expected, (QualityDirection::Down, QualityCause::Bandwidth)));
+        assert_eq!(classes(&world, world.sender_of(track)), [Quality::Excellent]);
+        world.command(Command::LimitDownlink { participant, limit_bps: None });
+        world.run_for(NOTICED_WITHIN);
+        assert_eq!(classes(&world, who).last(), Some(&Quality::Excellent));
+    }
 }
 
 #[test]
@@ -133,13 +166,25 @@ fn lossy(percent: f64) -> LinkConfig {
 fn classes(world: &World, who: Who) -> Vec<Quality> {
     let id = world.id(who);
     let class = |event: &Event| match event {
-        Event::ConnectionQuality { participant, quality, score } if *participant == id => {
+        Event::ConnectionQuality { participant, quality, score, .. } if *participant == id => {
             assert!((1.0..=4.5).contains(score));
             Some(*quality)
         }
         _ => None,
     };
     world.log.iter().filter_map(class).collect()
+}
+
+/// The newest class with its direction and cause.
+fn found(world: &World, who: Who) -> (Quality, (QualityDirection, QualityCause)) {
+    let id = world.id(who);
+    let newest = world.log.iter().rev().find_map(|event| match event {
+        Event::ConnectionQuality { participant, quality, direction, cause, .. } if *participant == id => {
+            Some((*quality, (*direction, *cause)))
+        }
+        _ => None,
+    });
+    newest.unwrap()
 }
 
 /// True for paused.

@@ -532,6 +532,7 @@ impl Node {
             Command::SetPlayoutDelay { .. } => unreachable!("nobody asks for a delay"),
             Command::RestartIce { participant }
             | Command::PreferTcp { participant, .. }
+            | Command::LimitDownlink { participant, .. }
             | Command::Offer { participant, .. }
             | Command::Answer { participant, .. } => {
                 assert!(self.participants.contains(&participant));

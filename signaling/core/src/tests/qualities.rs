@@ -1,11 +1,17 @@
 use livekit_protocol::{ConnectionQuality, StreamState};
-use sfu_api::Quality;
+use sfu_api::{Quality, QualityCause, QualityDirection};
 
 use super::*;
 use crate::limits::QUALITY_BEAT;
 
 fn judged(world: &mut World, client: &Client, quality: Quality) {
-    world.media(Event::ConnectionQuality { participant: client.id, quality, score: 4.0 });
+    world.media(Event::ConnectionQuality {
+        participant: client.id,
+        quality,
+        score: 4.0,
+        direction: QualityDirection::Neither,
+        cause: QualityCause::None,
+    });
 }
 
 /// Sid and class, in order.

@@ -168,6 +168,17 @@ fn a_fresh_token_comes_in_time() {
 }
 
 #[test]
+fn a_simulated_bandwidth_limits_the_downlink_until_it_is_zero() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    world.take_commands();
+    for (asked, limit_bps) in [(300_000, Some(300_000)), (0, None), (-1, None)] {
+        world.send(alice.conn, simulate(Scenario::SubscriberBandwidth(asked)));
+        assert_eq!(world.take_commands(), [Command::LimitDownlink { participant: alice.id, limit_bps }]);
+    }
+}
+
+#[test]
 fn a_simulated_node_failure_cuts_the_line_without_a_word() {
     let mut world = World::new();
     let alice = world.active("alice");

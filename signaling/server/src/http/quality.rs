@@ -184,9 +184,11 @@ fn describe(direction: Direction, track: &Track, since_s: u64) -> Value {
         let size = |place: fn(&LayerState) -> Option<u8>| layers.iter().map(|layer| layer.as_ref().and_then(place)).collect::<Vec<_>>();
         document["layer"] = size(|layer| layer.current.map(|place| place.size)).into();
         document["targetLayer"] = size(|layer| layer.target.map(|place| place.size)).into();
+        document["wantedLayer"] = size(|layer| layer.wanted.map(|place| place.size)).into();
         document["limitedBy"] = layers.iter().map(|layer| layer.map(|layer| layer.limit.label())).collect::<Vec<_>>().into();
         if let Some(layer) = layers.last().copied().flatten() {
             document["explanation"] = layer.limit.explanation().into();
+            document["limitedSince"] = track.limited_since_s.into();
         }
     }
     document

@@ -81,6 +81,8 @@ pub(crate) struct Track {
     pub(crate) series: Series,
     /// Of the newest sample.
     pub(crate) robustness: f32,
+    /// Since when the newest layer's limit has been what it is, in seconds of the epoch.
+    pub(crate) limited_since_s: u64,
     client: Option<(u64, ClientView)>,
 }
 
@@ -190,12 +192,14 @@ impl Timelines {
             let key = (sample.direction, sample.track);
             if !person.tracks.contains_key(&key) {
                 let Some(label) = label(sample.participant, sample.track).filter(|_| person.tracks.len() < MAX_SERIES) else { continue };
-                let track = Track { label, kind: sample.kind, series: Series::default(), robustness: sample.robustness, client: None };
+                let (series, robustness) = (Series::default(), sample.robustness);
+                let track = Track { label, kind: sample.kind, series, robustness, limited_since_s: now_s, client: None };
                 self.bytes += track.frame();
                 person.tracks.insert(key, track);
             }
             let Some(track) = person.tracks.get_mut(&key) else { continue };
             track.robustness = sample.robustness;
+            track.limited_since_s = unix_now.saturating_sub(sample.limited_for).as_secs();
             let client = track.client.take().filter(|(said_s, _)| said_s + CLIENT_VIEW_S > now_s);
             let row = Row::of(&merged(sample, client.as_ref().map(|(_, view)| view)), client.as_ref().map(|(_, view)| view));
             // What it says of a time span counts once, what it says of a state holds on.
@@ -392,6 +396,7 @@ mod tests {
             opinion_score: Some(4.4),
             video_score: None,
             layer: None,
+            limited_for: Duration::ZERO,
         }
     }
 

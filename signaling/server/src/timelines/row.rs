@@ -118,14 +118,14 @@ pub(super) fn unpack(packed: u32) -> Option<LayerState> {
         let [size, temporal] = [(bits >> 4 & 0xf) as u8, (bits & 0xf) as u8];
         (bits & 0x100 != 0).then_some(LayerPlace { size, temporal: if temporal == 15 { u8::MAX } else { temporal } })
     };
-    Some(LayerState { current: place(packed >> 4), target: place(packed >> 13), limit })
+    Some(LayerState { current: place(packed >> 4), target: place(packed >> 13), limit, wanted: place(packed >> 22) })
 }
 
 /// Four bits for the limit, then nine for each place: whether there is one, size, temporal layer.
 fn pack(layer: LayerState) -> u32 {
     let place =
         |place: Option<LayerPlace>| place.map_or(0, |place| 0x100 | u32::from(place.size.min(15)) << 4 | u32::from(place.temporal.min(15)));
-    (layer.limit as u32 + 1) | place(layer.current) << 4 | place(layer.target) << 13
+    (layer.limit as u32 + 1) | place(layer.current) << 4 | place(layer.target) << 13 | place(layer.wanted) << 22
 }
 
 fn millis(time: Duration) -> f64 {
@@ -201,7 +201,7 @@ mod tests {
         for limit in LayerLimit::ALL {
             for current in [None, Some(LayerPlace { size: 2, temporal: 1 }), Some(LayerPlace { size: 0, temporal: u8::MAX })] {
                 for target in [None, Some(LayerPlace { size: 1, temporal: u8::MAX })] {
-                    let layer = LayerState { current, target, limit };
+                    let layer = LayerState { current, target, limit, wanted: current };
                     assert_eq!(unpack(pack(layer)), Some(layer));
                 }
             }

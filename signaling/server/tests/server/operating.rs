@@ -36,6 +36,10 @@ async fn a_participants_seconds_are_read_with_an_administrators_token_only() {
     assert_eq!((track["layer"][0].as_u64(), track["targetLayer"][0].as_u64()), (Some(0), Some(2)));
     assert_eq!(track["limitedBy"][0], "keyframe");
     assert!(track["explanation"].as_str().unwrap().contains("keyframe"), "{track}");
+    let newest = track["at"].as_array().unwrap().last().unwrap().as_u64().unwrap();
+    let since = track["limitedSince"].as_u64().unwrap();
+    assert_eq!(track["wantedLayer"][0], 2);
+    assert!((newest - 6..newest).contains(&since), "{track}");
 
     for (token, status) in [(admin("other"), 403), (token("alice", "lobby"), 403), ("nonsense".to_owned(), 401)] {
         let reply = server.http("GET", path, &[bearer(&token).as_ref()], "").await;
@@ -371,6 +375,8 @@ fn sample(participant: ParticipantId, track: TrackId) -> TrackSample {
             current: Some(LayerPlace { size: 0, temporal: u8::MAX }),
             target: Some(LayerPlace { size: 2, temporal: u8::MAX }),
             limit: LayerLimit::Keyframe,
+            wanted: Some(LayerPlace { size: 2, temporal: u8::MAX }),
         }),
+        limited_for: Duration::from_secs(5),
     }
 }

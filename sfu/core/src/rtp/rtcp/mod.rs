@@ -17,7 +17,7 @@ pub use parse::{
     Ssrcs, packets,
 };
 pub use transport_cc::{PacketStatus, TransportCc, TransportCcHead, TransportCcTime, write_transport_cc};
-pub use write::{write_bye, write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report};
+pub use write::{write_bye, write_fir, write_nack, write_pli, write_receiver_report, write_remb, write_sdes_cname, write_sender_report};
 
 use std::time::Duration;
 

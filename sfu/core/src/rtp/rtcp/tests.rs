@@ -190,6 +190,24 @@ fn a_bitrate_estimate_of_the_other_implementation_is_read_as_it_was_written() {
 }
 
 #[test]
+fn a_bitrate_estimate_is_read_by_the_other_implementation_as_it_was_written() {
+    for bitrate in [1_u32, 0x3_ffff, 0x4_0000, 150_000, 2_500_000, 1_000_000_000, u32::MAX] {
+        let mut out = Vec::new();
+        write_remb(&mut out, 1, bitrate.into(), &[8, 9]);
+        let theirs = ReceiverEstimatedMaximumBitrate::unmarshal(&mut &out[..]).unwrap();
+        assert_eq!((theirs.sender_ssrc, &theirs.ssrcs[..]), (1, &[8, 9][..]));
+        let error = f64::from(theirs.bitrate) - f64::from(bitrate);
+        assert!(error <= 0.0 && -error <= f64::from(bitrate) / 100_000.0, "{bitrate} {}", theirs.bitrate);
+        let [RtcpPacket::Remb(remb)] = parse_all(&out)[..] else { panic!("one REMB") };
+        assert!(u64::from(bitrate).checked_sub(remb.bitrate_bps).is_some_and(|less| less <= u64::from(bitrate) >> 17));
+    }
+    let mut out = Vec::new();
+    write_remb(&mut out, 1, u64::MAX, &[0; 100]);
+    let [RtcpPacket::Remb(remb)] = parse_all(&out)[..] else { panic!("one REMB") };
+    assert_eq!((remb.bitrate_bps >> 46, remb.ssrcs.iter().count()), (0x3_ffff, 31));
+}
+
+#[test]
 fn an_extended_report_gives_what_measures_a_round_trip() {
     let mut bytes = vec![0x80, 207, 0, 11, 0, 0, 0, 6];
     bytes.extend_from_slice(&[1, 0, 0, 1, 9, 9, 9, 9]);

@@ -1,7 +1,7 @@
 //! Writers of RTCP packets. Each appends to a buffer; several in a row are a compound.
 
 use super::{
-    BYE, CNAME, FIR, FirEntry, MAX_COUNT, NACK, PAYLOAD_FEEDBACK, PLI, Pli, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
+    APPLICATION, BYE, CNAME, FIR, FirEntry, MAX_COUNT, NACK, PAYLOAD_FEEDBACK, PLI, Pli, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
     SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_FEEDBACK,
 };
 use crate::limits::MAX_NACKS;
@@ -114,6 +114,23 @@ pub fn write_fir(out: &mut Vec<u8>, sender_ssrc: u32, entries: &[FirEntry]) {
             out.extend_from_slice(&entry.ssrc.to_be_bytes());
             out.extend_from_slice(&[entry.sequence, 0, 0, 0]);
         }
+    });
+}
+
+/// Appends an estimate of what the receiver of these streams can take, at most 31 of them
+/// (draft-alvestrand-rmcat-remb-03 section 2.2).
+pub fn write_remb(out: &mut Vec<u8>, sender_ssrc: u32, bitrate_bps: u64, ssrcs: &[u32]) {
+    // 18 bits of mantissa; what is cut off makes the estimate smaller.
+    let exponent = (u64::BITS - bitrate_bps.leading_zeros()).saturating_sub(18);
+    let [.., high, middle, low] = (bitrate_bps >> exponent).to_be_bytes();
+    let exponent = u8::try_from(exponent).expect("at most 46");
+    let ssrcs = &ssrcs[..ssrcs.len().min(MAX_COUNT)];
+    write_packet(out, PAYLOAD_FEEDBACK, APPLICATION, |out| {
+        out.extend_from_slice(&sender_ssrc.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(b"REMB");
+        out.extend_from_slice(&[count(ssrcs.len()), (exponent << 2) | high, middle, low]);
+        ssrcs.iter().for_each(|ssrc| out.extend_from_slice(&ssrc.to_be_bytes()));
     });
 }
 

@@ -1,0 +1,175 @@
+//! Keeps one track from going up and down: down at once, up after a while.
+//!
+//! A track that lost a step to a lack of bandwidth waits for [`HOLDS`] before it goes up again, longer each time that going up
+//! turned out wrong within [`CALM`], and from then on it pauses between two steps up. A track that has lost nothing does not wait: a
+//! call begins at the rate at which the estimate grows.
+
+use std::time::{Duration, Instant};
+
+use super::ladder::Place;
+
+/// Time from the last step down to the first one up: after the first failure, the second, and further ones.
+const HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(15), Duration::from_secs(45)];
+/// The same for one that has nothing at all: a picture that stands still is worse than one that changes.
+const PAUSE_HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(12), Duration::from_secs(40)];
+/// After so long without a step down, earlier failures are forgotten.
+const CALM: Duration = Duration::from_secs(60);
+/// So long there has to be enough for the step up.
+const ENOUGH_FOR: Duration = Duration::from_millis(500);
+/// Between two steps up, after a failure.
+const PAUSE: Duration = Duration::from_secs(4);
+/// What a step up has to leave free, in percent of what it costs: publishers don't keep to their rates.
+const MARGIN_PERCENT: u64 = 8;
+
+/// What is remembered of a track between two allocations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// What it was granted; None: nothing yet, or it is paused.
+    pub place: Option<Place>,
+    /// When it lost a step last.
+    pub lowered_at: Option<Instant>,
+    /// When it has gone up since.
+    risen_at: Option<Instant>,
+    /// Failures so far: 0 to 3.
+    failures: u8,
+    /// Since when there has been enough for more.
+    enough_since: Option<Instant>,
+}
+
+impl Memory {
+    /// Of a track that has something and never lost any of it.
+    #[must_use]
+    pub fn at(place: Option<Place>) -> Self {
+        Self { place, ..Self::default() }
+    }
+
+    /// The subscriber wants something else: what was learned from the old wish does not count.
+    pub fn renew(&mut self) {
+        *self = Self::at(self.place);
+    }
+
+    /// When it may go up; None: at once.
+    #[must_use]
+    pub fn hold_until(&self) -> Option<Instant> {
+        let lowered_at = self.lowered_at?;
+        let holds = if self.place.is_some() { HOLDS } else { PAUSE_HOLDS };
+        let hold = holds.get(usize::from(self.failures).saturating_sub(1)).or(holds.last())?;
+        let paused_until = self.risen_at.map_or(lowered_at, |risen_at| risen_at + PAUSE);
+        Some(paused_until.max(lowered_at + *hold))
+    }
+
+    /// It may be considered for more: nothing but bandwidth keeps it where it is.
+    #[must_use]
+    pub fn is_free(&self, now: Instant) -> bool {
+        self.hold_until().is_none_or(|until| until <= now)
+    }
+
+    /// It may be considered for more by the time that it is known whether there is enough.
+    #[must_use]
+    pub fn is_nearly_free(&self, now: Instant) -> bool {
+        self.is_free(now + ENOUGH_FOR)
+    }
+
+    /// It may go up now, if there is enough. `is_enough`: there is, were nobody held.
+    pub fn may_rise(&mut self, is_enough: bool, now: Instant) -> bool {
+        if !is_enough {
+            self.enough_since = None;
+            return false;
+        }
+        let since = *self.enough_since.get_or_insert(now);
+        self.is_free(now) && (self.lowered_at.is_none() || now.saturating_duration_since(since) >= ENOUGH_FOR)
+    }
+
+    /// When time alone may let it go up.
+    #[must_use]
+    pub fn next_rise(&self, now: Instant) -> Option<Instant> {
+        let enough_at = self.enough_since? + ENOUGH_FOR;
+        Some(self.hold_until().map_or(enough_at, |until| until.max(enough_at))).filter(|&at| at > now)
+    }
+
+    /// What a step up has to fit with.
+    #[must_use]
+    pub const fn charge(bps: u64) -> u64 {
+        bps.saturating_add(bps / 100 * MARGIN_PERCENT)
+    }
+
+    /// Takes note of the outcome. `before` and `after` are steps of the same ladder.
+    pub fn settle(&mut self, before: Option<usize>, after: Option<usize>, place: Option<Place>, now: Instant) {
+        self.place = place;
+        if after > before {
+            self.risen_at = Some(now);
+            self.enough_since = None;
+        } else if after < before {
+            let is_calm = self.lowered_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
+            if is_calm {
+                self.failures = 0;
+            }
+            if self.risen_at.is_some() || self.failures == 0 {
+                self.failures = (self.failures + 1).min(3);
+            }
+            self.risen_at = None;
+            self.lowered_at = Some(now);
+            self.enough_since = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// When a track goes up that loses its step again at once each time.
+    #[test]
+    fn every_failure_makes_it_wait_longer() {
+        let start = Instant::now();
+        let mut memory = Memory { place: Some(Place::default()), ..Memory::default() };
+        memory.settle(Some(1), Some(0), Some(Place::default()), start);
+        let mut rises = Vec::new();
+        for tenth in 0..1_200_u32 {
+            let now = start + SECOND / 10 * tenth;
+            if memory.may_rise(true, now) {
+                rises.push(tenth / 10);
+                memory.settle(Some(0), Some(1), Some(Place::default()), now);
+                memory.settle(Some(1), Some(0), Some(Place::default()), now);
+            }
+        }
+        assert_eq!(rises, [3, 18, 63, 108]);
+    }
+
+    #[test]
+    fn several_steps_down_are_one_failure_and_calm_forgives() {
+        let (start, place) = (Instant::now(), Some(Place::default()));
+        let mut memory = Memory { place, ..Memory::default() };
+        memory.settle(Some(3), Some(2), place, start);
+        memory.settle(Some(2), Some(0), place, start + SECOND);
+        memory.settle(Some(0), None, None, start + SECOND * 2);
+        assert_eq!(memory.hold_until(), Some(start + SECOND * 2 + PAUSE_HOLDS[0]));
+        memory.settle(None, Some(1), place, start + SECOND * 6);
+        memory.settle(Some(1), Some(0), place, start + SECOND * 90);
+        assert_eq!(memory.hold_until(), Some(start + SECOND * 90 + HOLDS[0]));
+    }
+
+    #[test]
+    fn who_never_had_anything_does_not_wait() {
+        let now = Instant::now();
+        let mut memory = Memory::default();
+        memory.settle(None, None, None, now);
+        assert!(memory.may_rise(true, now + SECOND / 10));
+        memory.settle(None, Some(0), Some(Place::default()), now);
+        assert!(memory.may_rise(true, now));
+    }
+
+    #[test]
+    fn a_moment_of_enough_is_not_enough() {
+        let now = Instant::now();
+        let mut memory = Memory { place: Some(Place::default()), ..Memory::default() };
+        memory.settle(Some(1), Some(0), Some(Place::default()), now);
+        let later = now + HOLDS[0] * 2;
+        assert!(!memory.may_rise(true, later));
+        assert!(!memory.may_rise(false, later + ENOUGH_FOR / 2));
+        assert!(!memory.may_rise(true, later + ENOUGH_FOR));
+        assert!(memory.may_rise(true, later + ENOUGH_FOR * 2));
+    }
+}

@@ -1,0 +1,439 @@
+//! When bandwidth is divided anew, for whom, and what follows from it.
+//!
+//! In: changes of a transport's estimate, of wishes, of what publishers send, and time. Out: a [`Cap`] for every video
+//! subscription, which the selector keeps to; the word to its subscriber that it is paused; what the estimator should probe
+//! for. A transport is looked at when something has changed, at most every [`INTERVAL`], and once a second. As long as nothing
+//! has shown that bandwidth lacks ([`Alarm`]), nothing is limited and nobody waits.
+
+use std::time::{Duration, Instant};
+
+use sfu_api::{Event, MediaKind};
+
+use super::alarm::{Alarm, Verdict};
+use super::ladder::Place;
+use super::patience::Memory;
+use super::{Budget, Claim, Rank, share};
+use crate::bandwidth::{Demand, Limit};
+use crate::ids::{DownKey, PeerKey, UpKey};
+use crate::peer::Peer;
+use crate::publish::UpTrack;
+use crate::shard::Shard;
+use crate::subscribe::DownTrack;
+use crate::subscribe::selector::{Cap, wanted_rung};
+use crate::subscribe::stream_state::PauseCause;
+use crate::timers::MEDIA_TICK;
+
+/// Shortest time between two allocations for one transport.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// A subscription that never had anything is called paused only after this: the estimate begins low.
+const GRACE: Duration = Duration::from_secs(2);
+/// A publisher sends a layer on for so long after the last one who got it was given less: it may be back soon.
+const KEEP_LAYER: Duration = Duration::from_secs(5);
+/// Of what a link carries when it is full so much can be used without a queue.
+const USABLE_PERCENT: u64 = 92;
+/// While nothing is limited, what everything comes to is looked at this often.
+const MEASURE_INTERVAL: Duration = Duration::from_millis(900);
+/// A queue that is so long and does not go away is emptied at the cost of whoever has to pause for it: nothing that waits in it is of
+/// use to a picture.
+const LONG_QUEUE: Duration = Duration::from_millis(150);
+/// A queue up to this long may as well be a longer way, and loss the link's own: no picture is stopped for it.
+const SHORT_QUEUE: Duration = Duration::from_millis(75);
+/// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
+const USUAL_AUDIO_BPS: u64 = 48_000;
+
+/// What a subscription was allotted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// How far it may go.
+    pub cap: Cap,
+    memory: Memory,
+    /// It has had something.
+    has_flowed: bool,
+    /// Since when it has nothing.
+    lacking_since: Option<Instant>,
+    /// What it had before it lost a size, until when that counts.
+    before: Option<(usize, Instant)>,
+}
+
+impl Share {
+    /// The subscriber wants something else than before.
+    pub fn renew(&mut self) {
+        self.memory.renew();
+    }
+
+    /// Which size its publisher should send for it, of those up to the wished one.
+    #[must_use]
+    pub fn wanted_rung(&self, wished: Option<usize>, now: Instant) -> Option<usize> {
+        let capped = match self.cap {
+            Cap::None => return wished,
+            Cap::UpTo(place) => Some(place.rung),
+            Cap::Paused => None,
+        };
+        let kept = self.before.filter(|&(_, until)| now < until).map(|(rung, _)| rung);
+        capped.max(kept).min(wished)
+    }
+
+    /// How many of the wished sizes are left out for lack of bandwidth, 0 being the smallest; all of them if it is paused.
+    #[must_use]
+    pub fn left_out(&self, wished: Option<usize>) -> u8 {
+        let Some(wished) = wished else { return 0 };
+        let missing = match self.cap {
+            Cap::None => 0,
+            Cap::UpTo(place) => wished.saturating_sub(place.rung),
+            // Nothing at all is worse than small.
+            Cap::Paused => wished + 2,
+        };
+        u8::try_from(missing).unwrap_or(u8::MAX)
+    }
+
+    /// `wished`: what it had while nothing limited it; `is_live`: it has something now.
+    fn take(&mut self, memory: Memory, wished: Option<usize>, is_live: bool, now: Instant) -> bool {
+        let rung = |place: Option<Place>| place.map(|place| place.rung);
+        let had = if self.cap == Cap::None { wished } else { rung(self.memory.place) };
+        if let Some(before) = had.filter(|&before| rung(memory.place) < Some(before)) {
+            self.before = Some((before, now + KEEP_LAYER));
+        }
+        self.memory = memory;
+        self.has_flowed |= memory.place.is_some() || is_live;
+        self.lacking_since = if memory.place.is_some() { None } else { self.lacking_since.or(Some(now)) };
+        let cap = memory.place.map_or(Cap::Paused, Cap::UpTo);
+        std::mem::replace(&mut self.cap, cap) != cap
+    }
+
+    /// It has had nothing for longer than a probe takes.
+    fn lacks_for_long(&self, now: Instant) -> bool {
+        self.lacking_since.is_some_and(|since| now.saturating_duration_since(since) >= GRACE)
+    }
+
+    /// What it comes with. `had_everything`: it flowed while nothing was known of the bandwidth, and is not to lose that before
+    /// something shows that there is too little.
+    fn memory(&self, had_everything: bool) -> Memory {
+        let everything = Place { rung: usize::MAX, temporal: u8::MAX };
+        if had_everything { Memory::at(Some(everything)) } else { self.memory }
+    }
+
+    /// The subscriber should know that it is paused.
+    fn is_pause(&self, now: Instant) -> bool {
+        self.lacking_since.is_some_and(|since| self.has_flowed || now.saturating_duration_since(since) >= GRACE)
+    }
+}
+
+/// When a transport's bandwidth was and will be divided.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allotment {
+    /// Most that may be sent, for tests of clients; bits per second.
+    pub limit_bps: Option<u64>,
+    ran_at: Option<Instant>,
+    again_at: Option<Instant>,
+    is_due: bool,
+    /// It is in the list of those that wait.
+    is_listed: bool,
+    /// There was something to divide the last time.
+    is_divided: bool,
+    /// Somebody else divides it.
+    pub is_foreign: bool,
+    /// When it was last seen what everything comes to.
+    measured_at: Option<Instant>,
+    /// Whether there is reason to divide anything.
+    alarm: Alarm,
+    /// When the estimator last lowered its target.
+    cut_at: Option<Instant>,
+    /// What was granted the last time, and whether that was all that anybody wanted.
+    granted_bps: u64,
+    has_everything: bool,
+}
+
+impl Allotment {
+    /// The target was lowered since the last call.
+    pub fn is_new_cut(&mut self, cut_at: Option<Instant>) -> bool {
+        std::mem::replace(&mut self.cut_at, cut_at) < cut_at
+    }
+
+    /// Bandwidth is divided, here or by somebody else.
+    pub fn may_probe(&self) -> bool {
+        self.is_divided || self.is_foreign
+    }
+
+    fn may_run(&self, now: Instant) -> bool {
+        self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
+    }
+
+    /// Somebody waits for an answer.
+    fn may_hurry(&self, now: Instant) -> bool {
+        self.ran_at.is_none_or(|at| now.saturating_duration_since(at) >= MEDIA_TICK)
+    }
+
+    fn wants_to_run(&self, now: Instant) -> bool {
+        self.is_due || self.again_at.is_some_and(|at| at <= now)
+    }
+
+    fn waits(&self) -> bool {
+        self.is_due || self.again_at.is_some()
+    }
+}
+
+/// The subscriptions of a transport.
+#[derive(Default)]
+struct Claims {
+    audio_bps: u64,
+    /// Video that is wanted, and its claims in the same order.
+    keys: Vec<DownKey>,
+    claims: Vec<Claim>,
+    /// Video of which nothing is to be sent.
+    unclaimed: Vec<DownKey>,
+}
+
+/// What may be sent on a transport; None: nothing limits it.
+fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
+    let allotment = &mut peer.allotment;
+    let known = peer.bandwidth.estimate().and_then(|estimate| {
+        let verdict = allotment.alarm.judge(&estimate, allotment.granted_bps, allotment.has_everything, now);
+        let is_open = match verdict {
+            Verdict::Free => return None,
+            Verdict::Open => true,
+            Verdict::Full => false,
+        };
+        let bps = estimate.media_bps();
+        // What such a client says only follows what it gets: to try is the only way to know.
+        let bps = if is_open && estimate.limit == Limit::Client { bps.max(allotment.granted_bps.saturating_mul(2)) } else { bps };
+        // What is sent again comes of a queue that overflowed, and goes with it.
+        let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
+        let usable_bps = capacity_bps / 100 * USABLE_PERCENT - estimate.overhead_bps.min(capacity_bps / 8);
+        let lasting_bps = if estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted(now) { bps } else { bps.max(usable_bps) };
+        let keeps_least = estimate.queue < SHORT_QUEUE && estimate.limit != Limit::Client;
+        Some(Budget { bps, lasting_bps, is_open, keeps_least })
+    });
+    match (known, allotment.limit_bps) {
+        (Some(known), Some(limit)) if known.bps <= limit => Some(known),
+        (_, Some(bps)) => Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false }),
+        (known, None) => known,
+    }
+}
+
+impl Shard {
+    /// Something has changed that matters to how a transport's bandwidth is divided.
+    pub(crate) fn allocation_due(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.allotment.is_due = true;
+        if peer.allotment.may_run(now) {
+            self.allocate(key, now);
+        } else {
+            self.list_allocation(key);
+        }
+    }
+
+    /// A subscriber wants something else, or something new begins for it.
+    pub(crate) fn hurry_allocation(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.allotment.is_due = true;
+        if peer.allotment.may_hurry(now) {
+            self.allocate(key, now);
+        } else {
+            self.list_allocation(key);
+        }
+    }
+
+    fn list_allocation(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.allotment.waits()) else { return };
+        if !std::mem::replace(&mut peer.allotment.is_listed, true) {
+            self.awake.allocations.push(key);
+        }
+    }
+
+    /// With every media tick: those that wait for the end of an interval, or for a track that may rise by now.
+    pub(crate) fn review_waiting_allocations(&mut self, now: Instant) {
+        for place in 0..self.awake.allocations.len() {
+            self.review_allocation(self.awake.allocations[place], false, now);
+        }
+        let Self { awake, peers, .. } = self;
+        awake.allocations.retain(|&key| {
+            let Some(peer) = peers.get_mut(key) else { return false };
+            peer.allotment.is_listed = peer.allotment.waits();
+            peer.allotment.is_listed
+        });
+    }
+
+    /// The same for everybody who gets a track.
+    pub(crate) fn allocation_due_for_track(&mut self, up: UpKey, now: Instant) {
+        let Some(up) = self.ups.get(up) else { return };
+        let peers: Vec<PeerKey> = up.downs.iter().filter_map(|&down| Some(self.downs.get(down)?.peer)).collect();
+        for peer in peers {
+            self.allocation_due(peer, now);
+        }
+    }
+
+    /// Divides what a transport's way carries if that is due; `is_turn`: it is once a second.
+    pub(crate) fn review_allocation(&mut self, key: PeerKey, is_turn: bool, now: Instant) {
+        let Some(peer) = self.peers.get(key).filter(|peer| !peer.downs.is_empty()) else { return };
+        if (is_turn || peer.allotment.wants_to_run(now)) && peer.allotment.may_run(now) {
+            self.allocate(key, now);
+        }
+    }
+
+    /// Divides what the way to a client carries.
+    fn allocate(&mut self, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        (peer.allotment.ran_at, peer.allotment.again_at, peer.allotment.is_due) = (Some(now), None, false);
+        if peer.allotment.is_foreign {
+            return;
+        }
+        let budget = budget(peer, now);
+        let was_divided = std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());
+        match budget {
+            None => self.grant_everything(key, was_divided, now),
+            Some(budget) => self.divide(key, budget, !was_divided, now),
+        }
+        if let Some(allotment) = self.peers.get_mut(key).map(|peer| &mut peer.allotment) {
+            allotment.again_at = [allotment.again_at, allotment.alarm.again_at(now)].into_iter().flatten().min();
+        }
+        self.list_allocation(key);
+    }
+
+    /// Nothing limits a transport. The estimator is told what that comes to, once a second.
+    fn grant_everything(&mut self, key: PeerKey, was_divided: bool, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let is_measured = peer.allotment.measured_at.is_some_and(|at| now.saturating_duration_since(at) < MEASURE_INTERVAL);
+        if is_measured && !was_divided {
+            return;
+        }
+        peer.allotment.measured_at = Some(now);
+        let downs = peer.downs.clone();
+        if was_divided {
+            self.spare_redundancy(&downs, None, 0, now);
+            downs.iter().for_each(|&down| self.uncap(down, now));
+        }
+        let Claims { audio_bps, claims, .. } = self.claims(&downs, false, now);
+        let granted_bps = share::allocate(None, audio_bps, &claims, now).now_bps;
+        if let Some(peer) = self.peers.get_mut(key) {
+            (peer.allotment.granted_bps, peer.allotment.has_everything) = (granted_bps, true);
+            peer.bandwidth.set_demand(Demand { now_bps: granted_bps, next_bps: None }, now);
+        }
+    }
+
+    /// `is_first`: nothing limited the transport until now.
+    fn divide(&mut self, key: PeerKey, budget: Budget, is_first: bool, now: Instant) {
+        let downs = self.peers.get(key).map(|peer| peer.downs.clone()).unwrap_or_default();
+        let Claims { audio_bps, keys, claims, unclaimed } = self.claims(&downs, is_first, now);
+        for down in unclaimed {
+            self.uncap(down, now);
+        }
+        self.spare_redundancy(&downs, Some(budget).filter(|_| !claims.is_empty()), audio_bps, now);
+        // Who has waited long enough for a probe to find room gets it from those who come after it.
+        let is_long = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.share.lacks_for_long(now));
+        let budget = Budget { is_open: budget.is_open && !keys.iter().any(is_long), ..budget };
+        let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.allotment.again_at = allocation.again_at;
+            peer.allotment.granted_bps = allocation.now_bps;
+            peer.allotment.has_everything =
+                allocation.grants.iter().zip(&claims).all(|(grant, claim)| grant.step >= claim.steps.len().checked_sub(1));
+            peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps: allocation.next_bps }, now);
+        }
+        self.consider_probe(key, now);
+        for (down_key, grant) in keys.into_iter().zip(allocation.grants) {
+            let Some(down) = self.downs.get_mut(down_key) else { continue };
+            let wished = self.ups.get(down.up).and_then(|up| wanted_rung(&down.wish, &up.ladder(now)));
+            let has_changed = down.share.take(grant.memory, wished, down.flow.live.is_some(), now);
+            let is_pause = down.share.is_pause(now);
+            self.set_pause(down_key, PauseCause::Bandwidth, is_pause);
+            if has_changed {
+                self.retarget(down_key, now);
+            }
+        }
+    }
+
+    /// What the subscriptions of a transport ask for.
+    fn claims(&self, downs: &[DownKey], is_first: bool, now: Instant) -> Claims {
+        let mut all = Claims::default();
+        for (place, &key) in downs.iter().enumerate() {
+            let Some(down) = self.downs.get(key) else { continue };
+            let Some(up) = self.ups.get(down.up) else { continue };
+            if up.kind() == MediaKind::Audio {
+                all.audio_bps = all.audio_bps.saturating_add(audio_rate(down, up));
+            } else if let Some(claim) = self.claim(place, down, up, is_first, now) {
+                all.keys.push(key);
+                all.claims.push(claim);
+            } else {
+                all.unclaimed.push(key);
+            }
+        }
+        all
+    }
+
+    /// Audio goes out without redundancy where that takes too much of what a picture needs.
+    fn spare_redundancy(&mut self, downs: &[DownKey], budget: Option<Budget>, audio_bps: u64, now: Instant) {
+        for &key in downs {
+            let Some(down) = self.downs.get_mut(key) else { continue };
+            let has_changed = down.red_payload_type.is_some() && down.redundancy.on_budget(budget, audio_bps);
+            if has_changed {
+                self.retarget(key, now);
+            }
+        }
+    }
+
+    /// Nothing of this kind limits a subscription.
+    fn uncap(&mut self, key: DownKey, now: Instant) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let before = std::mem::take(&mut down.share);
+        if before.cap != Cap::None {
+            self.set_pause(key, PauseCause::Bandwidth, false);
+            self.retarget(key, now);
+        }
+    }
+
+    /// None: nothing is to be sent, whatever the bandwidth.
+    fn claim(&self, place: usize, down: &DownTrack, up: &UpTrack, is_first: bool, now: Instant) -> Option<Claim> {
+        if !down.wish.enabled || down.payload_type.is_none() || up.is_muted {
+            return None;
+        }
+        let steps = up.steps(&down.wish, now);
+        let owner = self.participants.get(up.participant)?;
+        let speaker = self.rooms.get(owner.room).and_then(|room| room.stage.speaker());
+        let size = u64::from(down.wish.width_px) * u64::from(down.wish.height_px);
+        let rank = Rank {
+            priority: if down.wish.priority == 0 { u32::MAX } else { down.wish.priority },
+            is_camera: !up.is_screen,
+            is_silent: speaker != Some(up.participant),
+            // No size means no limit.
+            smallness_px: if size == 0 { 0 } else { u64::MAX - size },
+            place,
+        };
+        (!steps.is_empty()).then_some(Claim { rank, steps, memory: down.share.memory(is_first && down.flow.live.is_some()) })
+    }
+
+    /// A cause for which nothing flows came or went; the subscriber is told if that makes a difference.
+    pub(crate) fn set_pause(&mut self, key: DownKey, cause: PauseCause, holds: bool) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        down.stream_state.set(cause, holds);
+        let track = down.track;
+        let owner = self.peers.get(down.peer).and_then(|peer| self.participants.get(peer.participant));
+        if let Some(participant) = owner.map(|participant| participant.id)
+            && let Some(is_paused) = down.stream_state.take_change()
+        {
+            self.events.push_back(Event::StreamState { participant, track, is_paused });
+        }
+    }
+
+    /// A subscription is about to begin: where bandwidth is divided it waits for its share. True if it has none yet.
+    pub(crate) fn waits_for_share(&mut self, key: DownKey, now: Instant) -> bool {
+        let Some(down) = self.downs.get_mut(key) else { return false };
+        let peer = down.peer;
+        let is_divided = self.peers.get(peer).is_some_and(|peer| peer.allotment.is_divided);
+        if !is_divided || down.share.cap != Cap::None || !down.wish.enabled {
+            return false;
+        }
+        down.share.cap = Cap::Paused;
+        self.hurry_allocation(peer, now);
+        true
+    }
+
+    /// Which size a publisher should send for a subscription.
+    pub(crate) fn rung_to_send(&self, down: &DownTrack, up: &UpTrack, now: Instant) -> Option<usize> {
+        down.share.wanted_rung(wanted_rung(&down.wish, &up.ladder(now)), now)
+    }
+}
+
+fn audio_rate(down: &DownTrack, up: &UpTrack) -> u64 {
+    let live = down.flow.live.and_then(|index| up.encodings.get(index));
+    live.map_or(0, |encoding| encoding.rates.of(u32::MAX).unwrap_or(USUAL_AUDIO_BPS))
+}
