@@ -25,7 +25,7 @@ numbers, words and lists is also TOML; Helm's own toToml would make every number
 {{- define "sluice.config" -}}
 {{- $address := required "media.advertise: the address that clients reach the media Service at" .Values.media.advertise -}}
 {{- $media := dict "shards" .Values.media.shards "udp_port" .Values.media.udpPort "tcp_port" .Values.media.tcpPort "advertise" (list $address) -}}
-{{- $own := dict "server" (dict "listen" "0.0.0.0:7880") "auth" (dict "keys_file" "/run/sluice/keys") "media" $media "log" (dict "format" "json") "metrics" (dict "listen" "0.0.0.0:9464") -}}
+{{- $own := dict "server" (dict "listen" "0.0.0.0:7880" "drain_timeout" "120s") "auth" (dict "keys_file" "/run/sluice/keys") "media" $media "log" (dict "format" "json") "metrics" (dict "listen" "0.0.0.0:9464") -}}
 {{- range $section, $options := mergeOverwrite $own (deepCopy .Values.config) }}
 [{{ $section }}]
 {{- range $option, $value := $options }}
