@@ -31,7 +31,7 @@ pub(crate) fn check(file: &Path) -> Finding {
             "certificate",
             "certificate-unreadable",
             format!("{name} holds no certificate that can be read"),
-            "correct `metrics.certificates`",
+            "correct `tls.certificate` or `metrics.certificates`, whichever names it",
         ),
         Some(left) if left <= 0.0 => Finding::failed(
             "certificate",
@@ -55,7 +55,8 @@ pub(crate) struct CertificateFiles {
 
 impl CertificateFiles {
     pub(crate) fn new(files: Vec<PathBuf>) -> prometheus::Result<Self> {
-        let help = "Seconds until a certificate of `metrics.certificates` ends, negative afterwards; NaN: it can't be read.";
+        let help =
+            "Seconds until a certificate of `tls.certificate` or `metrics.certificates` ends, negative afterwards; NaN: it can't be read.";
         Ok(Self { files, gauge: GaugeVec::new(Opts::new("tls_certificate_expiry_seconds", help), &["file"])? })
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
     check_keys(config, keys, &mut findings);
     check_addresses(config, &mut findings);
     check_ports(config, shards, &mut findings);
-    check_turn(config, &mut findings);
+    check_turn(config, shards, &mut findings);
     check_metrics(config, &mut findings);
     if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
         findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
@@ -193,7 +193,7 @@ fn check_ports(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
     }
 }
 
-fn check_turn(config: &Config, findings: &mut Vec<Finding>) {
+fn check_turn(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
     if config.server.one_port && config.server.listen.port() == 0 {
         findings.push(error("`server.one_port` needs a port in `server.listen`: clients are told of it".to_owned()));
     }
@@ -228,13 +228,17 @@ fn check_turn(config: &Config, findings: &mut Vec<Finding>) {
         ("media.tcp_port", config.media.tcp.then_some(config.media.tcp_port)),
         ("turn.tcp_port", Some(turn.tcp_port)),
         ("turn.tls_port", has_certificate.then_some(turn.tls_port)),
+        ("metrics.listen", config.metrics.listen.parse::<SocketAddr>().ok().map(|address| address.port())),
     ];
     for (index, (option, port)) in tcp.iter().enumerate().skip(2) {
-        if let Some((other, _)) = tcp.iter().take(index).find(|(_, other)| *other == *port && port.is_some_and(|port| port != 0)) {
+        // that the port of HTTP is another one than that of metrics is said by itself
+        let mut others = tcp.iter().take(index).skip(usize::from(*option == "metrics.listen"));
+        if let Some((other, _)) = others.find(|(_, other)| *other == *port && port.is_some_and(|port| port != 0)) {
             findings.push(error(format!("`{other}` and `{option}` both use TCP port {}", port.unwrap_or_default())));
         }
     }
-    if turn.udp_port != 0 && turn.udp_port == config.media.udp_port {
+    let first = config.media.udp_port;
+    if turn.udp_port != 0 && first != 0 && (first..first.saturating_add(shards.max(1))).contains(&turn.udp_port) {
         findings.push(error(format!("`media.udp_port` and `turn.udp_port` both use UDP port {}", turn.udp_port)));
     }
 }
@@ -289,6 +293,19 @@ mod tests {
         let findings = messages_of_errors(&check(&config, &[ApiKey::development()], 1));
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings.iter().all(|message| message.contains("`server.trusted_proxies` = 127.0.0.1")), "{findings:?}");
+    }
+
+    #[test]
+    fn every_shards_port_and_that_of_metrics_are_compared() {
+        let mut config = public();
+        config.media.udp_port = 3476;
+        assert_eq!(messages(&config, 2), [""; 0]);
+        assert_eq!(messages(&config, 4), ["`media.udp_port` and `turn.udp_port` both use UDP port 3478"]);
+        config.media.udp_port = 7882;
+        for (port, option) in [(7881, "media.tcp_port"), (3478, "turn.tcp_port")] {
+            config.metrics.listen = format!("10.0.0.4:{port}");
+            assert_eq!(messages(&config, 1), [format!("`{option}` and `metrics.listen` both use TCP port {port}")]);
+        }
     }
 
     #[test]

@@ -44,8 +44,9 @@ section! {
         /// Address of its own for /metrics (with /livez, /readyz and /startupz), readable by everybody who reaches it, for
         /// example "10.0.0.4:9090". Empty: it is on the address of HTTP, for clients in `allow` only.
         listen: String = String::new(),
-        /// Addresses or blocks that may read /metrics on the address of HTTP. Requests that come through a proxy which is not among
-        /// server.trusted_proxies are refused.
+        /// Addresses or blocks that may read /metrics on the address of HTTP. Requests with a header of a proxy (X-Forwarded-For, Forwarded,
+        /// X-Real-IP, Via) are refused unless one of server.trusted_proxies says in X-Forwarded-For whose they are. A proxy on this machine
+        /// that adds no header looks like this machine: then use `listen`, or let it pass on other paths only.
         allow: Vec<String> = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
         /// More certificates that clients meet (PEM files of a TLS proxy) beside that of [tls], whose end is exported and checked.
         certificates: Vec<PathBuf> = Vec::new(),

@@ -25,6 +25,8 @@ pub(super) struct Target {
     pub(super) is_secure: bool,
     pub(super) host: String,
     pub(super) port: u16,
+    /// Where to connect. None: where the name leads.
+    pub(super) at: Option<SocketAddr>,
 }
 
 impl Target {
@@ -42,7 +44,7 @@ impl Target {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
             _ => (authority, default),
         };
-        Some(Self { is_secure, host: host.trim_matches(['[', ']']).to_owned(), port })
+        Some(Self { is_secure, host: host.trim_matches(['[', ']']).to_owned(), port, at: None })
     }
 
     fn authority(&self) -> String {
@@ -87,7 +89,10 @@ pub(super) enum ConnectError {
 
 impl Target {
     pub(super) fn tcp(&self) -> Result<TcpStream, ConnectError> {
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(ConnectError::Name)?;
+        let addresses: Vec<SocketAddr> = match self.at {
+            Some(address) => vec![address],
+            None => (self.host.as_str(), self.port).to_socket_addrs().map_err(ConnectError::Name)?.collect(),
+        };
         let mut last = ConnectError::Name(io::ErrorKind::NotFound.into());
         for address in addresses {
             match TcpStream::connect_timeout(&address, PATIENCE) {

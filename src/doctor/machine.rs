@@ -24,10 +24,12 @@ const NTP_EPOCH_S: u64 = 2_208_988_800;
 /// `RLIMIT_NOFILE` against what clients may need.
 pub(crate) fn descriptors(checked: &Checked) -> Finding {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Finding::skipped("files", "the limit can't be read") };
-    // one for the WebSocket, one for ICE over TCP
-    let wanted = checked.config.limits.max_connections as u64 * 2 + SPARE_DESCRIPTORS;
+    let turn = &checked.config.turn;
+    let relays = if turn.enabled { turn.max_allocations } else { 0 };
+    // one for the WebSocket, one for ICE over TCP; one for each relayed address
+    let wanted = checked.config.limits.max_connections as u64 * 2 + relays as u64 + SPARE_DESCRIPTORS;
     let detail = format!(
-        "{soft} file descriptors (hard limit {hard}); `limits.max_connections` = {} needs {wanted}",
+        "{soft} file descriptors (hard limit {hard}); `limits.max_connections` = {} and {relays} TURN allocations need {wanted}",
         checked.config.limits.max_connections
     );
     if soft >= wanted {

@@ -13,7 +13,7 @@ pub(crate) mod relay;
 mod turn;
 pub(crate) mod x509;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -130,16 +130,25 @@ fn from_inside(checked: &Checked, findings: &mut Vec<Finding>) {
     findings.push(machine::descriptors(checked));
     findings.push(machine::buffers());
     findings.extend(machine::disks(checked));
-    findings.extend(checked.config.metrics.certificates.iter().map(|file| certificates::check(file)));
+    findings.extend(checked.config.certificates().map(certificates::check));
     let listen = checked.config.server.listen;
     let here = if listen.ip().is_unspecified() { loopback(listen.ip()) } else { listen.ip() };
-    let target = Target { is_secure: false, host: here.to_string(), port: listen.port() };
+    // with one port and a certificate there is HTTPS only, and the certificate is for a name
+    let is_secure = checked.config.server.one_port && !checked.config.tls.certificate.as_os_str().is_empty();
+    let name = &checked.config.turn.domain;
+    if is_secure && name.is_empty() {
+        findings.push(Finding::skipped("http", "HTTPS is for the name of the certificate: run `sluice doctor --url wss://NAME`"));
+        return;
+    }
+    let host = if is_secure { name.clone() } else { here.to_string() };
+    let target = Target { is_secure, host, port: listen.port(), at: Some(SocketAddr::new(here, listen.port())) };
     match target.get("/readyz") {
         // anything else may answer there too
         Ok(answer) if answer.body.trim() == "ok" || answer.body.contains("\"code\":\"unavailable\"") => {
             findings.push(readiness(&target, answer.status, &answer.body));
             call_server(&target, checked, findings);
         }
+        Err(error @ http::ConnectError::Tls(_)) => findings.push(target.explain("http", &error)),
         _ => {
             findings.push(Finding::skipped("http", format!("no server answers at {}: its ports are tried out without it", target.url())));
             findings.extend(ports::check(checked));

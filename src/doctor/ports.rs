@@ -25,10 +25,19 @@ fn ports(checked: &Checked) -> Vec<Port> {
     if let Ok(address) = config.metrics.listen.parse() {
         ports.push(Port { protocol: "tcp", address, option: "metrics.listen" });
     }
+    let turn = &config.turn;
+    let has_certificate = !config.tls.certificate.as_os_str().is_empty();
     let unspecified = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     for &ip in if config.media.listen.is_empty() { &unspecified } else { &config.media.listen } {
         if config.media.tcp {
             ports.push(Port { protocol: "tcp", address: SocketAddr::new(ip, config.media.tcp_port), option: "media.tcp_port" });
+        }
+        if turn.enabled {
+            ports.push(Port { protocol: "udp", address: SocketAddr::new(ip, turn.udp_port), option: "turn.udp_port" });
+            ports.push(Port { protocol: "tcp", address: SocketAddr::new(ip, turn.tcp_port), option: "turn.tcp_port" });
+        }
+        if turn.enabled && has_certificate {
+            ports.push(Port { protocol: "tcp", address: SocketAddr::new(ip, turn.tls_port), option: "turn.tls_port" });
         }
         for shard in 0..checked.shards {
             let port = if config.media.udp_port == 0 { 0 } else { config.media.udp_port.saturating_add(shard) };

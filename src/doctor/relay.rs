@@ -190,7 +190,7 @@ enum Line {
 
 impl Line {
     fn open(url: &Url) -> Result<Self, Fault> {
-        let target = Target { is_secure: url.transport == Transport::Tls, host: url.host.clone(), port: url.port };
+        let target = Target { is_secure: url.transport == Transport::Tls, host: url.host.clone(), port: url.port, at: None };
         if url.transport != Transport::Udp {
             return target.connect().map(Self::Stream).map_err(|error| Fault::Connect(Box::new(target), error));
         }

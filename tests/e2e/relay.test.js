@@ -24,7 +24,8 @@ test('two participants who may use relays only see and hear each other', async (
 
   for (const who of [alice, bob]) {
     const paths = await who.lab('paths');
-    assert.ok(paths.length > 0 && paths.every((path) => path.local === 'relay'), JSON.stringify(paths));
+    // Only what goes through a relay has its protocol; Chromium may call the candidate by how it learned of it last.
+    assert.ok(paths.length > 0 && paths.every((path) => path.relayProtocol !== ''), JSON.stringify(paths));
   }
   await until('the relayed bytes are counted', () => metric(server(), 'turn_relayed_bytes_total'), (bytes) => bytes > 100_000);
   assert.ok((await metric(server(), 'turn_allocations')) >= 2);

@@ -157,6 +157,32 @@ def test_a_relay_that_is_not_there(host, serve):
     assert found.causes() == {"turn-unreachable"}, found.checks
 
 
+def test_a_server_with_https_on_its_one_port_is_tried_out(host, serve, tmp_path):
+    certificate = _certificate(tmp_path, "localhost", None)
+    options = {"server__one_port": "true", "turn__enabled": "true", "turn__domain": "localhost", "tls__certificate": str(certificate), "tls__key": str(certificate)}
+    serve(host, **options)
+    found = doctor(host, shell=f"export SSL_CERT_FILE={tmp_path}/ca.pem", **options)
+    assert found.ok and not found.causes(), found.checks
+    assert {"join", "call", "turn"} <= {check["check"] for check in found.checks if check["status"] == "ok"}, found.checks
+
+
+def test_the_servers_own_certificate_has_expired(host, tmp_path):
+    certificate = _certificate(tmp_path, "localhost", "2020-01-01 00:00:00")
+    found = doctor(host, turn__enabled="true", tls__certificate=str(certificate), tls__key=str(certificate))
+    assert found.causes() == {"certificate-expired"}, found.checks
+
+
+def test_a_turn_port_that_somebody_has(host):
+    def occupy() -> socket.socket:
+        taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        taken.bind(("0.0.0.0", 3478))
+        return taken
+
+    with host.call(occupy):
+        found = doctor(host)
+    assert found.causes() == {"port-in-use"} and "turn.udp_port" in found.one("port-in-use")["remedy"], found.checks
+
+
 def test_udp_that_a_firewall_drops(host, serve):
     serve(host)
     host.rules(NO_UDP_IN)

@@ -50,14 +50,16 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(peer): Extens
     if is_allowed(&app, allowed, peer, &headers) { metrics_for_all(State(app)).await } else { problem::forbidden() }
 }
 
-/// A proxy that nobody trusts says so by its header, and everybody would have its address.
+/// Behind a proxy everybody would have its address: one must be trusted, and say whose request it is. A proxy that adds no header
+/// at all can't be told from a client on its machine.
 fn is_allowed(app: &App, allowed: &[IpPrefix], peer: TcpPeer, headers: &HeaderMap) -> bool {
     let is_trusted = app.config.trusted_proxies.iter().any(|proxy| proxy.contains(peer.address.ip()));
     let is_proxied = FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name));
-    if is_proxied && !is_trusted {
+    let ip = app.client_ip(peer, headers);
+    let is_named = is_trusted && !app.config.trusted_proxies.iter().any(|proxy| proxy.contains(ip));
+    if is_proxied && !is_named {
         return false;
     }
-    let ip = app.client_ip(peer, headers);
     allowed.iter().any(|prefix| prefix.contains(ip))
 }
 

@@ -267,21 +267,30 @@ fn not_its_own() -> Refused {
 }
 
 fn take(app: &App, room: &str, who: &str, grants: &Grants, body: &[u8]) -> Result<(), Refused> {
-    let mut timelines = app.timelines();
-    let id = timelines.present(room, who, &grants.identity).ok_or_else(not_its_own)?;
     let now = unix_now();
-    let wait = timelines.may_hear(id, now);
-    wait.map_err(|wait| Refused::new(ErrorCode::RateLimited, "one report a second is enough").retry_after(wait))?;
+    let id = {
+        let mut timelines = app.timelines();
+        let id = timelines.present(room, who, &grants.identity).ok_or_else(not_its_own)?;
+        let wait = timelines.may_hear(id, now);
+        wait.map_err(|wait| Refused::new(ErrorCode::RateLimited, "one report a second is enough").retry_after(wait))?;
+        id
+    };
+    // read without the lock, for which the loop of all rooms waits
     let report: Report =
         serde_json::from_slice(body).map_err(|error| Refused::new(ErrorCode::BadRequest, format!("not a report: {error}")))?;
     if report.tracks.len() > MAX_REPORTED {
         return Err(Refused::new(ErrorCode::BadRequest, format!("more than {MAX_REPORTED} tracks")));
     }
+    let mut views = Vec::with_capacity(report.tracks.len());
     for track in &report.tracks {
         let bad_sid = || Refused::new(ErrorCode::BadRequest, format!("`{}` is no track sid", track.sid.escape_debug()));
         let key = (track.direction.into(), parse_track_sid(&track.sid).ok_or_else(bad_sid)?);
+        views.push((key, track.view(report.current_round_trip_time)));
+    }
+    let mut timelines = app.timelines();
+    for (key, view) in views {
         // a track that ended meanwhile, or was not sampled yet
-        let _ = timelines.hear(id, key, track.view(report.current_round_trip_time), now);
+        let _ = timelines.hear(id, key, view, now);
     }
     Ok(())
 }

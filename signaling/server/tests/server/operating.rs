@@ -219,6 +219,10 @@ async fn metrics_are_for_those_who_may_read_them() {
     }
     let server = TestServer::with(|config| config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
     assert_eq!(server.http("GET", "/metrics", &[("X-Forwarded-For", "198.51.100.7")], "").await.status, 403);
+    for header in [("X-Real-IP", "198.51.100.7"), ("Via", "1.1 proxy"), ("X-Forwarded-For", "unknown"), ("X-Forwarded-For", "127.0.0.1")] {
+        let status = server.http("GET", "/metrics", &[header], "").await.status;
+        assert_eq!(status, 403, "{header:?}: a trusted proxy that does not say whose request it is");
+    }
     let server = TestServer::with(|config| config.metrics = MetricsAccess::Shared(vec!["10.0.0.0/8".parse().unwrap()])).await;
     assert_eq!(server.get("/metrics").await.status, 403);
 }
