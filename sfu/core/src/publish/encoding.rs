@@ -25,11 +25,10 @@ use crate::telemetry::sampler::UplinkSampler;
 /// An encoding without packets for this long is not offered to subscribers. Longer than the frame interval of a 2 fps
 /// screen share, shorter than what a viewer takes for a frozen picture.
 const ACTIVE_WINDOW: Duration = Duration::from_millis(800);
-/// A subscriber may start at a keyframe that is this old, with what followed it, without asking for a new one. Its decoder
-/// catches up with the live picture at once, so age costs nothing but the burst.
-const REPLAY_AGE: Duration = Duration::from_secs(2);
-/// The burst: not more packets than this may have followed the keyframe. 64 full ones are 75 kB.
-const REPLAY_PACKETS: u64 = 64;
+/// A subscriber may start at a keyframe that is this old, with what followed it, without asking for a new one.
+const REPLAY_AGE: Duration = Duration::from_millis(300);
+/// And if not more packets than this have followed: they are sent in one burst.
+const REPLAY_PACKETS: u64 = 48;
 /// Who has seen pictures as new as the keyframe, give or take so much, would see them again. Encodings of one picture don't
 /// arrive at once: publishers pace them. Of audio nothing is heard twice.
 const REPLAY_OVERLAP: Duration = Duration::from_millis(50);
