@@ -1,10 +1,10 @@
 //! LOOP 1: one thread per shard. It reads the clock, drains sockets, drives the engine and sends what comes out.
 //!
 //! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready, but for media that is too late; look for the
-//! rest of a picture that goes to many; take what other shards have sent; if there are commands, send what is to be sent and take them for at most [`COMMAND_SLICE`]; run timers;
-//! send to other shards; flush the engine and send, until it has no more; go on with handshakes for at most [`HANDSHAKE_SLICE`]; hand
-//! out events. There is no batching timer: at low load a turn is one packet,
-//! under load what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
+//! rest of a picture that goes to many; take what other shards have sent; if there are commands, send what is to be sent and take them
+//! for at most [`COMMAND_SLICE`]; run timers; send to other shards; flush the engine and send, until it has no more; go on with
+//! handshakes for at most [`HANDSHAKE_SLICE`]; hand out events. There is no batching timer: at low load a turn is one packet, under load
+//! what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
 //! Time given to the engine never goes back from one batch to the next (`clock`).
 
 use std::io;
