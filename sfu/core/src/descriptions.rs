@@ -302,6 +302,7 @@ fn reads(media: &DownMediaState) -> Reads {
             (false, false) => SendStamp::Nothing,
         },
         descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
+        playout_delay: has(Extension::PlayoutDelay),
     }
 }
 

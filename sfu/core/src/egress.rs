@@ -23,7 +23,7 @@ use crate::publish::ring::{Meta, Stored};
 use crate::rtp::extension::abs_send_time;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
 use crate::rtp::sequence::low16;
-use crate::subscribe::copy::{may_need_own_block, own_block, patch_descriptor, stamp};
+use crate::subscribe::copy::{delayed_block, may_need_own_block, own_block, patch_descriptor, stamp};
 use crate::subscribe::filter::{LayerFilter, Verdict};
 use crate::subscribe::history::Looks;
 use crate::subscribe::rewrite::{Junction, Placed};
@@ -360,6 +360,8 @@ fn forward_run(
         let is_filler = stored.len() < planned.stored.bytes.len();
         let own = if announces || planned.may_differ {
             down.rewriter.epoch().and_then(|epoch| own_block(meta, stored, announces, down, &epoch, with.layers))
+        } else if down.playout_delay.is_some() {
+            delayed_block(meta, stored, down, &placed)
         } else {
             None
         };

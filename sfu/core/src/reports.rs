@@ -161,6 +161,7 @@ impl Shard {
 
     fn send_reports(&mut self, key: PeerKey, now: Instant) {
         self.review_bandwidth(key, now);
+        self.review_playout(key);
         match self.peers.get(key).map(|peer| peer.role) {
             Some(TransportRole::Publisher) => {
                 self.send_receiver_report(key, now);
@@ -170,6 +171,15 @@ impl Shard {
             }
             Some(TransportRole::Subscriber) => self.send_sender_reports(key, now),
             None => {}
+        }
+    }
+
+    /// How long the player of each video waits for what is resent.
+    fn review_playout(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(key) else { return };
+        for &down_key in &peer.downs {
+            let Some(down) = self.downs.get_mut(down_key).filter(|down| down.reads.playout_delay) else { continue };
+            down.playout_delay = down.playout.review(down.reported.nacks, peer.rtt);
         }
     }
 

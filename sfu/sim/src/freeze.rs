@@ -15,6 +15,7 @@ use sfu_core::rtp::payload::dependency_descriptor::{Descriptor, Layer, Structure
 use crate::frame::Frame;
 use crate::packetize;
 use crate::packetize_layered::{self, Part};
+use crate::player::Player;
 use crate::reorder::{Ordered, Reorder};
 
 /// A packet of the stream.
@@ -100,6 +101,8 @@ pub struct Report {
     pub payload_bytes: u64,
     /// Pictures shown of each temporal layer.
     pub temporal_shown: [u64; 3],
+    /// Pictures that were there only after their turn.
+    pub frames_late: u64,
 }
 
 impl Report {
@@ -153,6 +156,7 @@ pub struct VideoReceiver {
     described: Described,
     decoder: Decoder,
     meter: FreezeMeter,
+    player: Player,
     report: Report,
 }
 
@@ -213,6 +217,7 @@ impl VideoReceiver {
             described: Described::default(),
             decoder: Decoder { wants_keyframe: true, ..Decoder::default() },
             meter: FreezeMeter::default(),
+            player: Player::default(),
             report: Report::default(),
         }
     }
@@ -263,6 +268,11 @@ impl VideoReceiver {
     pub fn set_codec(&mut self, codec: Codec) {
         self.codec = codec;
         self.last_picture_id = None;
+    }
+
+    /// A frame says how long the player should wait, in a playout delay extension.
+    pub fn hold(&mut self, value: &[u8]) {
+        self.player.hold(value);
     }
 
     /// The track is meant to pause here; the time until the next frame is no freeze.
@@ -494,6 +504,7 @@ impl VideoReceiver {
         report.current = Some(frame);
         report.first_shown.get_or_insert(now);
         report.frames_shown += 1;
+        report.frames_late += u64::from(self.last_timestamp.is_some_and(|timestamp| self.player.is_late(timestamp, now)));
         report.temporal_shown[usize::from(frame.temporal).min(2)] += 1;
         report.keyframes_shown += u64::from(frame.is_keyframe);
         let (gap, freeze) = self.meter.show(now);
