@@ -318,10 +318,12 @@ impl Shard {
         } else if !wish.enabled {
             waiting.asked_at = None;
         }
-        if std::mem::replace(&mut waiting.wish, wish) != wish {
-            waiting.share.renew();
+        let before = std::mem::replace(&mut waiting.wish, wish);
+        let (peer, up) = (waiting.peer, waiting.up);
+        // What was learned of the way holds as long as the same is wanted: a tile of another size may well mean the same layer.
+        if self.ups.get(up).is_some_and(|up| up.wanted_place(&before, now) != up.wanted_place(&wish, now)) {
+            self.downs[down].share.renew();
         }
-        let peer = waiting.peer;
         self.hurry_allocation(peer, now);
         self.retarget(down, now);
         if let Some(primary) = self.primary_of(self.downs[down].up) {

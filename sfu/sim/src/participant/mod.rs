@@ -5,6 +5,7 @@
 //! room and what signaling says ([`crate::world`]).
 
 mod receiving;
+mod remb;
 mod sending;
 
 use std::net::SocketAddr;
@@ -20,9 +21,11 @@ use sfu_core::rtp::ntp::WallClock;
 use sfu_core::rtp::rtcp::{RtcpPacket, packets};
 
 pub use self::receiving::ReceivingTrack;
+pub use self::remb::RembStyle;
 pub use self::sending::{Feedback, SendingTrack, TrackSpec, VoiceConfig};
 
 use self::receiving::Receiving;
+use self::remb::RembEstimator;
 pub(crate) use self::sending::cid;
 use self::sending::{REPORT_INTERVAL, Wire};
 use crate::client::{ClientEvent, ClientTransport, Received};
@@ -255,6 +258,12 @@ impl Participant {
             TransportRole::Publisher => &mut self.publisher,
             TransportRole::Subscriber => &mut self.subscriber,
         }
+    }
+
+    /// It knows no transport-wide feedback and estimates its downlink by itself; to be called before it subscribes.
+    pub fn estimate_by_itself(&mut self, style: RembStyle) {
+        self.refused.extend(["transport-wide-cc", "transport-cc"]);
+        self.receiving.remb = Some(RembEstimator::new(style));
     }
 
     /// A published track.

@@ -18,6 +18,7 @@ mod overload;
 mod paths;
 mod publishing;
 mod quality;
+mod remb;
 mod reports;
 mod sharing;
 mod single;
