@@ -30,7 +30,7 @@ use turn_proto::{Config, TurnServer};
 pub use config::{RelayAddress, TurnConfig};
 pub use stats::{LoopCounters, Snapshot};
 pub use tcp::StreamCounters;
-pub use tls::{CertificateError, Certificates};
+pub use tls::{CertificateError, Certificates, not_after};
 pub use turn_proto::Admission;
 pub use turn_proto::credentials::SharedSecret;
 pub use turn_proto::limits::Limits;
