@@ -40,7 +40,7 @@ impl Shard {
                     }
                 }
                 // Names and ends of streams are signaling's matter.
-                RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
+                RtcpPacket::SourceDescription(_) => {}
             }
         }
         Ok(())

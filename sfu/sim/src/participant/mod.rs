@@ -83,6 +83,10 @@ pub struct Participant {
     pub refused: Vec<&'static str>,
     /// A video codec that it can't play, with one peer connection.
     pub refuses: Option<Codec>,
+    /// It offers to take RTCP of reduced size (RFC 5506).
+    pub takes_reduced_rtcp: bool,
+    /// RTCP datagrams that came and are no compound: they don't begin with a report, or name no sender (RFC 3550 section 6.1).
+    pub reduced_rtcp: u64,
     pub(crate) is_gone: bool,
     /// With one peer connection: its m-lines behind that of data, in order.
     lines: Option<Vec<Line>>,
@@ -207,6 +211,8 @@ impl Participant {
             refused_codecs: Vec::new(),
             refused: Vec::new(),
             refuses: None,
+            takes_reduced_rtcp: true,
+            reduced_rtcp: 0,
             is_gone: false,
             lines: None,
             offers: Offers::default(),
@@ -372,7 +378,11 @@ impl Participant {
                 lines.iter().map(line).collect()
             }
         };
-        Some((self.offers.last_id, sdp::publisher_offer(&media, &self.publisher.transport.params(), self.offers.last_id)))
+        let mut offer = sdp::publisher_offer(&media, &self.publisher.transport.params(), self.offers.last_id);
+        if !self.takes_reduced_rtcp {
+            offer = offer.replace("a=rtcp-rsize\r\n", "");
+        }
+        Some((self.offers.last_id, offer))
     }
 
     /// The server's answer to that.
@@ -419,6 +429,7 @@ impl Participant {
                 self.receiving.unopened += 1;
                 return;
             };
+            self.reduced_rtcp += u64::from(!is_compound(compound));
             if role == TransportRole::Publisher {
                 self.take_feedback(compound);
             }
@@ -571,6 +582,13 @@ fn send_rtcp(side: &mut Side, mut compound: Vec<u8>) {
     {
         side.out.push(flow, &compound);
     }
+}
+
+/// A report comes first, and there is a name (RFC 3550 section 6.1).
+fn is_compound(bytes: &[u8]) -> bool {
+    let begins_with_report = matches!(packets(bytes).next(), Some(Ok(RtcpPacket::SenderReport(_) | RtcpPacket::ReceiverReport(_))));
+    let is_name = |packet| matches!(packet, Ok(RtcpPacket::SourceDescription(names)) if names.cnames().next().is_some());
+    begins_with_report && packets(bytes).any(is_name)
 }
 
 /// The same path from its other end.
