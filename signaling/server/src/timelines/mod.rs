@@ -276,7 +276,7 @@ impl Timelines {
         while let Some(&oldest) = self.ended.front() {
             let ended_s = self.people.get(&oldest).and_then(|person| person.ended_s);
             if ended_s.is_some_and(|ended_s| ended_s + REACH_S >= now_s) {
-                return;
+                break;
             }
             self.ended.pop_front();
             self.forget(oldest);
@@ -466,7 +466,8 @@ mod tests {
             assert!(labels <= BOUND, "names alone take {labels} bytes");
         }
         assert!(timelines.people.values().all(|person| !person.tracks.is_empty()), "the newest are there");
-        // Those who stay in the room do not keep them either.
+        // Those who stay in the room do not keep them either, though somebody has left it a moment ago.
+        end(&mut timelines, 50, 400 + REACH_S + 2 * CHUNK_S);
         timelines.record(&[], at(400 + REACH_S + 3 * CHUNK_S), long);
         assert_eq!((timelines.bytes(), timelines.chunks.len()), (0, 0));
     }
