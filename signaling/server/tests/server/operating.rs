@@ -181,7 +181,8 @@ async fn a_client_reports_on_itself_once_a_second_and_on_nobody_else() {
     let (_bob, _) = server.join("bob", "lobby").await;
     server.events.send(Event::Samples(vec![sample(participant, track)])).await.unwrap();
     server.events.send(Event::Samples(Vec::new())).await.unwrap();
-    let report = format!(r#"{{"tracks":[{{"sid":"{sid}","direction":"out","freezeDuration":0.4,"framesPerSecond":12}}]}}"#);
+    let entry = format!(r#"{{"sid":"{sid}","direction":"out","freezeDuration":0.4,"framesPerSecond":12}}"#);
+    let report = format!(r#"{{"tracks":[{entry}]}}"#);
     let path = "/v1/rooms/lobby/participants/alice/stats";
     let post = async |token: &str, body: &str| server.http("POST", path, &[bearer(token).as_ref()], body).await;
     assert_eq!(post(&token("bob", "lobby"), &report).await.status, 403);
@@ -192,6 +193,9 @@ async fn a_client_reports_on_itself_once_a_second_and_on_nobody_else() {
     assert_eq!((too_soon.status, too_soon.json()["code"].as_str()), (429, Some("rate-limited")));
     assert_eq!(server.metric(r#"sfu_client_reports_total{result="taken"}"#).await, 1);
     assert_eq!(server.metric(r#"sfu_client_reports_total{result="refused"}"#).await, 4);
+    let twice = format!(r#"{{"tracks":[{entry},{entry}]}}"#);
+    let reply = server.http("POST", "/v1/rooms/lobby/participants/bob/stats", &[bearer(&token("bob", "lobby")).as_ref()], &twice).await;
+    assert_eq!((reply.status, reply.json()["detail"].as_str()), (400, Some(format!("`{sid}` stands twice").as_str())));
 }
 
 #[tokio::test]
