@@ -355,6 +355,7 @@ fn room_config(preset: &Preset) -> RoomConfig {
 fn explain_serve_error(error: ServeError) -> anyhow::Error {
     match error {
         ServeError::Listen { address, source } => explain_bind("tcp", address, &source, "server.listen"),
+        ServeError::ListenMetrics { address, source } => explain_bind("tcp", address, &source, "metrics.listen"),
         other => other.into(),
     }
 }
@@ -377,7 +378,7 @@ pub(crate) fn explain_node_error(error: NodeError) -> anyhow::Error {
 /// Names the option to change; an address that is not the machine's is another option's fault than a port that is taken.
 fn explain_bind(protocol: &str, address: SocketAddr, source: &std::io::Error, option: &str) -> anyhow::Error {
     let variable = format!("SLUICE_{}", option.replace('.', "__").to_uppercase());
-    let address_option = if option == "server.listen" { option } else { "media.listen" };
+    let address_option = if option.ends_with(".listen") { option } else { "media.listen" };
     match source.kind() {
         ErrorKind::AddrInUse => anyhow!(
             "port {} ({protocol}) is in use on {}: stop what listens there, or change `{option}` (environment {variable})",
@@ -409,6 +410,20 @@ mod tests {
         let source = io::Error::from(ErrorKind::AddrInUse);
         let error = explain_serve_error(ServeError::Listen { address: "127.0.0.1:7880".parse().unwrap(), source });
         assert!(error.to_string().contains("port 7880 (tcp)") && error.to_string().contains("`server.listen`"), "{error}");
+    }
+
+    #[test]
+    fn a_taken_address_of_metrics_names_its_own_option() {
+        for (kind, expected) in [
+            (
+                ErrorKind::AddrInUse,
+                "port 9464 (tcp) is in use on 10.0.0.4: stop what listens there, or change `metrics.listen` (environment SLUICE_METRICS__LISTEN)",
+            ),
+            (ErrorKind::AddrNotAvailable, "10.0.0.4 is not an address of this machine: change `metrics.listen`"),
+        ] {
+            let error = ServeError::ListenMetrics { address: "10.0.0.4:9464".parse().unwrap(), source: io::Error::from(kind) };
+            assert_eq!(explain_serve_error(error).to_string(), expected);
+        }
     }
 
     #[test]

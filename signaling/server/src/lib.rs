@@ -79,6 +79,14 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// Likewise, of the address that metrics have to themselves.
+    #[error("can't serve metrics on {address}: {source}")]
+    ListenMetrics {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
     /// There are too many threads.
     #[error("traces can't be sent: {0}")]
     Traces(io::Error),
@@ -104,7 +112,7 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let metrics_listener = match config.metrics {
             MetricsAccess::Own(address) => {
-                let error = |source| ServeError::Listen { address, source };
+                let error = |source| ServeError::ListenMetrics { address, source };
                 Some(TcpListener::bind(address).await.map_err(error)?)
             }
             _ => None,
