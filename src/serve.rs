@@ -294,6 +294,7 @@ fn metrics_access(metrics: &Metrics) -> anyhow::Result<MetricsAccess> {
 }
 
 fn server_limits(limits: &Limits) -> ServerLimits {
+    let defaults = ServerLimits::default();
     ServerLimits {
         max_connections: limits.max_connections,
         sockets_per_ip: limits.sockets_per_ip,
@@ -301,7 +302,9 @@ fn server_limits(limits: &Limits) -> ServerLimits {
         max_message_bytes: limits.max_message.0,
         send_queue_bytes: limits.send_queue.0,
         idle_timeout: limits.idle_timeout.0,
-        ..ServerLimits::default()
+        // three times within it: one answer that is late ends nobody
+        ping_interval: defaults.ping_interval.min(limits.idle_timeout.0 / 3),
+        ..defaults
     }
 }
 
@@ -444,6 +447,14 @@ mod tests {
         let expected = SignalingConfig { version: server.signaling.version.clone(), ..SignalingConfig::default() };
         assert_eq!(server.signaling, expected);
         assert!(server.demo.is_none());
+    }
+
+    #[test]
+    fn a_client_is_asked_three_times_before_it_is_gone() {
+        let limits = |idle_s| server_limits(&Limits { idle_timeout: Span::secs(idle_s), ..Limits::default() });
+        for (idle_s, ping_s) in [(3, 1), (6, 2), (30, 10), (3600, 10)] {
+            assert_eq!(limits(idle_s).ping_interval, Duration::from_secs(ping_s), "{idle_s}");
+        }
     }
 
     #[test]

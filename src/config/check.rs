@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use sfu_node::AdvertisedAddress;
 use signaling_server::{Collector, IpPrefix};
@@ -13,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use super::advertise::Advertise;
 use super::keys::ApiKey;
 use super::model::Config;
+use super::units::Span;
 use crate::doctor::relay::Url;
 use crate::turn;
 
@@ -39,11 +41,21 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
     check_ports(config, shards, &mut findings);
     check_turn(config, shards, &mut findings);
     check_metrics(config, &mut findings);
+    if config.limits.idle_timeout.0 < LEAST_IDLE_TIMEOUT {
+        findings.push(error(format!(
+            "`limits.idle_timeout` = {} is too short: clients are asked three times within it whether they are there, so it is {} at least",
+            config.limits.idle_timeout,
+            Span(LEAST_IDLE_TIMEOUT)
+        )));
+    }
     if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
         findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
     }
     findings
 }
+
+/// A slow mobile connection takes up to a second for a ping and its answer.
+const LEAST_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn check_metrics(config: &Config, findings: &mut Vec<Finding>) {
     let metrics = &config.metrics;
@@ -461,6 +473,17 @@ mod tests {
         config.metrics.listen = String::new();
         config.metrics.allow = vec!["everybody".to_owned()];
         assert!(messages(&config, 1)[0].starts_with("`metrics.allow`: "));
+    }
+
+    #[test]
+    fn a_client_has_time_to_say_that_it_is_there() {
+        let mut config = public();
+        for (seconds, is_fine) in [(0, false), (2, false), (3, true), (3600, true)] {
+            config.limits.idle_timeout = Span::secs(seconds);
+            let found = messages(&config, 1);
+            assert_eq!(found.is_empty(), is_fine, "{found:?}");
+            assert!(is_fine || found[0].contains("`limits.idle_timeout`") && found[0].contains("3s"), "{found:?}");
+        }
     }
 
     #[test]

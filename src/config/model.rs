@@ -135,7 +135,7 @@ section! {
         max_message: ByteSize = ByteSize(ServerLimits::default().max_message_bytes),
         /// Messages waiting for one client; a client that reads too slowly for it is closed.
         send_queue: ByteSize = ByteSize(ServerLimits::default().send_queue_bytes),
-        /// A client that sent nothing, not even a pong, for so long is gone.
+        /// A client that sent nothing, not even a pong, for so long is gone. It is asked three times within it, at least every 10 s.
         idle_timeout: Span = Span(ServerLimits::default().idle_timeout),
     }
 }
