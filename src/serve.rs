@@ -123,7 +123,6 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     served
 }
 
-/// Every sample says in which region it was taken, if the operator has named one.
 /// Lets the threads of media go first where they share a core with those of signaling: what waits for a join is one person, what waits
 /// for a packet is a room. A thread may always lower its own priority; where it can't, things are as without.
 fn give_way() {
@@ -136,6 +135,7 @@ fn give_way() {
 /// beside a shard that is busy all the time.
 const SIGNALING_NICENESS: i32 = 5;
 
+/// Every sample says in which region it was taken, if the operator has named one.
 fn registry(region: &str) -> anyhow::Result<Registry> {
     let labels = (!region.is_empty()).then(|| HashMap::from([("region".to_owned(), region.to_owned())]));
     Registry::new_custom(None, labels).context("the metrics can't be labelled")
