@@ -113,7 +113,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             tokio::spawn(turn::drain_along(server.drain(), relay));
         }
         server.stopped().await;
-        if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
+        if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the server has failed: see the log")) }
     });
     node.shutdown();
     if let Some(turn) = turn {

@@ -36,7 +36,7 @@ use prometheus::Registry;
 use rand::rngs::StdRng;
 use signaling_core::Signaling;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
@@ -96,8 +96,8 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Starts a server on the current Tokio runtime. It runs until `shutdown` completes; clients are then told to come
-    /// back later, and [`Server::stopped`] returns.
+    /// Starts a server on the current Tokio runtime. It runs until `shutdown` completes, or until there is no media node any more;
+    /// clients are then told to come back later, and [`Server::stopped`] returns.
     ///
     /// # Errors
     /// The address or the metrics can't be had.
@@ -123,8 +123,13 @@ impl Server {
         let traces = exporter.transpose().map_err(ServeError::Traces)?.map(Traces::new);
 
         let (stop, is_stopping) = watch::channel(false);
+        let failed = Arc::new(Notify::new());
+        let failure = Arc::clone(&failed);
         tokio::spawn(async move {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = failure.notified() => {}
+            }
             stop.send_replace(true);
             // the receivers see an error once the sender is gone: keep it as long as one of them lives
             stop.closed().await;
@@ -142,6 +147,7 @@ impl Server {
             timelines: Arc::clone(&timelines),
             drain: drain_status,
             traces,
+            failed,
         };
         let signaling =
             SignalingLoop::new(Signaling::new(config.signaling.clone()), media, config.keys.clone(), rand::make_rng::<StdRng>(), shared);
@@ -191,7 +197,7 @@ impl Server {
         self.drain.clone()
     }
 
-    /// Returns when the server has stopped: after `shutdown`, or when one of its tasks died, which is a bug.
+    /// Returns when the server has stopped: after `shutdown`, or when it can't go on, which is a bug in it or in the media node.
     pub async fn stopped(self) {
         // the signaling loop outlives the connections, so nothing is left to accept for when it ends
         if let Err(error) = self.signaling.await {
