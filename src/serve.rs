@@ -21,7 +21,7 @@ use signaling_server::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use turn_server::Certificates;
 
 use crate::boot;
@@ -163,11 +163,17 @@ impl Signals {
     /// One that is to end this process. Those about draining are done on the way.
     async fn next(&mut self, drain: &DrainControl) -> &'static str {
         loop {
+            let request = tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.drain.recv() => DrainRequest::Begin { deadline: SIGNALLED_DRAIN },
+                _ = self.undrain.recv() => DrainRequest::ServeOn,
+            };
+            // the rooms may be too busy to answer: that is no time to be deaf
             tokio::select! {
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.drain.recv() => drain.ask(DrainRequest::Begin { deadline: SIGNALLED_DRAIN }).await,
-                _ = self.undrain.recv() => drain.ask(DrainRequest::Undo).await,
+                () = drain.ask(request) => {}
             }
         }
     }
@@ -177,10 +183,13 @@ impl Signals {
         let mut signal = self.next(&drain).await;
         while !drain_timeout.is_zero() {
             info!(signal, timeout_s = drain_timeout.as_secs(), "draining, then stopping; once more stops now");
-            drain.ask(DrainRequest::Begin { deadline: drain_timeout }).await;
             let mut status = drain.clone();
+            let emptied = async {
+                drain.ask(DrainRequest::Stop { deadline: drain_timeout }).await;
+                status.drained().await
+            };
             let is_over = tokio::select! {
-                is_drained = status.drained() => is_drained,
+                is_drained = emptied => is_drained,
                 // a bit more than the deadline, so that those who were asked to go can
                 () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => true,
                 _ = self.next(&drain) => true,
@@ -193,8 +202,10 @@ impl Signals {
         }
         info!(signal, "stopping; once more stops at once");
         stopping.send_replace(true);
-        let signal = self.next(&drain).await;
-        warn!(signal, "stopping at once");
+        tokio::select! {
+            signal = self.next(&drain) => warn!(signal, "stopping at once"),
+            () = tokio::time::sleep(STOP_LIMIT) => error!(limit_s = STOP_LIMIT.as_secs(), "something does not end: stopping at once"),
+        }
         std::process::exit(1);
     }
 }
@@ -203,6 +214,9 @@ impl Signals {
 const SIGNALLED_DRAIN: Duration = Duration::from_secs(3600);
 /// Between the deadline of a drain and the stop.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// For goodbyes and all threads, which take up to some seconds each. Whatever waits for this process to end can so be patient: a
+/// drain may take long, what hangs does not.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn node_config(checked: &Checked) -> NodeConfig {
     let Media { udp_port, tcp_port, tcp, shards: _, shard_participants, listen, advertise, detect_address_with, loopback } =

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sfu_api::telemetry::{Direction, LayerLimit, LayerPlace, LayerState, TrackSample};
 use sfu_api::{Command, Event, FailReason, MediaKind, ParticipantId, TrackId, TransportRole, TransportState};
 use signaling_api::VideoGrant;
-use signaling_server::MetricsAccess;
 use signaling_server::auth::TokenOptions;
+use signaling_server::{DrainRequest, MetricsAccess};
 
 use crate::harness::{Client, TestServer, minted, soon, token};
 
@@ -272,6 +272,25 @@ async fn a_drain_refuses_new_rooms_and_can_be_undone() {
     });
     assert!(goodbye.await.can_reconnect, "the deadline is over");
     assert_eq!(alice.close_code().await.1, "server-shutdown");
+}
+
+#[tokio::test]
+async fn over_rest_nobody_keeps_a_process_from_stopping() {
+    let server = TestServer::start().await;
+    let (_alice, _) = server.join("alice", "lobby").await;
+    let grants = VideoGrant { room_create: true, room_list: true, ..VideoGrant::default() };
+    let operator = minted(&TokenOptions { grants, ttl: HOUR, ..TokenOptions::default() });
+    let undrain = async || server.http("POST", "/v1/nodes/self:undrain", &[bearer(&operator).as_ref()], "").await;
+    // what SIGTERM does, and SIGUSR2
+    let signals = server.server.drain();
+    soon(signals.ask(DrainRequest::Stop { deadline: HOUR })).await;
+    let refused = undrain().await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (412, Some("precondition-failed")));
+    let status = server.http("GET", "/v1/nodes/self", &[bearer(&operator).as_ref()], "").await.json();
+    assert_eq!((status["drain"]["phase"].as_str(), status["drain"]["stopping"].as_bool()), (Some("draining"), Some(true)));
+    soon(signals.ask(DrainRequest::ServeOn)).await;
+    assert_eq!(undrain().await.json()["drain"]["stopping"], false);
+    assert_eq!(server.get("/readyz").await.status, 200);
 }
 
 #[tokio::test]
