@@ -84,6 +84,33 @@ def test_alerts_use_metrics_that_exist():
     assert metrics_of([rule["expr"] for rule in RULES]) - documented_metrics() == set()
 
 
+def documented_words() -> dict[str, dict[str, set[str]]]:
+    """The words of every label of docs/metrics.md, by metric."""
+    sections = re.split(r"^### `(\w+)`$", (ROOT / "docs/metrics.md").read_text(), flags=re.M)[1:]
+    lists = {name: re.findall(r"^- `(\w+)`: (.*)$", text, re.M) for name, text in zip(sections[::2], sections[1::2], strict=True)}
+    return {name: {label: set(re.findall(r"`([^`]*)`", words)) for label, words in labels} for name, labels in lists.items()}
+
+
+def test_alerts_and_their_tests_use_words_that_exist():
+    """A reason that no node ever says would keep an alert silent, or make its test prove nothing."""
+    known = documented_words()
+    selector, matcher = re.compile(r"\b(\w+)\{([^{}]*)\}"), re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+    tests = yaml.safe_load((DEPLOY / "prometheus/alerts.test.yml").read_text())["tests"]
+    texts = [rule["expr"] for rule in RULES] + [series["series"] for test in tests for series in test["input_series"]]
+    wrong, seen = [], 0
+    for text in texts:
+        for name, labels in selector.findall(text):
+            words_of = known.get(re.sub(r"_(bucket|count|sum)$", "", name), {})
+            for label, operator, value in matcher.findall(labels):
+                if label not in words_of:
+                    continue
+                seen += 1
+                parts = value.split("|") if "~" in operator else [value]
+                wrong += [(name, label, part) for part in parts if not any(re.fullmatch(part, word) if "~" in operator else part == word for word in words_of[label])]
+    assert wrong == []
+    assert seen > 30, "hardly anything was compared"
+
+
 def test_dashboards_are_those_of_build_py_and_use_metrics_that_exist():
     build = grafana_build()
     assert {path.stem for path in (DEPLOY / "grafana").glob("*.json")} == set(build.DASHBOARDS)
