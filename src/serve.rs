@@ -53,6 +53,9 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     for finding in &checked.warnings {
         warn!("{}", finding.message);
     }
+    for (option, line, winner) in &checked.replaced {
+        info!(option, %line, by = %winner, "a line of the configuration file has no effect");
+    }
     let mut server_config = server_config(checked)?;
     let drain_timeout = checked.config.server.drain_timeout.0;
     let (node, events) = Node::start(&node_config(checked)).map_err(explain_node_error)?;
@@ -453,7 +456,7 @@ mod tests {
     #[test]
     fn defaults_of_the_options_are_the_defaults_of_the_parts() {
         let loaded = Loader::new().finish().unwrap();
-        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 2, warnings: Vec::new() };
+        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 2, warnings: Vec::new(), replaced: Vec::new() };
         assert_eq!(node_config(&checked), NodeConfig { shards: Some(2), ..NodeConfig::default() });
         let server = server_config(&checked).unwrap();
         assert_eq!(format!("{:?}", server.limits), format!("{:?}", ServerLimits::default()));
@@ -491,7 +494,7 @@ mod tests {
     #[test]
     fn development_tells_clients_loopback_and_interface_addresses() {
         let loaded = Loader::development().finish().unwrap();
-        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new() };
+        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new(), replaced: Vec::new() };
         assert_eq!(node_config(&checked).advertised, Advertised::Detected { include_loopback: true, stun_server: None });
     }
 }

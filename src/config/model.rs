@@ -31,7 +31,9 @@ section! {
         /// client used.
         regions: Vec<String> = Vec::new(),
         /// Time for calls to end by themselves after SIGTERM or SIGINT, while new rooms are refused; a second signal ends it. Those who are
-        /// left are asked to join again, which leads elsewhere or to the server's successor.
+        /// left are asked to join again, which leads elsewhere or to the server's successor. Whatever stops this process has to wait
+        /// longer, or it is killed without a goodbye: systemd's TimeoutStopSec, Docker's stop_grace_period, Kubernetes'
+        /// terminationGracePeriodSeconds.
         drain_timeout: Span = Span::secs(0),
     }
 }

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import kubernetes_validate
@@ -20,6 +21,8 @@ DEPLOY = ROOT / "deploy"
 ALERTS = DEPLOY / "prometheus/alerts.yml"
 KUBERNETES = "1.34"
 TOOLS = ROOT / ".cache/tools/bin"
+STOP_S = 32
+"""After its deadline a drain and the stop take no longer (`DRAIN_GRACE` and `STOP_LIMIT` in src/serve.rs)."""
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 METRIC = re.compile(r"\b(?:sfu|sluice|turn|tls|signaling|process)_[a-z0-9_]+\b")
 HELM_VALUES = {
@@ -109,6 +112,30 @@ def test_alerts_and_their_tests_use_words_that_exist():
                 wrong += [(name, label, part) for part in parts if not any(re.fullmatch(part, word) if "~" in operator else part == word for word in words_of[label])]
     assert wrong == []
     assert seen > 30, "hardly anything was compared"
+
+
+def seconds(span: str) -> int:
+    """Of "120s", "2m", "1h 5m", "65min"."""
+    units = {"s": 1, "m": 60, "min": 60, "h": 3600}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)\s*([a-z]+)", span))
+
+
+def test_whatever_stops_the_server_waits_longer_than_its_drain():
+    unit = (DEPLOY / "systemd/sluice.service").read_text()
+    examples = {path.stem: tomllib.loads(path.read_text()) for path in (DEPLOY / "config/examples").glob("*.toml")}
+    drains = {name: seconds(example["server"]["drain_timeout"]) for name, example in examples.items() if "server" in example and name != "turn-only"}
+    assert len(drains) >= 8 and all(drain > 0 for drain in drains.values()), drains
+    assert seconds(re.search(r"^TimeoutStopSec=(.*)$", unit, re.M)[1]) >= max(drains.values()) + STOP_S
+    assert "DRAIN_TIMEOUT" not in unit, "the environment would win over the file"
+
+    sluice = yaml.safe_load((DEPLOY / "compose/compose.yaml").read_text())["services"]["sluice"]
+    assert seconds(sluice["stop_grace_period"]) >= seconds(sluice["environment"]["SLUICE_SERVER__DRAIN_TIMEOUT"]) + STOP_S
+
+    for values in HELM_VALUES.values():
+        documents = [d for d in yaml.safe_load_all(helm("template", "calls", DEPLOY / "helm/sluice", "--kube-version", KUBERNETES, "-f", values)) if d]
+        (config,) = [tomllib.loads(d["data"]["sluice.toml"]) for d in documents if d["kind"] == "ConfigMap"]
+        (pod,) = [d["spec"]["template"]["spec"] for d in documents if d["kind"] == "Deployment"]
+        assert pod["terminationGracePeriodSeconds"] >= seconds(config["server"]["drain_timeout"]) + STOP_S
 
 
 def test_dashboards_are_those_of_build_py_and_use_metrics_that_exist():
