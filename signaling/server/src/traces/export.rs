@@ -107,7 +107,7 @@ impl Exporter {
                     Err(error) => {
                         failed.inc_by(size);
                         if outage.begins() {
-                            warn!(%error, %collector, "spans can't be sent: they are lost until this says that they are sent again");
+                            warn!(%error, %collector, "spans can't be sent and are lost; a line will say when they are sent again");
                         }
                         debug!(%error, spans = size, "spans were not sent");
                     }
