@@ -102,11 +102,10 @@ fn srtp(criterion: &mut Criterion) {
             let mut sealed = packet(1, profile.rtp_tag_len());
             sealed.truncate(buffer.len());
             server.sender.seal_rtp(7, 1, &mut sealed, HEADER_BYTES);
-            let mut out = vec![0; buffer.len()];
             group.bench_function(BenchmarkId::new("open", &what), |bencher| {
                 bencher.iter_batched_ref(
-                    InboundStream::default,
-                    |stream| client.receiver.open_rtp_into(stream, black_box(&sealed), HEADER_BYTES, &mut out).unwrap(),
+                    || (InboundStream::default(), sealed.clone()),
+                    |(stream, sealed)| client.receiver.open_rtp(stream, black_box(sealed), HEADER_BYTES).unwrap(),
                     BatchSize::SmallInput,
                 );
             });

@@ -6,6 +6,7 @@ use sfu_api::{Event, MediaKind, Speaker, TrackId, TransportRole};
 use slotmap::Key as _;
 
 use crate::ids::{DownKey, PeerKey, UpKey};
+use crate::limits::MAX_UNFRAGMENTED;
 use crate::peer::Peer;
 use crate::publish::encoding::Encoding;
 use crate::publish::remb::Arrivals;
@@ -26,6 +27,9 @@ const QUIET_SECONDS: u8 = 15;
 /// Canonical name of what we report as a receiver. Down tracks have the names of their publishers' streams, since sender
 /// reports keep the publishers' clocks.
 const CNAME: &str = "sluice";
+/// Sender reports of several tracks share a datagram, as RFC 3550 section 6.1 wants it of mixers, until it has so many bytes: one more,
+/// with the longest canonical name that there can be, still fits the smallest MTU of IPv6.
+const REPORTS_BYTES: usize = MAX_UNFRAGMENTED - 28 - (4 + 4 + 2 + 255 + 4) - 20;
 /// Blocks of one receiver report (RFC 3550 section 6.4.2); more of them would not fit a datagram.
 const MAX_REPORT_BLOCKS: usize = 31;
 
@@ -238,6 +242,7 @@ impl Shard {
     /// path their packets took; RTP time goes through the subscriber's current mapping.
     fn send_sender_reports(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        self.scratch.clear();
         for &down_key in &peer.downs.clone() {
             let Some(down) = self.downs.get_mut(down_key).filter(|down| down.sent.packets > 0) else { continue };
             let Some(up) = self.ups.get(down.up) else { continue };
@@ -255,11 +260,14 @@ impl Shard {
                 octet_count: down.sent.octets as u32,
             };
             down.last_sender_report = Some((ntp.compact(), now));
-            self.scratch.clear();
             write_sender_report(&mut self.scratch, down.ssrc, &info, &[]);
             write_sdes_cname(&mut self.scratch, down.ssrc, &down.cname);
-            self.egress.send_rtcp(peer, &mut self.scratch);
+            if self.scratch.len() > REPORTS_BYTES {
+                self.egress.send_rtcp(peer, &mut self.scratch);
+                self.scratch.clear();
+            }
         }
+        self.egress.send_rtcp(peer, &mut self.scratch);
     }
 
     /// What a track's sizes cost, and which of them are missing.
