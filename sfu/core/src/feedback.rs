@@ -107,8 +107,13 @@ impl Shard {
             if down.share.cap == Cap::Paused || down.resent.is_recent(sequence, once_in, now) || !peer.bandwidth.may_resend(now) {
                 continue;
             }
+            if peer.bandwidth.holds_resend(down_key, sequence, now) {
+                if let Some(pacer) = &mut peer.bandwidth.pacer {
+                    self.egress.pacing.list(key, pacer, now);
+                }
+                continue;
+            }
             if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {
-                down.resent.note(sequence, now);
                 self.retransmitted += 1;
             }
         }
