@@ -61,7 +61,7 @@ each; figures are of `getStats()`, gaps between frames of the page. Linux {versi
 
 async def publisher(network: Network, participant: Any) -> RemotePeer:
     """Alice, on a line without limits, shows a noisy picture in three sizes and plays a tone."""
-    alice = await participant(network.client("alice"), "alice")
+    alice = await participant(network.client("alice"), "alice", urgent=True)
     await alice.join(url=url(network.address()))
     await alice.publish_picture(picture_id=PICTURES["alice"], **CAMERA)
     await alice.publish_tone(frequency_hz=TONES_HZ["alice"])
@@ -77,7 +77,7 @@ async def viewer(network: Network, participant: Any, name: str, down: Direction,
     """A Chromium behind such a line; what it sends has no limit."""
     host, link = network.far_client(name)
     link.set(forward=down, back=up or line())
-    made = await participant(host, name, "chromium")
+    made = await participant(host, name, "chromium", urgent=True)
     await made.join(url=url(network.address()))
     return made, link
 
@@ -135,7 +135,7 @@ def say(sentence: str) -> None:
 async def test_three_lines_get_three_sizes_at_once(lab, serve, participant):
     """300 kbit/s, 1 Mbit/s and 5 Mbit/s in one room."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     viewers = {name: (await viewer(network, participant, name, line(rate_bps)))[0] for name, rate_bps in LINES_BPS.items()}
 
@@ -159,7 +159,7 @@ async def test_three_lines_get_three_sizes_at_once(lab, serve, participant):
 async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, serve, participant):
     """100 kbit/s for a while."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     who, link = await viewer(network, participant, "bob", line(2_000_000))
     await who.sees(identity="alice", picture_id=PICTURES["alice"])
@@ -195,7 +195,7 @@ async def _is_active(who: RemotePeer) -> bool:
 async def test_a_call_is_usable_with_loss_and_a_long_way(lab, serve, participant):
     """3 % of the packets are lost in each direction, and a round trip takes 200 ms. The same without loss says what this machine shows."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     way, bad = line(delay_ms=100), line(delay_ms=100, loss_percent=3)
     who, link = await viewer(network, participant, "bob", way, way)
