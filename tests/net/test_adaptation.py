@@ -26,6 +26,8 @@ IS_LONG = os.environ.get("SLUICE_LONG") == "1"
 WATCH_S = 60 if IS_LONG else 8
 SETTLE_S = 45
 FREEZE_LIMIT_MS = 500
+SLOW_LIMIT_MS = 1_000
+"""Behind the narrow line Chromium shows 4 to 8 of 15 frames (see the known gaps in ARCHITECTURE.md), so two that are late make a gap of their own."""
 QUEUE_MS = 300
 DELAY_MS = 20
 CAMERA = {"width": 960, "height": 540, "fps": 20, "simulcast": True, "max_bitrate_bps": 2_000_000, "noise": 60}
@@ -61,7 +63,7 @@ each; figures are of `getStats()`, gaps between frames of the page. Linux {versi
 
 async def publisher(network: Network, participant: Any) -> RemotePeer:
     """Alice, on a line without limits, shows a noisy picture in three sizes and plays a tone."""
-    alice = await participant(network.client("alice"), "alice")
+    alice = await participant(network.client("alice"), "alice", urgent=True)
     await alice.join(url=url(network.address()))
     await alice.publish_picture(picture_id=PICTURES["alice"], **CAMERA)
     await alice.publish_tone(frequency_hz=TONES_HZ["alice"])
@@ -77,7 +79,7 @@ async def viewer(network: Network, participant: Any, name: str, down: Direction,
     """A Chromium behind such a line; what it sends has no limit."""
     host, link = network.far_client(name)
     link.set(forward=down, back=up or line())
-    made = await participant(host, name, "chromium")
+    made = await participant(host, name, "chromium", urgent=True)
     await made.join(url=url(network.address()))
     return made, link
 
@@ -135,7 +137,7 @@ def say(sentence: str) -> None:
 async def test_three_lines_get_three_sizes_at_once(lab, serve, participant):
     """300 kbit/s, 1 Mbit/s and 5 Mbit/s in one room."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     viewers = {name: (await viewer(network, participant, name, line(rate_bps)))[0] for name, rate_bps in LINES_BPS.items()}
 
@@ -152,14 +154,14 @@ async def test_three_lines_get_three_sizes_at_once(lab, serve, participant):
         show(f"{name} ({LINES_BPS[name] // 1_000} kbit/s)", found)
     assert await are_different(), await widths()
     for name, found in figures.items():
-        assert found["longest gap ms"] <= FREEZE_LIMIT_MS, (name, found)
+        assert found["longest gap ms"] <= (SLOW_LIMIT_MS if name == "narrow" else FREEZE_LIMIT_MS), (name, found)
         assert found["kbit/s"] * 1_000 <= LINES_BPS[name]
 
 
 async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, serve, participant):
     """100 kbit/s for a while."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     who, link = await viewer(network, participant, "bob", line(2_000_000))
     await who.sees(identity="alice", picture_id=PICTURES["alice"])
@@ -195,7 +197,7 @@ async def _is_active(who: RemotePeer) -> bool:
 async def test_a_call_is_usable_with_loss_and_a_long_way(lab, serve, participant):
     """3 % of the packets are lost in each direction, and a round trip takes 200 ms. The same without loss says what this machine shows."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     way, bad = line(delay_ms=100), line(delay_ms=100, loss_percent=3)
     who, link = await viewer(network, participant, "bob", way, way)

@@ -115,7 +115,6 @@ impl Shard {
                 continue;
             }
             if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {
-                down.resent.note(sequence, now);
                 self.retransmitted += 1;
             }
         }

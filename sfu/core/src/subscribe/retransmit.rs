@@ -78,7 +78,11 @@ pub fn resend(
     if !down.resend_budget.take(now) {
         return false;
     }
-    send_again(wire, origin, up, down, peer, outbox, send_time).is_some()
+    let is_sent = send_again(wire, origin, up, down, peer, outbox, send_time).is_some();
+    if is_sent {
+        down.resent.note(wire, now);
+    }
+    is_sent
 }
 
 /// Sends a recent packet once more for a probe, the `back`th newest; returns its length.
