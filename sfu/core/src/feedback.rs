@@ -102,6 +102,12 @@ impl Shard {
             if down.share.cap == Cap::Paused || !peer.bandwidth.may_resend(now) {
                 continue;
             }
+            if peer.bandwidth.holds_resend(down_key, sequence, now) {
+                if let Some(pacer) = &mut peer.bandwidth.pacer {
+                    self.egress.pacing.list(key, pacer, now);
+                }
+                continue;
+            }
             if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {
                 self.retransmitted += 1;
             }
