@@ -128,7 +128,8 @@ impl Shard {
         let Some(encoding) = wanted.and_then(|index| self.ups.get_mut(up_key)?.encodings.get_mut(index)) else { return };
         let keyframe_at = encoding.newest_keyframe_at().filter(|_| down.flow.live == wanted);
         let round_trip = self.peers.get(key).and_then(|peer| peer.rtt);
-        if !down.asking.may_ask(keyframe_at, round_trip, now) {
+        // Where one is asked for already, nothing more is.
+        if encoding.keyframe.is_wanted() || !down.asking.may_ask(keyframe_at, round_trip, now) {
             return;
         }
         encoding.keyframe.want();

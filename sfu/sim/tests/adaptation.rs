@@ -41,7 +41,7 @@ fn every_room_reaches_its_bars_and_the_table_is_fresh() {
          different seeds.\n\n",
     );
     table.push_str(RoomCard::HEAD);
-    let mut missed = String::new();
+    let (mut missed, mut open) = (String::new(), String::new());
     for (room, plays) in rooms.iter().zip(&cards) {
         let card = RoomCard::worst(plays);
         table.push_str(&card.row(room.name));
@@ -51,6 +51,12 @@ fn every_room_reaches_its_bars_and_the_table_is_fresh() {
         for words in card.missed(&room.bars) {
             writeln!(missed, "{}: {words}", room.name).unwrap();
         }
+        for words in card.missed(&room.goals) {
+            writeln!(open, "- {}: {words}", room.name).unwrap();
+        }
+    }
+    if !open.is_empty() {
+        write!(table, "\nGoals that are not reached:\n\n{open}").unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE);
     if std::env::var_os("SCORECARD_WRITE").is_some() {

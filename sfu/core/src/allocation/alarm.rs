@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::sent::SentMeter;
 use crate::bandwidth::{Estimate, Limit};
 
 /// A queue or loss of which most arrives is believed after this.
@@ -50,6 +51,8 @@ pub struct Alarm {
     /// Since when everybody has everything, and nothing speaks against it.
     content_since: Option<Instant>,
     word: Word,
+    sent: SentMeter,
+    sent_bps: Option<u64>,
 }
 
 /// Something says that less passes than is sent.
@@ -96,6 +99,11 @@ impl Word {
 }
 
 impl Alarm {
+    /// So many bytes were sent so far, retransmissions and probes included; to be called before [`Self::judge`].
+    pub fn look(&mut self, sent_bytes: u64, now: Instant) {
+        self.sent_bps = self.sent.look(sent_bytes, now);
+    }
+
     /// What an estimate means. `granted_bps`: what is sent if publishers keep to their rates; `has_everything`: nobody wants more.
     pub fn judge(&mut self, estimate: &Estimate, granted_bps: u64, has_everything: bool, now: Instant) -> Verdict {
         let seen = self.evidence(estimate, granted_bps, now);
@@ -105,7 +113,10 @@ impl Alarm {
         self.content_since = if rings || !has_everything { None } else { self.content_since.or(Some(now)) };
         let rings_for = self.rings.map_or(Duration::ZERO, |rings| rings.lasted());
         let passes_bps = estimate.arrives_bps.unwrap_or([estimate.target_bps; 2]);
-        let is_low = passes_bps.into_iter().zip(CLEAR_PERCENT).all(|(bps, percent)| bps < granted_bps / 100 * percent);
+        // A screen that rests is granted what it had while it moved, and sends next to nothing.
+        let sent_bps = self.sent_bps.filter(|_| matches!(estimate.limit, Limit::Delay | Limit::Loss));
+        let most_bps = sent_bps.map_or(granted_bps, |sent_bps| sent_bps.min(granted_bps));
+        let is_low = passes_bps.into_iter().zip(CLEAR_PERCENT).all(|(bps, percent)| bps < most_bps / 100 * percent);
         // Of whom nothing is heard, what arrives is not known either.
         let is_clear = is_low && rings_for >= CLEAR_AFTER && estimate.limit != Limit::Silence;
         if rings_for >= CONFIRM || is_clear {
@@ -216,6 +227,22 @@ mod tests {
         let after_gap = Estimate { arrives_bps: Some([900_000, GRANTED]), ..estimate(Limit::Delay, 400, GRANTED, later) };
         assert_eq!(alarm.judge(&after_gap, GRANTED, true, later), Verdict::Free);
         assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, later), GRANTED, true, later), Verdict::Full);
+    }
+
+    #[test]
+    fn little_arriving_of_little_that_is_sent_is_no_lack() {
+        for (sent_bps, expected) in [(250_000, Verdict::Free), (GRANTED, Verdict::Full)] {
+            let (mut alarm, start) = (Alarm::default(), Instant::now());
+            let mut verdict = Verdict::Free;
+            for step in 0..6 {
+                let now = start + STEP * step;
+                alarm.look(sent_bps / 80 * u64::from(step), now);
+                // A burst has left a queue behind it.
+                let limit = if step < 4 { Limit::None } else { Limit::Delay };
+                verdict = alarm.judge(&estimate(limit, 60, 240_000, now), GRANTED, true, now);
+            }
+            assert_eq!(verdict, expected, "{sent_bps} bit/s are sent");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod alarm;
 pub mod ladder;
 pub mod patience;
 mod run;
+pub mod sent;
 pub mod share;
 pub mod stage;
 

@@ -16,7 +16,9 @@ const PAUSE_HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(
 /// After so long without a step down, earlier failures are forgotten.
 const CALM: Duration = Duration::from_secs(60);
 /// A step up that was kept for so long was right; once in [`CALM`], or somebody goes up and down all the time.
-const PROVEN: Duration = Duration::from_secs(10);
+const PROVEN: Duration = Duration::from_secs(15);
+/// For so long it does not go up early again after that was wrong.
+const MISLED: Duration = Duration::from_secs(120);
 /// So long there has to be enough for the step up.
 const ENOUGH_FOR: Duration = Duration::from_millis(500);
 /// Between two steps up, after a failure.
@@ -37,6 +39,9 @@ pub struct Memory {
     failures: u8,
     /// When a step that was right for a while was lost.
     pardoned_at: Option<Instant>,
+    /// It went up before its time, and when that was wrong.
+    is_hurried: bool,
+    misled_at: Option<Instant>,
     /// Since when there has been enough for more.
     enough_since: Option<Instant>,
 }
@@ -75,6 +80,14 @@ impl Memory {
         self.is_free(now + ENOUGH_FOR)
     }
 
+    /// It may go up before its time where there is plenty: it is some time since it lost a step, and the last time that it did so was
+    /// not wrong. A policer lets a short probe pass and not what follows it.
+    #[must_use]
+    pub fn may_hurry(&self, now: Instant) -> bool {
+        let is_past = |at: Option<Instant>, time: Duration| at.is_none_or(|at| now.saturating_duration_since(at) >= time);
+        is_past(self.lowered_at, HOLDS[0]) && is_past(self.misled_at, MISLED)
+    }
+
     /// It may go up now, if there is enough. `is_enough`: there is, were nobody held; `is_plenty`: so much that nobody has to be held.
     pub fn may_rise(&mut self, is_enough: bool, is_plenty: bool, now: Instant) -> bool {
         if !is_enough {
@@ -102,6 +115,7 @@ impl Memory {
     pub fn settle(&mut self, before: Option<usize>, after: Option<usize>, place: Option<Place>, now: Instant) {
         self.place = place;
         if after > before {
+            self.is_hurried = !self.is_free(now);
             self.risen_at = Some(now);
             self.enough_since = None;
         } else if after < before {
@@ -110,6 +124,9 @@ impl Memory {
                 self.failures = 0;
             }
             let was_right = self.risen_at.is_some_and(|at| now.saturating_duration_since(at) >= PROVEN);
+            if self.is_hurried && !was_right {
+                self.misled_at = Some(now);
+            }
             let is_pardoned = was_right && self.pardoned_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
             if is_pardoned {
                 (self.failures, self.pardoned_at) = (1, Some(now));
@@ -174,6 +191,21 @@ mod tests {
             now = until + PROVEN;
         }
         assert_eq!(holds, [3, 3, 15, 45]);
+    }
+
+    #[test]
+    fn where_there_is_plenty_it_goes_up_early_unless_that_was_wrong() {
+        let (start, place) = (Instant::now(), Some(Place::default()));
+        let mut memory = Memory { place, ..Memory::default() };
+        memory.settle(Some(1), Some(0), place, start);
+        memory.settle(Some(0), Some(1), place, start + SECOND * 3);
+        memory.settle(Some(1), Some(0), place, start + SECOND * 4);
+        let early = start + SECOND * 4 + HOLDS[0];
+        assert!(!memory.may_hurry(early - SECOND) && memory.may_hurry(early) && !memory.is_free(early));
+        assert!(!memory.may_rise(true, true, early) && memory.may_rise(true, true, early + ENOUGH_FOR));
+        memory.settle(Some(0), Some(1), place, early + ENOUGH_FOR);
+        memory.settle(Some(1), Some(0), place, early + SECOND * 2);
+        assert!(!memory.may_hurry(early + SECOND * 60) && memory.may_hurry(early + MISLED + SECOND * 2));
     }
 
     #[test]

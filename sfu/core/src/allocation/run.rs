@@ -197,6 +197,7 @@ struct Claims {
 /// What may be sent on a transport; None: nothing limits it.
 fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
     let allotment = &mut peer.allotment;
+    allotment.alarm.look(peer.bandwidth.sent.sent_bytes, now);
     let known = peer.bandwidth.estimate().and_then(|estimate| {
         let verdict = allotment.alarm.judge(&estimate, allotment.granted_bps, allotment.has_everything, now);
         let is_open = match verdict {

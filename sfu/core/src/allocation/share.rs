@@ -31,10 +31,10 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
             };
             let possible = table.divide(&limited(&memories, &|_, memory| memory.is_nearly_free(now)));
             // Who is held goes up all the same where there is plenty, or a way that is wide again would stay unused.
-            let is_anybody_held = memories.iter().any(|memory| !memory.is_nearly_free(now));
+            let is_anybody_held = memories.iter().any(|memory| !memory.is_nearly_free(now) && memory.may_hurry(now));
             let plenty = is_anybody_held.then(|| table.of_less(PLENTY_PERCENT).divide(&tops));
             let mut may_rise = |(index, memory): (usize, &mut Memory)| {
-                let is_plenty = plenty.as_ref().is_some_and(|plenty| plenty[index] > before[index]);
+                let is_plenty = memory.may_hurry(now) && plenty.as_ref().is_some_and(|plenty| plenty[index] > before[index]);
                 memory.may_rise(is_plenty || possible[index] > before[index], is_plenty, now)
             };
             let may_rise: Vec<bool> = memories.iter_mut().enumerate().map(&mut may_rise).collect();
@@ -52,7 +52,9 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
         if step < tops[index] {
             let next = step.map_or(0, |step| step + 1);
             let more_bps = Memory::charge(claim.steps[next].bps).saturating_sub(granted_bps);
-            least_held_bps = least_held_bps.min(more_bps);
+            if memory.may_hurry(now) {
+                least_held_bps = least_held_bps.min(more_bps);
+            }
             if memory.is_free(now) {
                 further_bps = further_bps.saturating_add(more_bps);
                 least_bps = least_bps.min(more_bps);
