@@ -29,7 +29,7 @@ mod telemetry;
 
 use std::time::Duration;
 
-use sfu_api::{RoomId, TrackId};
+use sfu_api::{Event, RoomId, TrackId};
 use sfu_core::media::Codec;
 use sfu_sim::participant::TrackSpec;
 use sfu_sim::world::{ROOM, Who, World};
@@ -66,6 +66,16 @@ fn come_and_go(world: &mut World, rounds: usize, join: fn(&mut World, RoomId) ->
         }
         world.run_for(20 * MS);
     }
+}
+
+/// What somebody was told of the flow of a track, in order: true for paused.
+fn states(world: &World, who: Who, of: TrackId) -> Vec<bool> {
+    let id = world.id(who);
+    let state = |event: &Event| match event {
+        Event::StreamState { participant, track, is_paused } if *participant == id && *track == of => Some(*is_paused),
+        _ => None,
+    };
+    world.log.iter().filter_map(state).collect()
 }
 
 /// Nothing was wrong with what somebody got of a video track.
