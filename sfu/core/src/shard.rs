@@ -204,7 +204,7 @@ impl Shard {
     pub fn next_timeout(&self) -> Option<Instant> {
         // Offers that did not fit into the last flush and handshakes that wait are due at once.
         let offers = self.flushed_at.filter(|_| !self.unnegotiated.is_empty() || self.has_handshakes());
-        [self.timers.next_timeout(), offers, self.probing.next_timeout()].into_iter().flatten().min()
+        [self.timers.next_timeout(), offers, self.probing.next_timeout(), self.egress.pacing.next_timeout()].into_iter().flatten().min()
     }
 
     /// Lets everything happen whose time has come.

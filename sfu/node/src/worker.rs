@@ -144,8 +144,8 @@ impl Worker {
         }
     }
 
-    /// Runs until it is told to stop; the last thing that it does is a report.
-    pub(crate) fn run(mut self) {
+    /// Runs until it is told to stop; the last thing that it does is a report. False: it can't go on.
+    pub(crate) fn run(mut self) -> bool {
         let mut ready = Events::with_capacity(EVENTS_PER_TURN);
         let mut previous = Instant::now();
         let mut is_running = true;
@@ -159,7 +159,7 @@ impl Worker {
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(shard = self.shard, %error, "the event queue is gone");
-                return;
+                return false;
             }
             let batch = read_clock();
             if deadline > previous && batch.now >= deadline {
@@ -169,6 +169,7 @@ impl Worker {
             previous = batch.now;
         }
         self.once_a_second(previous);
+        true
     }
 
     /// What is ready at once (`bench`).

@@ -209,6 +209,7 @@ pub(crate) struct SignalingLoop {
     questions: HashMap<AdminId, oneshot::Sender<Box<AdminResult>>>,
     asked: u64,
     workers: HashMap<WorkerId, Workplace>,
+    failed: Arc<Notify>,
 }
 
 /// What the loop shares with request handlers.
@@ -218,6 +219,8 @@ pub(crate) struct Shared {
     pub(crate) timelines: Arc<Mutex<Timelines>>,
     pub(crate) drain: watch::Sender<DrainStatus>,
     pub(crate) traces: Option<Traces>,
+    /// Told when the server can't go on and is to stop.
+    pub(crate) failed: Arc<Notify>,
 }
 
 /// An agent worker's connection.
@@ -241,7 +244,7 @@ enum Attempt {
 
 impl SignalingLoop {
     pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, shared: Shared) -> Self {
-        let Shared { metrics, heartbeat, timelines, drain, traces } = shared;
+        let Shared { metrics, heartbeat, timelines, drain, traces, failed } = shared;
         Self {
             signaling,
             connections: HashMap::new(),
@@ -258,6 +261,7 @@ impl SignalingLoop {
             questions: HashMap::new(),
             asked: 0,
             workers: HashMap::new(),
+            failed,
         }
     }
 
@@ -286,9 +290,9 @@ impl SignalingLoop {
                     Some(Event::Samples(samples)) => self.record(&samples),
                     Some(event) => self.input(Input::Media(event)),
                     None => {
-                        // calls that are up can't be told anything any more, but their rooms still work
-                        error!("the media node is gone");
+                        error!("the media node is gone: everybody is asked to come again");
                         has_media = false;
+                        self.failed.notify_one();
                     }
                 },
                 () = sleep_until(wake_at.into()) => self.signaling.handle_timeout(Instant::now(), unix_now(), &mut self.rng),
