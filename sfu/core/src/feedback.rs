@@ -40,7 +40,7 @@ impl Shard {
                     }
                 }
                 // Names and ends of streams are signaling's matter.
-                RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
+                RtcpPacket::SourceDescription(_) => {}
             }
         }
         Ok(())
@@ -64,7 +64,8 @@ impl Shard {
             down.reported.fraction_lost = block.fraction_lost;
             down.reported.cumulative_lost = block.cumulative_lost;
             down.reported.jitter_ticks = block.jitter_ticks;
-            if down.redundancy.on_report(block.fraction_lost, now) && down.red_payload_type.is_some() {
+            let lost = i64::from(block.cumulative_lost) - i64::try_from(down.reported.never_sent).unwrap_or(i64::MAX);
+            if down.redundancy.on_report(lost, down.sent.packets, now) && down.red_payload_type.is_some() {
                 self.retarget(down_key, now);
             }
             let Some(down) = self.downs.get_mut(down_key) else { continue };
@@ -125,6 +126,12 @@ impl Shard {
         down.reported.keyframe_requests += 1;
         let (up_key, wanted) = (down.up, down.flow.wanted.map(|wanted| wanted.encoding).or(down.flow.live));
         let Some(encoding) = wanted.and_then(|index| self.ups.get_mut(up_key)?.encodings.get_mut(index)) else { return };
+        let keyframe_at = encoding.newest_keyframe_at().filter(|_| down.flow.live == wanted);
+        let round_trip = self.peers.get(key).and_then(|peer| peer.rtt);
+        // Where one is asked for already, nothing more is.
+        if encoding.keyframe.is_wanted() || !down.asking.may_ask(keyframe_at, round_trip, now) {
+            return;
+        }
         encoding.keyframe.want();
         self.request_keyframes(up_key, now);
     }

@@ -1,5 +1,6 @@
 //! The subscribing side: a down track and the parts that it is made of.
 
+pub mod asking;
 pub mod copy;
 pub mod filter;
 pub mod history;
@@ -28,6 +29,7 @@ use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
 use crate::telemetry::explain::Decision;
 use crate::telemetry::sampler::DownlinkSampler;
+use asking::Asking;
 use filter::LayerFilter;
 use history::History;
 use playout::Playout;
@@ -123,6 +125,8 @@ pub struct DownTrack {
     pub first_frame_after: Option<Duration>,
     /// Output numbers up to this one are not resent: a keyframe comes in their place.
     pub given_up: Option<u64>,
+    /// Bounds its requests for keyframes.
+    pub asking: Asking,
 }
 
 /// Which encoding flows to a subscriber and which one it waits for.
@@ -239,6 +243,7 @@ impl DownTrack {
             asked_at: None,
             first_frame_after: None,
             given_up: None,
+            asking: Asking::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::peer::Peer;
 use crate::publish::UpTrack;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
-use crate::rtp::payload::vp8::Vp8Offsets;
+use crate::rtp::payload::picture::PictureOffsets;
 use crate::rtp::sequence::{low16, nearest};
 
 /// Retransmissions per [`BUDGET_WINDOW`] and subscription: a fifth of what a 1.7 Mbit/s video has, and a keyframe.
@@ -193,7 +193,7 @@ fn send_again(
         renumbering.apply(&mut packet[FIXED_LEN..header_len]);
     }
     if let Some(fields) = meta.payload.picture.filter(|_| !is_filler) {
-        let offsets = Vp8Offsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
+        let offsets = PictureOffsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
         fields.rewrite(&mut packet[header_len + 2..], offsets);
     }
     srtp.sender.seal_rtp(down.rtx_ssrc, index, packet, header_len);

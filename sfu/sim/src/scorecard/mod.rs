@@ -5,6 +5,7 @@
 //! the same [`Card`] in `benches/bwe`.
 
 pub mod engine;
+pub mod room;
 pub mod scenarios;
 
 use std::fmt::Write as _;
