@@ -45,6 +45,6 @@ def test_the_server_follows_a_link_in_real_time():
     except LabError as error:
         pytest.skip(str(error))
     card = play(SHORT, binaries)
-    assert min(card.utilisation) > 40 and max(card.utilisation) < 110, card
+    assert min(card.utilisation) > 40, card
     assert card.queue_p50_ms < SHORT.queue_ms and card.dropped < 50, card
     assert card.down_s is not None and card.up_s is not None, card
