@@ -2,8 +2,8 @@
 //!
 //! A track that lost a step to a lack of bandwidth waits for [`HOLDS`] before it goes up again, longer each time that going up
 //! turned out wrong within [`CALM`], and from then on it pauses between two steps up. What was right for [`PROVEN`] and is lost then
-//! was not wrong: the way has changed. A track that has lost nothing does not wait: a call begins at the rate at which the estimate
-//! grows.
+//! was not wrong: the way has changed. Where there is plenty it need not wait for longer than the first hold. A track that has lost
+//! nothing does not wait: a call begins at the rate at which the estimate grows.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,10 @@ const HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(15), D
 const PAUSE_HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(12), Duration::from_secs(40)];
 /// After so long without a step down, earlier failures are forgotten.
 const CALM: Duration = Duration::from_secs(60);
-/// A step up that was kept for so long was right; once in [`CALM`], or somebody goes up and down all the time.
+/// A step up that was kept for so long was right, if the last loss was so long ago: or somebody goes up and down all the time.
 const PROVEN: Duration = Duration::from_secs(15);
+const RARE: Duration = Duration::from_secs(45);
+const AT_ONCE: Duration = Duration::from_secs(5);
 /// For so long it does not go up early again after that was wrong.
 const MISLED: Duration = Duration::from_secs(120);
 /// So long there has to be enough for the step up.
@@ -33,12 +35,12 @@ pub struct Memory {
     pub place: Option<Place>,
     /// When it lost a step last.
     pub lowered_at: Option<Instant>,
+    /// The same before that; what is lost at about the same time is one loss.
+    lowered_before: Option<Instant>,
     /// When it has gone up since.
     risen_at: Option<Instant>,
     /// Failures so far: 0 to 3.
     failures: u8,
-    /// When a step that was right for a while was lost.
-    pardoned_at: Option<Instant>,
     /// It went up before its time, and when that was wrong.
     is_hurried: bool,
     misled_at: Option<Instant>,
@@ -80,12 +82,12 @@ impl Memory {
         self.is_free(now + ENOUGH_FOR)
     }
 
-    /// It may go up before its time where there is plenty: it is some time since it lost a step, and the last time that it did so was
-    /// not wrong. A policer lets a short probe pass and not what follows it.
+    /// It may go up before its time where there is plenty: it is some time since it lost a step, that was the only one lately, and the
+    /// last time that it went up early was not wrong. A policer lets a short probe pass and not what follows it.
     #[must_use]
     pub fn may_hurry(&self, now: Instant) -> bool {
         let is_past = |at: Option<Instant>, time: Duration| at.is_none_or(|at| now.saturating_duration_since(at) >= time);
-        is_past(self.lowered_at, HOLDS[0]) && is_past(self.misled_at, MISLED)
+        is_past(self.lowered_at, HOLDS[0]) && is_past(self.lowered_before, CALM) && is_past(self.misled_at, MISLED)
     }
 
     /// It may go up now, if there is enough. `is_enough`: there is, were nobody held; `is_plenty`: so much that nobody has to be held.
@@ -127,13 +129,16 @@ impl Memory {
             if self.is_hurried && !was_right {
                 self.misled_at = Some(now);
             }
-            let is_pardoned = was_right && self.pardoned_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
-            if is_pardoned {
-                (self.failures, self.pardoned_at) = (1, Some(now));
+            let is_rare = self.lowered_at.is_none_or(|at| now.saturating_duration_since(at) >= RARE);
+            if was_right && is_rare {
+                self.failures = 1;
             } else if self.risen_at.is_some() || self.failures == 0 {
                 self.failures = (self.failures + 1).min(3);
             }
             self.risen_at = None;
+            if self.lowered_at.is_some_and(|at| now.saturating_duration_since(at) >= AT_ONCE) {
+                self.lowered_before = self.lowered_at;
+            }
             self.lowered_at = Some(now);
             self.enough_since = None;
         }
@@ -183,12 +188,12 @@ mod tests {
         let mut memory = Memory { place, ..Memory::default() };
         let mut holds = Vec::new();
         let mut now = start;
-        for _ in 0..4 {
+        for kept in [RARE, PROVEN, PROVEN, PROVEN] {
             memory.settle(Some(1), Some(0), place, now);
             let until = memory.hold_until().unwrap_or(now);
             holds.push((until - now).as_secs());
             memory.settle(Some(0), Some(1), place, until);
-            now = until + PROVEN;
+            now = until + kept;
         }
         assert_eq!(holds, [3, 3, 15, 45]);
     }

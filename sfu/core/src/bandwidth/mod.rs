@@ -251,8 +251,12 @@ impl Bandwidth {
 
     /// A packet may be resent now; if not, the client asks again. What a full queue dropped must not be poured into it at once.
     pub fn may_resend(&mut self, now: Instant) -> bool {
-        let Some(measured) = &self.measured else { return true };
-        let bps = measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0));
+        let bps = match (&self.measured, self.estimate) {
+            (Some(measured), _) => measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0)),
+            // A client that estimates by itself.
+            (None, Some(said)) => rate::bits(said.target_bps) / 8.0,
+            (None, None) => return true,
+        };
         self.resends.take(bps, now)
     }
 
