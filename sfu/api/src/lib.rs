@@ -4,10 +4,12 @@
 //! signaling and are opaque here. Every command is fire-and-forget; its outcome, if it has one, is an [`Event`].
 
 pub mod emodel;
+mod quality;
 pub mod telemetry;
 
 use serde::{Deserialize, Serialize};
 
+pub use quality::{Quality, QualityCause, QualityDirection};
 use telemetry::TrackSample;
 
 /// A room; lives on one shard, or on several when it has outgrown that.
@@ -502,7 +504,8 @@ pub enum Event {
         /// New state.
         is_paused: bool,
     },
-    /// How well a participant's media gets through, both ways; sent when the class changes, and once at the beginning.
+    /// How well a participant's media gets through, both ways; sent when the class changes or what it follows from, and once at the
+    /// beginning.
     ConnectionQuality {
         /// Whose.
         participant: ParticipantId,
@@ -543,63 +546,6 @@ pub enum Event {
     Samples(Vec<TrackSample>),
 }
 
-/// Direction of what ails a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum QualityDirection {
-    /// Nothing ails it.
-    #[default]
-    Neither,
-    /// From the client to the server.
-    Up,
-    /// From the server to the client.
-    Down,
-    /// Both alike, as delay.
-    Both,
-}
-
-/// What ails a connection most.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum QualityCause {
-    /// Nothing does.
-    #[default]
-    None,
-    /// Packets are lost.
-    Loss,
-    /// The way takes long, or its delay varies.
-    Delay,
-    /// Bandwidth lacks: layers are left out.
-    Bandwidth,
-    /// Nothing is heard of the client.
-    Silence,
-}
-
-impl QualityDirection {
-    /// The word used in logs and metric labels.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Neither => "neither",
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Both => "both",
-        }
-    }
-}
-
-impl QualityCause {
-    /// The word used in logs and metric labels.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Loss => "loss",
-            Self::Delay => "delay",
-            Self::Bandwidth => "bandwidth",
-            Self::Silence => "silence",
-        }
-    }
-}
-
 /// What subscribers want of one codec of a track.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WantedCodec {
@@ -607,19 +553,6 @@ pub struct WantedCodec {
     pub mime: String,
     /// Highest spatial layer that somebody wants (0 = smallest); None: nobody wants the codec.
     pub max_spatial: Option<u8>,
-}
-
-/// Class of a participant's connection, worst first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum Quality {
-    /// Nothing is heard of it.
-    Lost,
-    /// Disturbs the conversation.
-    Poor,
-    /// Noticeable.
-    Good,
-    /// Not noticeable.
-    Excellent,
 }
 
 /// Why a subscription can't be had.

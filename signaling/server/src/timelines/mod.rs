@@ -3,7 +3,7 @@
 //! In: notes of stays, samples of the media node, what clients say of their own side. Out: one participant's story.
 //! Bounds: the bytes of [`Timelines::new`] for rows, tracks and their names together, beyond which the oldest minute of anybody is
 //! forgotten first, and a track of which nothing new came with its last one; [`MAX_PEOPLE`] stays, beyond which those that are over
-//! longest are forgotten; [`MAX_EVENTS`] events of a stay.
+//! longest are forgotten; [`MAX_EVENTS`] events and as many qualities of a stay.
 //! Not here: who may read it (`http/quality.rs`).
 
 mod row;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use sfu_api::emodel::{OPUS_DELAY, Robustness, Speech, rate};
 use sfu_api::telemetry::{Direction, LayerState, TrackSample};
 use sfu_api::{MediaKind, ParticipantId, TrackId};
-use signaling_core::{Happening, Note, TrackLabel, participant_sid};
+use signaling_core::{Happening, Judgement, Note, TrackLabel, participant_sid};
 
 pub(crate) use row::{ClientView, Row, column};
 use series::CHUNK_S;
@@ -59,6 +59,8 @@ pub(crate) struct Person {
     pub(crate) joined_s: u64,
     pub(crate) ended_s: Option<u64>,
     pub(crate) events: Vec<Event>,
+    /// How good its connection was since when, oldest first.
+    pub(crate) qualities: VecDeque<(Duration, Judgement)>,
     /// Newest report of its client.
     heard_at: Option<Duration>,
     pub(crate) tracks: BTreeMap<Key, Track>,
@@ -84,6 +86,15 @@ pub(crate) struct Track {
     /// Since when the newest layer's limit has been what it is, in seconds of the epoch.
     pub(crate) limited_since_s: u64,
     client: Option<(u64, ClientView)>,
+}
+
+impl Person {
+    fn judge(&mut self, judgement: Judgement, unix_now: Duration) {
+        if self.qualities.len() >= MAX_EVENTS {
+            self.qualities.pop_front();
+        }
+        self.qualities.push_back((unix_now, judgement));
+    }
 }
 
 impl Track {
@@ -139,6 +150,7 @@ impl Timelines {
                 joined_s: unix_now.as_secs(),
                 ended_s: None,
                 events: Vec::new(),
+                qualities: VecDeque::new(),
                 heard_at: None,
                 tracks: BTreeMap::new(),
             };
@@ -153,6 +165,7 @@ impl Timelines {
             Happening::Lost { is_media: false } => ("lost", "signal"),
             Happening::Resumed { .. } => ("resumed", ""),
             Happening::Moved { .. } => ("moved", ""),
+            Happening::Quality(judgement) => return person.judge(*judgement, unix_now),
             Happening::Ended { reason, .. } => ("ended", reason.as_str()),
         };
         if person.events.len() >= MAX_EVENTS {
@@ -245,7 +258,7 @@ impl Timelines {
     pub(crate) fn person(&self, room: &str, who: &str, is_wanted: impl Fn(&Track) -> bool) -> Option<Person> {
         let person = self.people.get(&self.id_of(room, who)?)?;
         let tracks = person.tracks.iter().filter(|(_, track)| is_wanted(track)).map(|(key, track)| (*key, track.clone())).collect();
-        let Person { sid, room, identity, joined_s, ended_s, events, heard_at, tracks: _ } = person;
+        let Person { sid, room, identity, joined_s, ended_s, events, qualities, heard_at, tracks: _ } = person;
         Some(Person {
             sid: sid.clone(),
             room: room.clone(),
@@ -253,6 +266,7 @@ impl Timelines {
             joined_s: *joined_s,
             ended_s: *ended_s,
             events: events.clone(),
+            qualities: qualities.clone(),
             heard_at: *heard_at,
             tracks,
         })
@@ -420,6 +434,23 @@ mod tests {
         // An hour after its end nothing is left.
         timelines.record(&[sample(2, 0)], at(2 + REACH_S + 1), label);
         assert!(timelines.person("lobby", &found.sid, |_| true).is_none());
+    }
+
+    #[test]
+    fn the_newest_qualities_of_a_stay_are_kept_with_their_times() {
+        use sfu_api::{Quality, QualityCause, QualityDirection};
+        let mut timelines = Timelines::new(0);
+        join(&mut timelines, 1, "alice", 0);
+        for second in 1..=100 {
+            let (quality, cause) =
+                if second % 2 == 1 { (Quality::Poor, QualityCause::Loss) } else { (Quality::Excellent, QualityCause::None) };
+            let what = Happening::Quality(Judgement { quality, score: 4.0, direction: QualityDirection::Down, cause });
+            timelines.note(&Note { participant: ParticipantId(1), what }, at(second));
+        }
+        let found = timelines.person("lobby", "alice", |_| true).unwrap();
+        assert_eq!((found.qualities.len(), found.events.len()), (MAX_EVENTS, 1));
+        let newest = found.qualities.back().unwrap();
+        assert_eq!((newest.0, newest.1.words()), (at(100), ("excellent", "down", "none")));
     }
 
     #[test]
