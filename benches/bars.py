@@ -175,7 +175,7 @@ GOALS = {
 def machine():
     text = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^model name\s*: (.*)$", text, re.M)
-    return f"{model.group(1) if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}"
+    return f"{model.group(1) if model else platform.machine()}, {os.cpu_count()} cores, Linux {render.kernel_version()}"
 
 
 def words_of(*words):

@@ -26,6 +26,8 @@ GOALS = {
     ("reference-frames-of-8", "livekit"): 0.15,
 }
 FLOOR_GOAL = 1.35
+# from few to many subscribers, rooms or tracks
+FLAT_GOAL = 1.15
 
 # what is compared: heading, unit, value of a report, decimals; in all of them less is better
 MEASURES = [
@@ -36,6 +38,11 @@ MEASURES = [
     ("memory per participant", "kB", lambda r: r["joins"]["server_rss_kb"], 0),
     ("loss", "%", lambda r: r["steady"]["loss"] * 100, 2),
 ]
+
+
+def kernel_version():
+    """Of the kernel, without the name of its build."""
+    return re.match(r"[\d.]*", platform.release()).group().rstrip(".")
 
 
 def scaled(value, factor):
@@ -66,7 +73,7 @@ def collect(args):
             report["server_command"] = re.sub(r"\S*/(?=\S)", "", report["server_command"] or "")
             reports.append(report)
     forwarding = args.collect / "forwarding"
-    machine = reports[0]["machine"] if reports else {"kernel": platform.release(), "processor": "", "cores": 0}
+    machine = reports[0]["machine"] if reports else {"kernel": kernel_version(), "processor": "", "cores": 0}
     lines = lambda name: [line for line in (args.collect / name).read_text().splitlines() if line]
     data = {
         "command": args.command,
@@ -163,11 +170,21 @@ def page(data):
     if shapes:
         out += ["", "## The shape of the cost", "", "Sluice alone; CPU per packet sent, at the same number of packets per second.", "", "| | us | by reference-unbatched |", "|---|---|---|"]
         base = median([MEASURES[0][2](r) for r in runs_of(data, "reference-unbatched", "sluice")])
+        kinds = {}
         for shape in shapes:
             runs = runs_of(data, shape, "sluice")
             value = median([MEASURES[0][2](r) for r in runs])
             share = value / base if value and base else None
             out.append(f"| {runs[0]['about'].split(': ', 1)[-1]} | {number(value, 2)} | {number(share, 2)} |")
+            _, kind, count = shape.split("-")
+            kinds.setdefault(kind, {})[int(count)] = value
+        out.append("")
+        for kind, values in kinds.items():
+            few, many = min(values), max(values)
+            if few != many and values[few] and values[many]:
+                growth = values[many] / values[few]
+                verdict = "met" if growth <= FLAT_GOAL else "missed"
+                out.append(f"- From {few} to {many:,} {kind}: {growth:.2f} times the cost per packet (goal {FLAT_GOAL}: {verdict}).")
     if data["forwarding"]:
         out += [
             "",

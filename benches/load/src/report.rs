@@ -150,7 +150,11 @@ impl Machine {
         let processor =
             cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name.to_owned());
         Self {
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease")
+                .split(|c: char| c != '.' && !c.is_ascii_digit())
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             processor: processor.unwrap_or_default(),
             cores: cpu_info.lines().filter(|line| line.starts_with("processor")).count(),
             server_core,

@@ -6,13 +6,14 @@
 //! Invariant: what [`Message::parse`] makes of a frame is what [`Message::write`] was given; other bytes are refused.
 
 use arrayvec::ArrayVec;
-use sfu_api::{BackupPolicy, ParticipantId, RoomId, TrackId};
+use sfu_api::{ParticipantId, RoomId, TrackId};
 
-use crate::limits::{MAX_BACKUP_CODECS, MAX_ENCODINGS};
-use crate::media::{Codec, Rid};
+use super::fields::{Reader, Writer};
+pub use super::opened::{Opened, OpenedEncoding};
+use crate::limits::MAX_BACKUP_CODECS;
+use crate::media::Codec;
 use crate::rtp::extension::{AudioLevel, DescriptorPlace};
 use crate::rtp::ntp::NtpTime;
-use crate::rtp::payload::dependency_descriptor::MAX_SPATIAL_LAYERS;
 
 /// Name of a track on a link: the key that its publisher's shard has for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,54 +23,6 @@ pub struct Handle(pub u64);
 pub type CodecWish = (Codec, Option<u8>);
 /// Codecs of one track.
 pub type CodecWishes = ArrayVec<CodecWish, { MAX_BACKUP_CODECS + 1 }>;
-
-/// A published track as the other side has to know it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Opened {
-    /// Its name from here on.
-    pub handle: Handle,
-    /// Where.
-    pub room: RoomId,
-    /// Whose.
-    pub participant: ParticipantId,
-    /// As signaling knows it.
-    pub track: TrackId,
-    /// Handle of the preferred codec of the same track, if this is another one.
-    pub primary: Option<Handle>,
-    /// Codec.
-    pub codec: Codec,
-    /// See [`crate::media::NegotiatedCodec::fmtp`].
-    pub fmtp: String,
-    /// Its packets have redundancy (RFC 2198).
-    pub has_red: bool,
-    /// The client's wishes: stereo, discontinuous transmission, redundancy allowed.
-    pub stereo: bool,
-    /// See `stereo`.
-    pub dtx: bool,
-    /// See `stereo`.
-    pub red: bool,
-    /// Muted.
-    pub is_muted: bool,
-    /// Its encodings, smallest first.
-    pub encodings: ArrayVec<OpenedEncoding, MAX_ENCODINGS>,
-    /// Further codecs that the client is ready to send.
-    pub announced_backups: ArrayVec<Codec, MAX_BACKUP_CODECS>,
-    /// What happens to the preferred codec once a backup is there.
-    pub backup_policy: BackupPolicy,
-    /// It shows a screen.
-    pub is_screen: bool,
-}
-
-/// One encoding of a track.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OpenedEncoding {
-    /// Name in a simulcast track.
-    pub rid: Option<Rid>,
-    /// Announced size in pixels.
-    pub size: (u32, u32),
-    /// Announced sizes of its spatial layers.
-    pub layers: ArrayVec<(u32, u32), MAX_SPATIAL_LAYERS>,
-}
 
 /// A decrypted packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -219,11 +172,6 @@ pub enum Message<'a> {
 
 /// Bytes in front of a frame's fields: length of what follows, kind.
 const LENGTH: usize = 4;
-/// Longest string in a frame (bytes); `fmtp` lines are much shorter.
-const MAX_STRING: usize = 1024;
-
-/// Codecs by number; a number is never given to another one.
-const CODECS: [Codec; 8] = [Codec::Opus, Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1, Codec::H265, Codec::Pcmu, Codec::Pcma];
 
 /// The first frame of `bytes` without its length, and what follows; `None` if it is not whole.
 #[must_use]
@@ -310,63 +258,6 @@ impl<'a> Message<'a> {
     }
 }
 
-impl Opened {
-    fn write<'w, 'o>(&self, w: &'w mut Writer<'o>) -> &'w mut Writer<'o> {
-        w.u64(self.handle.0).u64(self.room.0).u64(self.participant.0).u64(self.track.0);
-        w.flag(self.primary.is_some()).u64(self.primary.map_or(0, |primary| primary.0));
-        w.codec(self.codec).string(&self.fmtp);
-        let is_simulcast = self.backup_policy == BackupPolicy::Simulcast;
-        for flag in [self.has_red, self.stereo, self.dtx, self.red, self.is_muted, is_simulcast, self.is_screen] {
-            w.flag(flag);
-        }
-        w.count(self.encodings.len());
-        for encoding in &self.encodings {
-            w.string(encoding.rid.as_deref().unwrap_or_default()).u32(encoding.size.0).u32(encoding.size.1).count(encoding.layers.len());
-            encoding.layers.iter().for_each(|size| {
-                w.u32(size.0).u32(size.1);
-            });
-        }
-        w.count(self.announced_backups.len());
-        self.announced_backups.iter().fold(w, |w, codec| w.codec(*codec))
-    }
-
-    fn read(r: &mut Reader<'_>) -> Option<Self> {
-        let handle = r.handle()?;
-        let (room, participant, track) = (RoomId(r.u64()?), ParticipantId(r.u64()?), TrackId(r.u64()?));
-        let has_primary = r.flag()?;
-        let primary = Some(r.handle()?).filter(|_| has_primary);
-        let (codec, fmtp) = (r.codec()?, r.string()?.to_owned());
-        let [has_red, stereo, dtx, red, is_muted, is_simulcast, is_screen] =
-            [r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?, r.flag()?];
-        let encodings = r.list(|r| {
-            let rid = r.string()?;
-            let rid = if rid.is_empty() { None } else { Some(Rid::from(rid).ok()?) };
-            Some(OpenedEncoding { rid, size: (r.u32()?, r.u32()?), layers: r.list(|r| Some((r.u32()?, r.u32()?)))? })
-        })?;
-        let announced_backups = r.list(Reader::codec)?;
-        let backup_policy = if is_simulcast { BackupPolicy::Simulcast } else { BackupPolicy::Regress };
-        let opened = Self {
-            handle,
-            room,
-            participant,
-            track,
-            primary,
-            codec,
-            fmtp,
-            has_red,
-            stereo,
-            dtx,
-            red,
-            is_muted,
-            is_screen,
-            encodings,
-            announced_backups,
-            backup_policy,
-        };
-        (!opened.encodings.is_empty()).then_some(opened)
-    }
-}
-
 impl<'a> Packet<'a> {
     fn write<'w, 'o>(&self, w: &'w mut Writer<'o>) -> &'w mut Writer<'o> {
         w.u64(self.handle.0).u8(self.encoding).u64(self.sequence).u32(self.timestamp).flag(self.marker);
@@ -386,124 +277,14 @@ impl<'a> Packet<'a> {
     }
 }
 
-struct Writer<'o>(&'o mut Vec<u8>);
-
-impl Writer<'_> {
-    fn u8(&mut self, value: u8) -> &mut Self {
-        self.0.push(value);
-        self
-    }
-
-    fn u16(&mut self, value: u16) -> &mut Self {
-        self.rest(&value.to_be_bytes())
-    }
-
-    fn u32(&mut self, value: u32) -> &mut Self {
-        self.rest(&value.to_be_bytes())
-    }
-
-    fn u64(&mut self, value: u64) -> &mut Self {
-        self.rest(&value.to_be_bytes())
-    }
-
-    fn flag(&mut self, value: bool) -> &mut Self {
-        self.u8(u8::from(value))
-    }
-
-    /// Of a list; all lists have bounds below 256.
-    fn count(&mut self, count: usize) -> &mut Self {
-        self.u8(u8::try_from(count).unwrap_or(u8::MAX))
-    }
-
-    fn codec(&mut self, codec: Codec) -> &mut Self {
-        let number = CODECS.iter().position(|&known| known == codec).and_then(|number| u8::try_from(number).ok());
-        self.u8(number.unwrap_or(u8::MAX))
-    }
-
-    fn string(&mut self, text: &str) -> &mut Self {
-        let bytes = text.as_bytes();
-        let bytes = if bytes.len() > MAX_STRING { &[] } else { bytes };
-        self.u16(u16::try_from(bytes.len()).unwrap_or(0)).rest(bytes)
-    }
-
-    fn rest(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[value]| value)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn handle(&mut self) -> Option<Handle> {
-        self.u64().map(Handle)
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn codec(&mut self) -> Option<Codec> {
-        CODECS.get(usize::from(self.u8()?)).copied()
-    }
-
-    fn string(&mut self) -> Option<&'a str> {
-        let len = usize::from(self.u16()?);
-        std::str::from_utf8(self.take(len)?).ok()
-    }
-
-    /// `None` if there are more items than have room.
-    fn list<T, const N: usize>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<ArrayVec<T, N>> {
-        let mut list = ArrayVec::new();
-        for _ in 0..self.u8()? {
-            list.try_push(item(self)?).ok()?;
-        }
-        Some(list)
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
+    use sfu_api::BackupPolicy;
 
     use super::*;
+    use crate::media::Rid;
 
     fn opened() -> Opened {
         let encoding = |rid: &str, size| OpenedEncoding {

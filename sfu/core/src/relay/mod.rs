@@ -15,8 +15,10 @@
 //! has none (any more) answers or says `Detach`. Not here: on which shard a participant is placed.
 
 mod early;
+mod fields;
 mod incoming;
 pub mod message;
+mod opened;
 mod outbox;
 mod outgoing;
 mod parked;
