@@ -90,7 +90,7 @@ pub struct DownTrack {
     /// Bounds retransmission.
     pub resend_budget: ResendBudget,
     /// Newest sender report: how the subscriber will refer to it, and when it was sent.
-    pub last_sender_report: Option<(CompactNtp, Instant)>,
+    pub sender_reports: [Option<(CompactNtp, Instant)>; 2],
     /// What the subscriber reports.
     pub reported: Reported,
     /// For the judgement of the connection.
@@ -212,7 +212,7 @@ impl DownTrack {
             next_rtx_sequence: u64::from(first_sequence & 0x7fff),
             resend_budget: ResendBudget::default(),
             sent: Sent::default(),
-            last_sender_report: None,
+            sender_reports: [None; 2],
             reported: Reported::default(),
             meter: DownlinkMeter::default(),
             stream_state: StreamState::default(),
