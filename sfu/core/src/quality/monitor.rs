@@ -6,7 +6,8 @@
 //! for itself, with [`RISE_MARGIN`] to spare; then what was before is forgotten. Who falls again soon waits longer the next time.
 //! In the same class, another direction or cause is told when two looks in a row have found it.
 //! So each change is told within four looks, and so many seconds. What a client loses is known by its reports: with video it sends one
-//! each second, with audio alone every 2.5 to 7.5 (libwebrtc), and what it loses of audio alone is told with the next of these.
+//! each second, on audio every 2.5 to 7.5 (libwebrtc). So where there is video, what it loses of audio is judged by that; what it loses of
+//! audio alone is told with the next report.
 
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ struct Part {
     /// Newest first.
     looks: [Traffic; SPAN],
     age_looks: u8,
+    /// What is new comes so rarely that it is old when it comes.
+    is_sparse: bool,
 }
 
 /// A class with what it follows from.
@@ -205,7 +208,7 @@ impl Monitor {
         let ailment = Ailment { direction: QualityDirection::Both, cause: QualityCause::Delay };
         let mut worst = Worst { rating: rating::idle(look.round_trip), ailment };
         for (index, part) in self.parts.iter().enumerate() {
-            let traffic = part.traffic(span);
+            let traffic = part.traffic(span).map(|traffic| if index == DOWN_AUDIO { self.heard(part, traffic, span) } else { traffic });
             let (direction, missing) = match index {
                 UP_AUDIO => (QualityDirection::Up, 0),
                 UP_VIDEO => (QualityDirection::Up, look.missing_up),
@@ -223,6 +226,18 @@ impl Monitor {
             }
         }
         worst
+    }
+}
+
+impl Monitor {
+    /// Audio goes the way that video goes: where reports on it are rare, what newer ones say of video is true of it too, but that nobody
+    /// repairs it.
+    fn heard(&self, audio: &Part, traffic: Traffic, span: usize) -> Traffic {
+        let video = &self.parts[DOWN_VIDEO];
+        match video.traffic(span).filter(|_| audio.is_sparse && !video.is_sparse && video.age_looks <= audio.age_looks) {
+            Some(Traffic { packets, lost, .. }) => Traffic { packets, lost, residual: lost, ..traffic },
+            None => traffic,
+        }
     }
 }
 
@@ -251,6 +266,7 @@ impl Part {
         if new.packets >= MIN_PACKETS {
             // What is new is of all the time since the one before: a report on audio may be of five seconds, and stands for itself.
             let covered = usize::from(self.age_looks) + 1;
+            self.is_sparse = covered >= SPAN;
             self.looks.rotate_right(1);
             self.looks[0] = new;
             self.looks[1..].iter_mut().rev().take(covered - 1).for_each(|look| *look = Traffic::default());
@@ -298,6 +314,7 @@ pub const fn part(role: TransportRole, kind: MediaKind) -> usize {
 const UP_AUDIO: usize = part(TransportRole::Publisher, MediaKind::Audio);
 const UP_VIDEO: usize = part(TransportRole::Publisher, MediaKind::Video);
 const DOWN_AUDIO: usize = part(TransportRole::Subscriber, MediaKind::Audio);
+const DOWN_VIDEO: usize = part(TransportRole::Subscriber, MediaKind::Video);
 
 const fn is_video(part: usize) -> bool {
     part % 2 == 1
@@ -382,6 +399,23 @@ mod tests {
             told.extend((0..4).filter_map(|_| judge(&mut monitor, &nothing)));
         }
         assert_eq!(told, [Quality::Excellent, Quality::Poor, Quality::Excellent]);
+    }
+
+    #[test]
+    fn with_video_the_loss_of_audio_is_known_before_its_reports_come() {
+        let mut monitor = Monitor::default();
+        let mut told = Vec::new();
+        for second in 0..40 {
+            let lost = if (10..20).contains(&second) { 20 } else { 0 };
+            let mut now = Look { traffic: [Traffic::default(); PARTS], ..look(0) };
+            now.traffic[DOWN_VIDEO] = Traffic { packets: 100, lost, residual: 0, jitter: Duration::ZERO };
+            if second % 5 == 2 {
+                let lost = if (12..22).contains(&second) { 100 } else { 0 };
+                now.traffic[DOWN_AUDIO] = Traffic { packets: 500, lost, residual: lost, jitter: Duration::ZERO };
+            }
+            told.extend(judge(&mut monitor, &now).map(|quality| (second, quality)));
+        }
+        assert_eq!(told, [(0, Quality::Excellent), (10, Quality::Poor), (21, Quality::Excellent)]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ async fn a_session_whose_socket_was_cut_is_resumed() {
 /// A room is told in one message, and a client that reads all it gets is not slow because there is much.
 #[tokio::test]
 async fn who_joins_or_resumes_in_a_room_of_large_profiles_is_welcome() {
-    let server = TestServer::with(|config| config.limits.send_queue_bytes = 64 * 1024).await;
+    let server = TestServer::with(|config| config.limits.send_queue_bytes = 160 * 1024).await;
     let mut people = Vec::new();
     for identity in ["a", "b", "c"] {
         let grants = VideoGrant { room_join: true, can_update_own_metadata: Some(true), ..VideoGrant::default() };
