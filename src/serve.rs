@@ -90,18 +90,21 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             tokio::spawn(watch(certificates));
         }
         let media = MediaLink::new(
-            move |command| {
-                let is_data = matches!(command, Command::SendData { .. });
-                if let (Some((turn, ttl)), Command::Leave { participant }) = (&relays, &command) {
-                    turn.revoke(&participant_sid(*participant), forget_at(*ttl));
+            move |together| {
+                for command in together.drain(..) {
+                    let is_data = matches!(command, Command::SendData { .. });
+                    if let (Some((turn, ttl)), Command::Leave { participant }) = (&relays, &command) {
+                        turn.revoke(&participant_sid(*participant), forget_at(*ttl));
+                    }
+                    match commands.post(command) {
+                        Ok(()) => {}
+                        // one line per message of a flood would be a flood of its own
+                        Err(error) if is_data => debug!(%error, "data was not delivered"),
+                        Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
+                        Err(error) => warn!(%error, "a command was not delivered"),
+                    }
                 }
-                match commands.send(command) {
-                    Ok(()) => {}
-                    // one line per message of a flood would be a flood of its own
-                    Err(error) if is_data => debug!(%error, "data was not delivered"),
-                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
-                    Err(error) => warn!(%error, "a command was not delivered"),
-                }
+                commands.wake();
             },
             events,
         );

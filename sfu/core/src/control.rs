@@ -83,19 +83,7 @@ impl Shard {
             self.leave(known, now);
         }
         let room_key = self.open_room(room);
-        let participant = Participant {
-            id,
-            room: room_key,
-            publisher: None,
-            subscriber: None,
-            pending: Vec::new(),
-            ups: Vec::new(),
-            quality: Monitor::default(),
-            sampled_at: None,
-            prefers_tcp: false,
-            is_guest: false,
-        };
-        let key = self.participants.insert(participant);
+        let key = self.participants.insert(Participant::new(id, room_key));
         self.awake.looks.add(key);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);
@@ -318,10 +306,12 @@ impl Shard {
         } else if !wish.enabled {
             waiting.asked_at = None;
         }
-        if std::mem::replace(&mut waiting.wish, wish) != wish {
-            waiting.share.renew();
+        let before = std::mem::replace(&mut waiting.wish, wish);
+        let (peer, up) = (waiting.peer, waiting.up);
+        // What was learned of the way holds as long as the same is wanted: a tile of another size may well mean the same layer.
+        if self.ups.get(up).is_some_and(|up| up.wanted_place(&before, now) != up.wanted_place(&wish, now)) {
+            self.downs[down].share.renew();
         }
-        let peer = waiting.peer;
         self.hurry_allocation(peer, now);
         self.retarget(down, now);
         if let Some(primary) = self.primary_of(self.downs[down].up) {

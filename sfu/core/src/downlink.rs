@@ -7,7 +7,9 @@ use sfu_api::{MediaKind, ParticipantId};
 
 use crate::bandwidth::{Demand, Estimate};
 use crate::ids::{DownKey, PeerKey};
+use crate::rtp::payload::dependency_descriptor::Layer;
 use crate::shard::Shard;
+use crate::subscribe::Waiting;
 use crate::subscribe::retransmit::{send_padding, send_probe};
 
 /// Packets of a probe are sent this often.
@@ -51,7 +53,7 @@ impl Shard {
     }
 
     /// So much of a transport's video was lost that it begins anew with a keyframe: what is missing is not resent, for that
-    /// would fill the queue for longer.
+    /// would fill the queue for longer, and neither is sent what nobody could decode before the keyframe.
     fn give_up_lost_video(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get(key) else { return };
         for down_key in peer.downs.clone() {
@@ -59,10 +61,24 @@ impl Shard {
             let Some(live) = down.flow.live else { continue };
             let Some(up) = self.ups.get_mut(down.up).filter(|up| up.kind() == MediaKind::Video) else { continue };
             let Some(encoding) = up.encodings.get_mut(live) else { continue };
-            encoding.keyframe.want();
+            if let Some(peer) = self.peers.get_mut(key) {
+                self.egress.finish_frame(encoding, (down_key, down), peer, now);
+            }
             down.given_up = down.rewriter.highest();
+            encoding.live.retain(|&other| other != down_key);
+            down.flow.live = None;
+            down.filter = None;
             let up_key = down.up;
-            self.request_keyframes(up_key, now);
+            if down.flow.wanted.is_none() {
+                let layer = down.target.map_or_else(Layer::default, |target| target.layer);
+                down.flow.wanted = Some(Waiting { encoding: live, layer, since: now, finish_by: None });
+                up.waiting.push(down_key);
+                encoding.keyframe.want();
+                self.request_keyframes(up_key, now);
+            }
+            if let Some(pacer) = self.peers.get_mut(key).and_then(|peer| peer.bandwidth.pacer.as_deref_mut()) {
+                pacer.drop_stream(down_key);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::audio::forms::{Form, MADE};
 use crate::bandwidth::history::SentAt;
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::net::Outbox;
+use crate::pacing::Pacing;
 use crate::peer::Peer;
 use crate::publish::UpTrack;
 use crate::publish::encoding::Encoding;
@@ -23,7 +24,7 @@ use crate::publish::ring::{Meta, Stored};
 use crate::rtp::extension::abs_send_time;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
 use crate::rtp::sequence::low16;
-use crate::subscribe::copy::{may_need_own_block, own_block, patch_descriptor, stamp};
+use crate::subscribe::copy::{delayed_block, may_need_own_block, own_block, patch_descriptor, stamp};
 use crate::subscribe::filter::{LayerFilter, Verdict};
 use crate::subscribe::history::Looks;
 use crate::subscribe::rewrite::{Junction, Placed};
@@ -40,7 +41,10 @@ const MAX_TRAIN: usize = 16;
 const MAX_PADDING: usize = 4;
 /// The owner sends and clears the outbox when it holds this much, so that it stays in the processor's cache, and so that the
 /// first of many subscribers does not wait for the last one's copy.
-const FLUSH_BYTES: usize = 64 * 1024;
+pub(crate) const FLUSH_BYTES: usize = 64 * 1024;
+/// A look into the socket costs less than a train to one subscriber. It is worth it for so many, of whom each gets one train less if
+/// it finds the rest of a frame.
+const SUBSCRIBERS_PER_LOOK: usize = 64;
 /// How long a switch waits for the rest of the old encoding's frame (a frame's packets arrive within a few ms).
 const FINISH_FRAME: Duration = Duration::from_millis(15);
 /// Room for padding and for the longest authentication tag of any SRTP profile.
@@ -78,6 +82,8 @@ pub struct Egress {
     switching: VecDeque<UpKey>,
     /// RTP packets and bytes (with SRTP overhead) forwarded so far, without retransmissions.
     pub forwarded: Forwarded,
+    /// Who waits.
+    pub(crate) pacing: Pacing,
     /// First flush: absolute send times count from it.
     started: Option<Instant>,
 }
@@ -94,8 +100,8 @@ pub struct Forwarded {
 }
 
 /// A packet of the run with what is decided once for all subscribers.
-struct Planned<'a> {
-    stored: Stored<'a>,
+pub(crate) struct Planned<'a> {
+    pub(crate) stored: Stored<'a>,
     padding: u8,
     starts_train: bool,
     /// Some subscribers may need another extension block.
@@ -103,12 +109,12 @@ struct Planned<'a> {
 }
 
 /// What is the same for all copies that are made at once.
-struct Copying<'a> {
-    layers: &'a Layers,
-    send_time: SendTime,
+pub(crate) struct Copying<'a> {
+    pub(crate) layers: &'a Layers,
+    pub(crate) send_time: SendTime,
     /// Of an audio track.
-    form: Form,
-    now: Instant,
+    pub(crate) form: Form,
+    pub(crate) now: Instant,
 }
 
 impl Egress {
@@ -122,6 +128,17 @@ impl Egress {
         if !self.switching.contains(&up) {
             self.switching.push_back(up);
         }
+    }
+
+    /// How many more looks for packets are worth their time before what is fresh is forwarded: the newest packet of a picture that
+    /// goes to many is not its last, and publishers send the packets of a picture at once.
+    pub fn looks_for_rest(&self, ups: &SlotMap<UpKey, UpTrack>) -> usize {
+        let looks = |&(up, index): &(UpKey, usize)| {
+            let encoding = ups.get(up).filter(|up| up.codec.codec.is_video())?.encodings.get(index)?;
+            let newest = encoding.fresh.last().and_then(|&sequence| encoding.ring.get(sequence))?;
+            (!newest.meta.marker).then_some(encoding.live.len() / SUBSCRIBERS_PER_LOOK)
+        };
+        self.dirty.iter().filter_map(looks).max().unwrap_or(0)
     }
 
     /// The time of what is sent now, as copies and histories have it.
@@ -140,13 +157,16 @@ impl Egress {
         peers: &mut SlotMap<PeerKey, Peer>,
         now: Instant,
     ) -> Progress {
+        if self.release(ups, downs, peers, now) == Progress::More {
+            return Progress::More;
+        }
         let send_time = self.send_time(now);
         while let Some(&(up_key, index)) = self.dirty.front() {
             let Some(up) = ups.get_mut(up_key) else {
                 self.next_encoding();
                 continue;
             };
-            let form = up.form(index);
+            let (form, is_video) = (up.form(index), up.codec.codec.is_video());
             let Some(encoding) = up.encodings.get_mut(index) else {
                 self.next_encoding();
                 continue;
@@ -165,7 +185,8 @@ impl Egress {
                     if let Some(first) = run.first().filter(|_| encoding.resumes) {
                         down.rewriter.resume(first.stored.meta, now);
                     }
-                    forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, &copying);
+                    let count = if is_video { self.pacing.admit(&run, (down_key, down), index, peer, now) } else { run.len() };
+                    forward_run(&run[..count], down, peer, &mut self.outbox, &mut self.forwarded, &copying);
                 }
             }
             drop(run);
@@ -223,11 +244,15 @@ impl Egress {
             }
             // What is missing of the old encoding can still come late, but has no place after the switch.
             let old_encoding = down.flow.live.and_then(|index| encodings.get(index));
+            let Some(peer) = peers.get_mut(down.peer) else { return false };
+            if let Some(old) = old_encoding.filter(|_| is_video) {
+                self.finish_frame(old, (key, down), peer, now);
+            }
+            let Some(wanted) = &mut down.flow.wanted else { return false };
             let is_whole = old_encoding.is_none_or(|old| down.flow.is_frame_complete && old.nack.missing() == 0);
             if !is_whole && now < *wanted.finish_by.get_or_insert(now + FINISH_FRAME) {
                 return true;
             }
-            let Some(peer) = peers.get_mut(down.peer) else { return false };
             let old = down.flow.live;
             if let Some(asked_at) = down.asked_at.take() {
                 down.first_frame_after = Some(now.saturating_duration_since(asked_at));
@@ -262,7 +287,8 @@ impl Egress {
             while next <= highest {
                 let end = highest.min(next + RUN as u64 - 1);
                 let run = plan_range(encoding, next..=end);
-                forward_run(&run, down, peer, &mut self.outbox, &mut self.forwarded, &copying);
+                let count = if is_video { self.pacing.admit(&run, (key, down), index, peer, now) } else { run.len() };
+                forward_run(&run[..count], down, peer, &mut self.outbox, &mut self.forwarded, &copying);
                 next = end + 1;
             }
             false
@@ -287,7 +313,7 @@ fn plan_range(encoding: &Encoding, range: std::ops::RangeInclusive<u64>) -> Arra
 }
 
 /// Cuts packets into trains: all segments of a train have one size, but the last may be shorter.
-fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>, RUN> {
+pub(crate) fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>, RUN> {
     let planned = |stored: Stored<'a>| {
         let may_differ = may_need_own_block(stored.meta, stored.bytes);
         Planned { stored, padding: 0, starts_train: false, may_differ }
@@ -321,7 +347,7 @@ fn group<'a>(packets: impl Iterator<Item = Stored<'a>>) -> ArrayVec<Planned<'a>,
 }
 
 /// Forwards a run to one subscriber as trains.
-fn forward_run(
+pub(crate) fn forward_run(
     run: &[Planned<'_>],
     down: &mut DownTrack,
     peer: &mut Peer,
@@ -360,6 +386,8 @@ fn forward_run(
         let is_filler = stored.len() < planned.stored.bytes.len();
         let own = if announces || planned.may_differ {
             down.rewriter.epoch().and_then(|epoch| own_block(meta, stored, announces, down, &epoch, with.layers))
+        } else if down.playout_delay.is_some() {
+            delayed_block(meta, stored, down, &placed)
         } else {
             None
         };

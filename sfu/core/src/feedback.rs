@@ -1,6 +1,6 @@
 //! RTCP that clients send: reports, requests for what was lost, requests for keyframes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Discard;
 use crate::ids::{DownKey, PeerKey};
@@ -9,6 +9,9 @@ use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, TransportCc,
 use crate::shard::Shard;
 use crate::subscribe::retransmit::resend;
 use crate::subscribe::selector::Cap;
+
+/// A queue of this length may overflow.
+const QUEUED: Duration = Duration::from_millis(40);
 
 impl Shard {
     /// Takes a decrypted compound packet.
@@ -37,7 +40,7 @@ impl Shard {
                     }
                 }
                 // Names and ends of streams are signaling's matter.
-                RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
+                RtcpPacket::SourceDescription(_) => {}
             }
         }
         Ok(())
@@ -61,7 +64,8 @@ impl Shard {
             down.reported.fraction_lost = block.fraction_lost;
             down.reported.cumulative_lost = block.cumulative_lost;
             down.reported.jitter_ticks = block.jitter_ticks;
-            if down.redundancy.on_report(block.fraction_lost, now) && down.red_payload_type.is_some() {
+            let lost = i64::from(block.cumulative_lost) - i64::try_from(down.reported.never_sent).unwrap_or(i64::MAX);
+            if down.redundancy.on_report(lost, down.sent.packets, now) && down.red_payload_type.is_some() {
                 self.retarget(down_key, now);
             }
             let Some(down) = self.downs.get_mut(down_key) else { continue };
@@ -97,10 +101,19 @@ impl Shard {
         let Some(up) = self.ups.get(down.up) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let send_time = self.egress.send_time(now);
+        // Behind a queue the first copy can't have come before.
+        let queue = peer.bandwidth.estimate().map(|estimate| estimate.queue).filter(|&queue| queue >= QUEUED);
+        let once_in = queue.map_or(Duration::ZERO, |queue| queue.max(peer.rtt.unwrap_or_default()));
         for sequence in nack.sequences() {
             down.reported.nacks += 1;
             // Nobody shows what was lost of a picture that was paused since.
-            if down.share.cap == Cap::Paused || !peer.bandwidth.may_resend(now) {
+            if down.share.cap == Cap::Paused || down.resent.is_recent(sequence, once_in, now) || !peer.bandwidth.may_resend(now) {
+                continue;
+            }
+            if peer.bandwidth.holds_resend(down_key, sequence, now) {
+                if let Some(pacer) = &mut peer.bandwidth.pacer {
+                    self.egress.pacing.list(key, pacer, now);
+                }
                 continue;
             }
             if resend(sequence, up, down, peer, &mut self.egress.outbox, send_time, now) {
@@ -115,6 +128,12 @@ impl Shard {
         down.reported.keyframe_requests += 1;
         let (up_key, wanted) = (down.up, down.flow.wanted.map(|wanted| wanted.encoding).or(down.flow.live));
         let Some(encoding) = wanted.and_then(|index| self.ups.get_mut(up_key)?.encodings.get_mut(index)) else { return };
+        let keyframe_at = encoding.newest_keyframe_at().filter(|_| down.flow.live == wanted);
+        let round_trip = self.peers.get(key).and_then(|peer| peer.rtt);
+        // Where one is asked for already, nothing more is.
+        if encoding.keyframe.is_wanted() || !down.asking.may_ask(keyframe_at, round_trip, now) {
+            return;
+        }
         encoding.keyframe.want();
         self.request_keyframes(up_key, now);
     }

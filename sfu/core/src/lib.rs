@@ -24,6 +24,7 @@ pub mod limits;
 pub mod media;
 pub mod negotiate;
 pub mod net;
+mod pacing;
 pub mod peer;
 pub mod publish;
 pub mod quality;

@@ -175,7 +175,7 @@ impl Snapshot {
             deadlines: shard.timers.len(),
             received: shard.received,
             forwarded: shard.egress.forwarded,
-            retransmitted: shard.retransmitted,
+            retransmitted: shard.retransmitted + shard.egress.pacing.resent,
             discards: shard.discards.clone(),
             measured: shard.telemetry.measured.clone(),
             publishers: shard.participants.values().filter(|participant| !participant.is_guest && !participant.ups.is_empty()).count(),

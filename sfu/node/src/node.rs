@@ -174,6 +174,16 @@ impl NodeHandle {
     /// # Errors
     /// The command is for nothing that exists, or the shard can't take it; then nothing was changed.
     pub fn send(&self, command: Command) -> Result<(), CommandError> {
+        let result = self.post(command);
+        self.wake();
+        result
+    }
+
+    /// As [`Self::send`], for one of several commands that belong together: the shard looks at [`Self::wake`].
+    ///
+    /// # Errors
+    /// Those of [`Self::send`].
+    pub fn post(&self, command: Command) -> Result<(), CommandError> {
         // Held while the order is queued, so that two callers can't swap the order of their commands.
         let mut directory = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner);
         let moving = moving(&command);
@@ -205,8 +215,13 @@ impl NodeHandle {
         Ok(())
     }
 
+    /// The shards take what was posted.
+    pub fn wake(&self) {
+        self.0.mailboxes.iter().for_each(Mailbox::wake);
+    }
+
     fn order(&self, shard: u16, order: Order) -> Result<(), CommandError> {
-        self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?.send(order)
+        self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?.post(order)
     }
 
     /// A shard gets its first participant of a room that others have: they need ways to each other. Where a shard has got its end

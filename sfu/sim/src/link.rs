@@ -1,8 +1,8 @@
 //! One direction of a network path in virtual time: rate and queue, delay, jitter, loss, duplication.
 //!
 //! In: packets with their size ([`Link::send`]). Out: the same packets later, or never ([`Link::receive`]). Order of effects:
-//! tail drop at the queue, serialisation at the rate, loss on the wire, delay with jitter, duplication. Same seed and same
-//! calls give the same packets at the same times.
+//! tail drop at the queue, serialisation at the rate (or policing), loss on the wire, delay with jitter, duplication. Same seed
+//! and same calls give the same packets at the same times.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -83,12 +83,15 @@ pub struct LinkConfig {
     pub loss: Loss,
     /// A packet arrives twice.
     pub duplication: Chance,
+    /// The rate is policed: what fits into the queue passes at once, as with a bucket of tokens, so that there is loss but no
+    /// delay.
+    pub is_policed: bool,
 }
 
 impl Default for LinkConfig {
     fn default() -> Self {
         let (delay, jitter, loss, duplication) = (Duration::ZERO, Jitter::None, Loss::None, Chance::default());
-        Self { rate_bps: None, queue_bytes: usize::MAX, delay, jitter, loss, duplication }
+        Self { rate_bps: None, queue_bytes: usize::MAX, delay, jitter, loss, duplication, is_policed: false }
     }
 }
 
@@ -234,6 +237,9 @@ impl<P: Clone> Link<P> {
     /// How long a packet that came now would wait for the wire.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
+        if self.config.is_policed {
+            return Duration::ZERO;
+        }
         self.waiting.back().map_or(Duration::ZERO, |&(left, _)| left.saturating_duration_since(now))
     }
 
@@ -253,7 +259,7 @@ impl<P: Clone> Link<P> {
         let left = starts + serialisation(bytes, rate_bps);
         self.waiting.push_back((left, bytes));
         self.waiting_bytes += bytes;
-        Some(left)
+        Some(if self.config.is_policed { now } else { left })
     }
 
     fn is_lost(&mut self) -> bool {
@@ -337,6 +343,14 @@ mod tests {
         let (arrived, counters) = run(config, 5, Duration::ZERO);
         assert_eq!(arrived, [(0, 6 * MS), (1, 7 * MS), (2, 8 * MS)]);
         assert_eq!(counters.tail_dropped, 2);
+    }
+
+    #[test]
+    fn a_policer_drops_what_is_too_much_and_delays_nothing() {
+        let config = LinkConfig { rate_bps: Some(10_000_000), queue_bytes: 3 * 1250, is_policed: true, ..LinkConfig::delayed(5 * MS) };
+        let (arrived, counters) = run(config, 8, MS / 2);
+        assert!(arrived.iter().all(|&(number, at)| at == MS / 2 * number + 5 * MS), "{arrived:?}");
+        assert_eq!((arrived.len(), counters.tail_dropped), (6, 2));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use livekit_protocol as proto;
 use sfu_api::PeerMode;
 use signaling_api::{EndReason, ErrorCode, Grants};
 
-use crate::{AdminId, AdminRequest, AdminResult, ConnId, Note, PROTOCOL_VERSION, WorkerId, WorkerInput};
+use crate::{AdminId, AdminRequest, AdminResult, ConnId, Note, PROTOCOL_VERSION, Welcome, WorkerId, WorkerInput};
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -71,6 +71,13 @@ pub enum Output {
         conns: Vec<ConnId>,
         /// What.
         response: Box<proto::SignalResponse>,
+    },
+    /// Send a newcomer its join response.
+    Welcome {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        welcome: Box<Welcome>,
     },
     /// Close a connection after what was sent before on it.
     Close {

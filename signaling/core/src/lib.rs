@@ -33,6 +33,7 @@ mod requests;
 mod revocations;
 mod room;
 mod rooms;
+mod roster;
 mod session;
 mod simulate;
 mod speakers;
@@ -76,6 +77,7 @@ pub use interface::{Census, CloseReason, Input, JoinParams, Output};
 pub use journal::{CODEC_WORDS, Happening, Note, TrackLabel};
 pub use quality::Judgement;
 pub use relays::Relays;
+pub use roster::Welcome;
 
 /// Owns every room of one server. Routes inputs to rooms; what they mean is decided there.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod drain;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod give_way;
 mod http;
 mod join_request;
 mod media;

@@ -331,9 +331,9 @@ impl Metrics {
         self.messages.with_label_values(&[request_word(request), "in"]).inc();
     }
 
-    /// A message goes out.
-    pub(crate) fn sent(&self, response: &SignalResponse) {
-        self.messages.with_label_values(&[response_word(response), "out"]).inc();
+    /// A message goes out to so many.
+    pub(crate) fn sent(&self, response: &SignalResponse, recipients: usize) {
+        self.messages.with_label_values(&[response_word(response), "out"]).inc_by(u64::try_from(recipients).unwrap_or(u64::MAX));
     }
 
     /// One request of a server SDK was answered; both are words of closed lists.

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::{JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response};
 use rand::rngs::StdRng;
-use sfu_api::Event;
 use sfu_api::telemetry::TrackSample;
+use sfu_api::{Command, Event};
 use signaling_api::{EndReason, ErrorCode, Grants};
 use signaling_core::{
     AdminId, AdminRequest, AdminResult, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId, WorkerInput,
@@ -37,6 +37,7 @@ use crate::auth;
 use crate::codec::Response;
 use crate::config::ApiKeys;
 use crate::drain::{Drain, DrainRequest, DrainStatus, DrainStep};
+use crate::give_way::give_way;
 use crate::media::MediaLink;
 use crate::metrics::Metrics;
 use crate::net::stopping;
@@ -84,6 +85,8 @@ pub(crate) struct SignalingLoop {
     signaling: Signaling,
     connections: HashMap<ConnId, Connection>,
     media: MediaLink,
+    /// For the node, until everything else is handed out.
+    commands: Vec<Command>,
     keys: ApiKeys,
     rng: StdRng,
     metrics: Metrics,
@@ -136,6 +139,7 @@ impl SignalingLoop {
             signaling,
             connections: HashMap::new(),
             media,
+            commands: Vec::new(),
             keys,
             rng,
             metrics,
@@ -188,6 +192,7 @@ impl SignalingLoop {
                 }
             }
             self.deliver();
+            give_way();
         }
     }
 
@@ -245,25 +250,26 @@ impl SignalingLoop {
 
     /// Hands out everything that the rooms have decided.
     fn deliver(&mut self) {
+        self.hand_out();
+        // Together: what a join needs of the node is several commands, and the first alone would make it negotiate twice.
+        self.media.command(&mut self.commands);
+    }
+
+    fn hand_out(&mut self) {
         while let Some(output) = self.signaling.poll() {
             match output {
                 Output::Send { conn, response } => {
                     let is_welcome = is_welcome(&response);
-                    self.send(conn, &Arc::new(Response::new(response)));
-                    if is_welcome && let Some(connection) = self.connections.get_mut(&conn) {
-                        match connection.awaits.take() {
-                            Some(Attempt::Join) => self.metrics.welcomed(connection.asked_at.elapsed()),
-                            Some(Attempt::Resume) => self.metrics.resumed(None),
-                            None => {}
-                        }
+                    self.send(&[conn], Response::new(response));
+                    if is_welcome {
+                        self.welcomed(conn);
                     }
                 }
-                Output::Broadcast { conns, response } => {
-                    let response = Arc::new(Response::new(response));
-                    for conn in conns {
-                        self.send(conn, &response);
-                    }
+                Output::Welcome { conn, welcome } => {
+                    self.send(&[conn], Response::welcome(welcome));
+                    self.welcomed(conn);
                 }
+                Output::Broadcast { conns, response } => self.send(&conns, Response::new(response)),
                 Output::Close { conn, reason } => {
                     if let Some(connection) = self.connections.remove(&conn) {
                         self.refused(connection.awaits, reason.as_str());
@@ -272,7 +278,7 @@ impl SignalingLoop {
                 }
                 Output::RefreshToken { conn, grants } => self.refresh_token(conn, &grants),
                 Output::RoomMoved { conn, grants, moved } => self.tell_move(conn, &grants, *moved),
-                Output::Media(command) => self.media.command(command),
+                Output::Media(command) => self.commands.push(command),
                 Output::Note(note) => {
                     self.metrics.happened(&note.what);
                     self.timelines().note(&note, unix_now());
@@ -296,11 +302,30 @@ impl SignalingLoop {
         }
     }
 
-    fn send(&mut self, conn: ConnId, response: &Arc<Response>) {
-        let Some(connection) = self.connections.get(&conn) else { return };
+    /// A connection has its first message.
+    fn welcomed(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        match connection.awaits.take() {
+            Some(Attempt::Join) => self.metrics.welcomed(connection.asked_at.elapsed()),
+            Some(Attempt::Resume) => self.metrics.resumed(None),
+            None => {}
+        }
+    }
+
+    /// The same message to all of these; it is encoded once.
+    fn send(&mut self, conns: &[ConnId], response: Response) {
+        let response = Arc::new(response);
+        let sent = conns.iter().filter(|conn| self.queue(**conn, &response)).count();
+        self.metrics.sent(response.message(), sent);
+    }
+
+    /// False: there is no such connection, or no more.
+    fn queue(&mut self, conn: ConnId, response: &Arc<Response>) -> bool {
+        let Some(connection) = self.connections.get(&conn) else { return false };
         if connection.outbox.push(response) {
-            self.metrics.sent(response.message());
-        } else if let Some(connection) = self.connections.remove(&conn) {
+            return true;
+        }
+        if let Some(connection) = self.connections.remove(&conn) {
             debug!(?conn, "a client does not read what it is sent");
             // a resume is answered by that; whoever joined is in the room until its grace period ends, and is counted then
             if let Some(Attempt::Resume) = connection.awaits {
@@ -309,13 +334,14 @@ impl SignalingLoop {
             connection.outbox.drop_slow();
             self.input(Input::Closed { conn });
         }
+        false
     }
 
     fn refresh_token(&mut self, conn: ConnId, grants: &Grants) {
         match auth::refresh(&self.keys, grants, unix_now()) {
             Ok(token) => {
                 let message = Some(signal_response::Message::RefreshToken(token));
-                self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
+                self.send(&[conn], Response::new(Box::new(SignalResponse { message })));
             }
             Err(error) => error!(%error, "a token was not refreshed"),
         }
@@ -325,7 +351,7 @@ impl SignalingLoop {
         match auth::refresh(&self.keys, grants, unix_now()) {
             Ok(token) => {
                 let message = Some(signal_response::Message::RoomMoved(RoomMovedResponse { token, ..moved }));
-                self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
+                self.send(&[conn], Response::new(Box::new(SignalResponse { message })));
             }
             Err(error) => error!(%error, "a token was not minted"),
         }
@@ -423,7 +449,7 @@ impl SignalingLoop {
 }
 
 fn is_welcome(response: &SignalResponse) -> bool {
-    matches!(response.message, Some(signal_response::Message::Join(_) | signal_response::Message::Reconnect(_)))
+    matches!(response.message, Some(signal_response::Message::Reconnect(_)))
 }
 
 /// The loop turns at least so often; `/livez` counts on it.

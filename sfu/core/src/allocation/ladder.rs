@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use crate::limits::MAX_ENCODINGS;
 use crate::rtp::payload::dependency_descriptor::{MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
 
-/// Most steps of a ladder; more temporal layers than three are taken in coarser steps.
+/// Most steps of a ladder. Of more, those are left out without which the rest is most even: the least and the last stay.
 pub const MAX_STEPS: usize = MAX_ENCODINGS * MAX_SPATIAL_LAYERS + MAX_TEMPORAL_LAYERS;
 /// A larger picture with fewer frames per second than this is not better than the smaller one with all its frames.
 const FLUENT_FPS: u32 = 14;
@@ -82,16 +82,28 @@ pub fn steps(sizes: &[Size], keeps_size: bool, most_temporal: u8) -> Steps {
             all.push(Step { place: Place { rung: size.rung, temporal: u8::MAX }, bps: size.assumed_bps.max(1) });
         }
     }
-    let mut steps = Steps::new();
     let mut least = u64::MAX;
+    let mut rising: Vec<Step> = Vec::with_capacity(all.len());
     for step in all.into_iter().rev() {
-        if step.bps < least && !steps.is_full() {
+        if step.bps < least {
             least = step.bps;
-            steps.push(step);
+            rising.push(step);
         }
     }
-    steps.reverse();
-    steps
+    rising.reverse();
+    while rising.len() > MAX_STEPS {
+        rising.remove(most_dispensable(&rising));
+    }
+    rising.into_iter().collect()
+}
+
+/// The step between whose neighbours the cost grows the least; neither the first nor the last one.
+fn most_dispensable(steps: &[Step]) -> usize {
+    let growth = |window: &[Step]| match window {
+        [below, _, above] => u128::from(above.bps) * 1_000 / u128::from(below.bps.max(1)),
+        _ => u128::MAX,
+    };
+    steps.windows(3).enumerate().min_by_key(|(_, window)| growth(window)).map_or(1, |(place, _)| place + 1)
 }
 
 /// Which step of a ladder is at a place or next below it; None if all are above.
@@ -145,6 +157,21 @@ mod tests {
         let unknown = Size { rung: 0, temporal: ArrayVec::new(), assumed_bps: usual_bps(1280, 720) };
         assert_eq!(steps(&[unknown], false, u8::MAX)[0].bps, 1_474_560);
         assert_eq!(usual_bps(0, 720), UNKNOWN_SIZE_BPS);
+    }
+
+    #[test]
+    fn of_many_layers_the_least_and_the_last_step_stay_and_none_is_far_from_the_next() {
+        let size = |rung: usize| {
+            let bps = 60_000 * 3_u64.pow(u32::try_from(rung).unwrap_or(0));
+            let temporal =
+                (1..=MAX_TEMPORAL_LAYERS as u64).map(|layer| (15 + u32::try_from(layer).unwrap_or(0), Some(bps * (8 + layer) / 16)));
+            Size { rung, temporal: temporal.collect(), assumed_bps: 0 }
+        };
+        let steps = steps(&[0, 1, 2, 3].map(size), false, u8::MAX);
+        assert_eq!(steps.len(), MAX_STEPS);
+        let (least, last) = (steps[0].place, steps[MAX_STEPS - 1].place);
+        assert_eq!((least, last), (Place { rung: 0, temporal: 0 }, Place { rung: 3, temporal: u8::MAX }));
+        assert!(steps.windows(2).all(|pair| pair[0].bps < pair[1].bps && pair[1].bps <= pair[0].bps * 2), "{steps:?}");
     }
 
     #[test]

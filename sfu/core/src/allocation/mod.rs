@@ -21,6 +21,7 @@ pub mod alarm;
 pub mod ladder;
 pub mod patience;
 mod run;
+pub mod sent;
 pub mod share;
 pub mod stage;
 
@@ -97,8 +98,10 @@ pub struct Allocation {
     pub grants: Vec<Grant>,
     /// What all of this costs, audio included, in bits per second.
     pub now_bps: u64,
-    /// What it would cost with the next step up of those that want one; None: nobody does.
+    /// What it would cost with the next step up of those that want one and are not held; None: nobody does.
     pub next_bps: Option<u64>,
+    /// What there has to be for somebody who is held to go up before its time; None: everybody has what they want.
+    pub plenty_bps: Option<u64>,
     /// When time alone may change the outcome.
     pub again_at: Option<Instant>,
 }

@@ -1,8 +1,9 @@
 //! Keeps one track from going up and down: down at once, up after a while.
 //!
 //! A track that lost a step to a lack of bandwidth waits for [`HOLDS`] before it goes up again, longer each time that going up
-//! turned out wrong within [`CALM`], and from then on it pauses between two steps up. A track that has lost nothing does not wait: a
-//! call begins at the rate at which the estimate grows.
+//! turned out wrong within [`CALM`], and from then on it pauses between two steps up. What was right for [`PROVEN`] and is lost then
+//! was not wrong: the way has changed. A track that has lost nothing does not wait: a call begins at the rate at which the estimate
+//! grows.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,10 @@ const HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(15), D
 const PAUSE_HOLDS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(12), Duration::from_secs(40)];
 /// After so long without a step down, earlier failures are forgotten.
 const CALM: Duration = Duration::from_secs(60);
+/// A step up that was kept for so long was right; once in [`CALM`], or somebody goes up and down all the time.
+const PROVEN: Duration = Duration::from_secs(15);
+/// For so long it does not go up early again after that was wrong.
+const MISLED: Duration = Duration::from_secs(120);
 /// So long there has to be enough for the step up.
 const ENOUGH_FOR: Duration = Duration::from_millis(500);
 /// Between two steps up, after a failure.
@@ -32,6 +37,11 @@ pub struct Memory {
     risen_at: Option<Instant>,
     /// Failures so far: 0 to 3.
     failures: u8,
+    /// When a step that was right for a while was lost.
+    pardoned_at: Option<Instant>,
+    /// It went up before its time, and when that was wrong.
+    is_hurried: bool,
+    misled_at: Option<Instant>,
     /// Since when there has been enough for more.
     enough_since: Option<Instant>,
 }
@@ -70,14 +80,22 @@ impl Memory {
         self.is_free(now + ENOUGH_FOR)
     }
 
-    /// It may go up now, if there is enough. `is_enough`: there is, were nobody held.
-    pub fn may_rise(&mut self, is_enough: bool, now: Instant) -> bool {
+    /// It may go up before its time where there is plenty: it is some time since it lost a step, and the last time that it did so was
+    /// not wrong. A policer lets a short probe pass and not what follows it.
+    #[must_use]
+    pub fn may_hurry(&self, now: Instant) -> bool {
+        let is_past = |at: Option<Instant>, time: Duration| at.is_none_or(|at| now.saturating_duration_since(at) >= time);
+        is_past(self.lowered_at, HOLDS[0]) && is_past(self.misled_at, MISLED)
+    }
+
+    /// It may go up now, if there is enough. `is_enough`: there is, were nobody held; `is_plenty`: so much that nobody has to be held.
+    pub fn may_rise(&mut self, is_enough: bool, is_plenty: bool, now: Instant) -> bool {
         if !is_enough {
             self.enough_since = None;
             return false;
         }
         let since = *self.enough_since.get_or_insert(now);
-        self.is_free(now) && (self.lowered_at.is_none() || now.saturating_duration_since(since) >= ENOUGH_FOR)
+        (is_plenty || self.is_free(now)) && (self.lowered_at.is_none() || now.saturating_duration_since(since) >= ENOUGH_FOR)
     }
 
     /// When time alone may let it go up.
@@ -97,6 +115,7 @@ impl Memory {
     pub fn settle(&mut self, before: Option<usize>, after: Option<usize>, place: Option<Place>, now: Instant) {
         self.place = place;
         if after > before {
+            self.is_hurried = !self.is_free(now);
             self.risen_at = Some(now);
             self.enough_since = None;
         } else if after < before {
@@ -104,7 +123,14 @@ impl Memory {
             if is_calm {
                 self.failures = 0;
             }
-            if self.risen_at.is_some() || self.failures == 0 {
+            let was_right = self.risen_at.is_some_and(|at| now.saturating_duration_since(at) >= PROVEN);
+            if self.is_hurried && !was_right {
+                self.misled_at = Some(now);
+            }
+            let is_pardoned = was_right && self.pardoned_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
+            if is_pardoned {
+                (self.failures, self.pardoned_at) = (1, Some(now));
+            } else if self.risen_at.is_some() || self.failures == 0 {
                 self.failures = (self.failures + 1).min(3);
             }
             self.risen_at = None;
@@ -129,7 +155,7 @@ mod tests {
         let mut rises = Vec::new();
         for tenth in 0..1_200_u32 {
             let now = start + SECOND / 10 * tenth;
-            if memory.may_rise(true, now) {
+            if memory.may_rise(true, false, now) {
                 rises.push(tenth / 10);
                 memory.settle(Some(0), Some(1), Some(Place::default()), now);
                 memory.settle(Some(1), Some(0), Some(Place::default()), now);
@@ -152,13 +178,44 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_was_right_for_a_while_is_no_failure_once_in_a_while() {
+        let (start, place) = (Instant::now(), Some(Place::default()));
+        let mut memory = Memory { place, ..Memory::default() };
+        let mut holds = Vec::new();
+        let mut now = start;
+        for _ in 0..4 {
+            memory.settle(Some(1), Some(0), place, now);
+            let until = memory.hold_until().unwrap_or(now);
+            holds.push((until - now).as_secs());
+            memory.settle(Some(0), Some(1), place, until);
+            now = until + PROVEN;
+        }
+        assert_eq!(holds, [3, 3, 15, 45]);
+    }
+
+    #[test]
+    fn where_there_is_plenty_it_goes_up_early_unless_that_was_wrong() {
+        let (start, place) = (Instant::now(), Some(Place::default()));
+        let mut memory = Memory { place, ..Memory::default() };
+        memory.settle(Some(1), Some(0), place, start);
+        memory.settle(Some(0), Some(1), place, start + SECOND * 3);
+        memory.settle(Some(1), Some(0), place, start + SECOND * 4);
+        let early = start + SECOND * 4 + HOLDS[0];
+        assert!(!memory.may_hurry(early - SECOND) && memory.may_hurry(early) && !memory.is_free(early));
+        assert!(!memory.may_rise(true, true, early) && memory.may_rise(true, true, early + ENOUGH_FOR));
+        memory.settle(Some(0), Some(1), place, early + ENOUGH_FOR);
+        memory.settle(Some(1), Some(0), place, early + SECOND * 2);
+        assert!(!memory.may_hurry(early + SECOND * 60) && memory.may_hurry(early + MISLED + SECOND * 2));
+    }
+
+    #[test]
     fn who_never_had_anything_does_not_wait() {
         let now = Instant::now();
         let mut memory = Memory::default();
         memory.settle(None, None, None, now);
-        assert!(memory.may_rise(true, now + SECOND / 10));
+        assert!(memory.may_rise(true, false, now + SECOND / 10));
         memory.settle(None, Some(0), Some(Place::default()), now);
-        assert!(memory.may_rise(true, now));
+        assert!(memory.may_rise(true, false, now));
     }
 
     #[test]
@@ -167,9 +224,9 @@ mod tests {
         let mut memory = Memory { place: Some(Place::default()), ..Memory::default() };
         memory.settle(Some(1), Some(0), Some(Place::default()), now);
         let later = now + HOLDS[0] * 2;
-        assert!(!memory.may_rise(true, later));
-        assert!(!memory.may_rise(false, later + ENOUGH_FOR / 2));
-        assert!(!memory.may_rise(true, later + ENOUGH_FOR));
-        assert!(memory.may_rise(true, later + ENOUGH_FOR * 2));
+        assert!(!memory.may_rise(true, false, later));
+        assert!(!memory.may_rise(false, false, later + ENOUGH_FOR / 2));
+        assert!(!memory.may_rise(true, false, later + ENOUGH_FOR));
+        assert!(memory.may_rise(true, false, later + ENOUGH_FOR * 2));
     }
 }

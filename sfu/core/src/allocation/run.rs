@@ -38,6 +38,8 @@ const MEASURE_INTERVAL: Duration = Duration::from_millis(900);
 const LONG_QUEUE: Duration = Duration::from_millis(150);
 /// A queue up to this long may as well be a longer way, and loss the link's own: no picture is stopped for it.
 const SHORT_QUEUE: Duration = Duration::from_millis(75);
+/// The estimate has to get so much beyond the next step: what is aimed at is not quite met, and steps change their rates.
+const AIM_PERCENT: u64 = 5;
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
 const USUAL_AUDIO_BPS: u64 = 48_000;
 
@@ -141,6 +143,8 @@ pub struct Allotment {
     /// What was granted the last time, and whether that was all that anybody wanted.
     granted_bps: u64,
     has_everything: bool,
+    /// What it would come to with the next step up of those that want one and need not wait; None: nobody does.
+    next_bps: Option<u64>,
 }
 
 impl Allotment {
@@ -152,6 +156,13 @@ impl Allotment {
     /// Bandwidth is divided, here or by somebody else.
     pub fn may_probe(&self) -> bool {
         self.is_divided || self.is_foreign
+    }
+
+    /// To a client that can't be probed: what it has, and from time to time a little more.
+    fn to_try_bps(&self, now: Instant) -> u64 {
+        let next_bps = self.next_bps.filter(|_| self.alarm.may_try(now));
+        // Publishers don't keep to their rates.
+        next_bps.map_or(self.granted_bps, |next_bps| next_bps.saturating_add(next_bps / 10))
     }
 
     fn may_run(&self, now: Instant) -> bool {
@@ -186,6 +197,7 @@ struct Claims {
 /// What may be sent on a transport; None: nothing limits it.
 fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
     let allotment = &mut peer.allotment;
+    allotment.alarm.look(peer.bandwidth.sent.sent_bytes, now);
     let known = peer.bandwidth.estimate().and_then(|estimate| {
         let verdict = allotment.alarm.judge(&estimate, allotment.granted_bps, allotment.has_everything, now);
         let is_open = match verdict {
@@ -193,13 +205,18 @@ fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
             Verdict::Open => true,
             Verdict::Full => false,
         };
-        let bps = estimate.media_bps();
         // What such a client says only follows what it gets: to try is the only way to know.
-        let bps = if is_open && estimate.limit == Limit::Client { bps.max(allotment.granted_bps.saturating_mul(2)) } else { bps };
+        let known_bps = match (estimate.limit, is_open) {
+            (Limit::Client, true) => allotment.to_try_bps(now),
+            (Limit::Client, false) => allotment.alarm.take_back(now).unwrap_or(0),
+            _ => 0,
+        };
+        let bps = estimate.media_bps().max(known_bps);
         // What is sent again comes of a queue that overflowed, and goes with it.
         let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
         let usable_bps = capacity_bps / 100 * USABLE_PERCENT - estimate.overhead_bps.min(capacity_bps / 8);
-        let lasting_bps = if estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted(now) { bps } else { bps.max(usable_bps) };
+        let is_long = estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted();
+        let lasting_bps = if is_long || estimate.limit == Limit::Silence { bps } else { bps.max(usable_bps) };
         let keeps_least = estimate.queue < SHORT_QUEUE && estimate.limit != Limit::Client;
         Some(Budget { bps, lasting_bps, is_open, keeps_least })
     });
@@ -299,13 +316,13 @@ impl Shard {
         peer.allotment.measured_at = Some(now);
         let downs = peer.downs.clone();
         if was_divided {
-            self.spare_redundancy(&downs, None, 0, now);
+            self.spare_redundancy(&downs, None, 0, false, now);
             downs.iter().for_each(|&down| self.uncap(down, now));
         }
         let Claims { audio_bps, claims, .. } = self.claims(&downs, false, now);
         let granted_bps = share::allocate(None, audio_bps, &claims, now).now_bps;
         if let Some(peer) = self.peers.get_mut(key) {
-            (peer.allotment.granted_bps, peer.allotment.has_everything) = (granted_bps, true);
+            (peer.allotment.granted_bps, peer.allotment.has_everything, peer.allotment.next_bps) = (granted_bps, true, None);
             peer.bandwidth.set_demand(Demand { now_bps: granted_bps, next_bps: None }, now);
         }
     }
@@ -317,17 +334,28 @@ impl Shard {
         for down in unclaimed {
             self.uncap(down, now);
         }
-        self.spare_redundancy(&downs, Some(budget).filter(|_| !claims.is_empty()), audio_bps, now);
-        // Who has waited long enough for a probe to find room gets it from those who come after it.
+        self.spare_redundancy(&downs, Some(budget), audio_bps, !claims.is_empty(), now);
+        // Who has waited long enough for a probe to find room gets it from those who come after it. A client that can't be probed
+        // is given more to try.
+        let known = self.peers.get(key).and_then(|peer| peer.bandwidth.estimate());
+        let is_probed = known.is_none_or(|known| known.limit != Limit::Client);
         let is_long = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.share.lacks_for_long(now));
-        let budget = Budget { is_open: budget.is_open && !keys.iter().any(is_long), ..budget };
+        let budget = Budget { is_open: budget.is_open && !(is_probed && keys.iter().any(is_long)), ..budget };
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
         if let Some(peer) = self.peers.get_mut(key) {
+            if claims.iter().zip(&allocation.grants).any(|(claim, grant)| grant.memory.place > claim.memory.place) {
+                peer.allotment.alarm.on_try(peer.allotment.granted_bps, now);
+            }
             peer.allotment.again_at = allocation.again_at;
-            peer.allotment.granted_bps = allocation.now_bps;
+            (peer.allotment.granted_bps, peer.allotment.next_bps) = (allocation.now_bps, allocation.next_bps);
             peer.allotment.has_everything =
                 allocation.grants.iter().zip(&claims).all(|(grant, claim)| grant.step >= claim.steps.len().checked_sub(1));
-            peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps: allocation.next_bps }, now);
+            let overhead_bps = known.map_or(0, |known| known.overhead_bps);
+            let next_bps = allocation
+                .next_bps
+                .or(allocation.plenty_bps)
+                .map(|bps| bps.saturating_add(bps / 100 * AIM_PERCENT).saturating_add(overhead_bps));
+            peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps }, now);
         }
         self.consider_probe(key, now);
         for (down_key, grant) in keys.into_iter().zip(allocation.grants) {
@@ -349,7 +377,9 @@ impl Shard {
             let Some(down) = self.downs.get(key) else { continue };
             let Some(up) = self.ups.get(down.up) else { continue };
             if up.kind() == MediaKind::Audio {
-                all.audio_bps = all.audio_bps.saturating_add(audio_rate(down, up));
+                if !self.is_drowned(up) {
+                    all.audio_bps = all.audio_bps.saturating_add(audio_rate(down, up));
+                }
             } else if let Some(claim) = self.claim(place, down, up, is_first, now) {
                 all.keys.push(key);
                 all.claims.push(claim);
@@ -360,11 +390,17 @@ impl Shard {
         all
     }
 
-    /// Audio goes out without redundancy where that takes too much of what a picture needs.
-    fn spare_redundancy(&mut self, downs: &[DownKey], budget: Option<Budget>, audio_bps: u64, now: Instant) {
+    /// A microphone that is not forwarded, because many others are louder.
+    fn is_drowned(&self, up: &UpTrack) -> bool {
+        let room = self.participants.get(up.participant).and_then(|owner| self.rooms.get(owner.room));
+        room.is_some_and(|room| room.speakers.drowns(up.id.0))
+    }
+
+    /// Audio goes out without redundancy where that takes too much of what a picture needs, or more than there is.
+    fn spare_redundancy(&mut self, downs: &[DownKey], budget: Option<Budget>, audio_bps: u64, has_video: bool, now: Instant) {
         for &key in downs {
             let Some(down) = self.downs.get_mut(key) else { continue };
-            let has_changed = down.red_payload_type.is_some() && down.redundancy.on_budget(budget, audio_bps);
+            let has_changed = down.red_payload_type.is_some() && down.redundancy.on_budget(budget, audio_bps, has_video);
             if has_changed {
                 self.retarget(key, now);
             }

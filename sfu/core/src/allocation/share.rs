@@ -8,6 +8,8 @@ use super::{Allocation, Budget, Claim, Grant};
 
 /// Who speaks is so many steps ahead of the others.
 const SPEAKERS_LEAD: usize = 2;
+/// A track that is held goes up before its time if that fits into this share of the budget.
+const PLENTY_PERCENT: u64 = 66;
 /// A probe is asked for up to this multiple of what is sent, or for one step.
 const PROBE_FACTOR: u64 = 2;
 
@@ -28,22 +30,32 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
                 memories.iter().enumerate().map(limit).collect()
             };
             let possible = table.divide(&limited(&memories, &|_, memory| memory.is_nearly_free(now)));
-            let may_rise: Vec<bool> =
-                memories.iter_mut().enumerate().map(|(index, memory)| memory.may_rise(possible[index] > before[index], now)).collect();
+            // Who is held goes up all the same where there is plenty, or a way that is wide again would stay unused.
+            let is_anybody_held = memories.iter().any(|memory| !memory.is_nearly_free(now) && memory.may_hurry(now));
+            let plenty = is_anybody_held.then(|| table.of_less(PLENTY_PERCENT).divide(&tops));
+            let mut may_rise = |(index, memory): (usize, &mut Memory)| {
+                let is_plenty = memory.may_hurry(now) && plenty.as_ref().is_some_and(|plenty| plenty[index] > before[index]);
+                memory.may_rise(is_plenty || possible[index] > before[index], is_plenty, now)
+            };
+            let may_rise: Vec<bool> = memories.iter_mut().enumerate().map(&mut may_rise).collect();
             table.divide(&limited(&memories, &|index, _| may_rise[index]))
         }
     };
-    let mut allocation = Allocation { grants: Vec::with_capacity(claims.len()), now_bps: audio_bps, next_bps: None, again_at: None };
-    let (mut further_bps, mut least_bps) = (0_u64, u64::MAX);
+    let mut allocation =
+        Allocation { grants: Vec::with_capacity(claims.len()), now_bps: audio_bps, next_bps: None, plenty_bps: None, again_at: None };
+    let (mut further_bps, mut least_bps, mut least_held_bps) = (0_u64, u64::MAX, u64::MAX);
     for (index, (claim, mut memory)) in claims.iter().zip(memories).enumerate() {
         let step = after[index];
         memory.settle(before[index], step, step.map(|step| claim.steps[step].place), now);
         let granted_bps = step.map_or(0, |step| claim.steps[step].bps);
         allocation.now_bps = allocation.now_bps.saturating_add(granted_bps);
         if step < tops[index] {
+            let next = step.map_or(0, |step| step + 1);
+            let more_bps = Memory::charge(claim.steps[next].bps).saturating_sub(granted_bps);
+            if memory.may_hurry(now) {
+                least_held_bps = least_held_bps.min(more_bps);
+            }
             if memory.is_free(now) {
-                let next = step.map_or(0, |step| step + 1);
-                let more_bps = Memory::charge(claim.steps[next].bps).saturating_sub(granted_bps);
                 further_bps = further_bps.saturating_add(more_bps);
                 least_bps = least_bps.min(more_bps);
             }
@@ -56,6 +68,9 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
         let now_bps = allocation.now_bps;
         let most = now_bps.saturating_add(least_bps).max(now_bps.saturating_mul(PROBE_FACTOR));
         allocation.next_bps = Some(now_bps.saturating_add(further_bps).min(most));
+    }
+    if least_held_bps < u64::MAX {
+        allocation.plenty_bps = Some(allocation.now_bps.saturating_add(least_held_bps) / PLENTY_PERCENT * 100);
     }
     allocation
 }
@@ -71,6 +86,13 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
+    /// The same with a share of the budget.
+    fn of_less(&self, percent: u64) -> Self {
+        let less = |bps: u64| bps / 100 * percent;
+        let budget = Budget { bps: less(self.budget.bps), lasting_bps: self.budget.lasting_bps, ..self.budget };
+        Self { order: self.order.clone(), budget, ..*self }
+    }
+
     /// Steps of all claims, none above its limit.
     fn divide(&self, limits: &[Option<usize>]) -> Vec<Option<usize>> {
         let mut granted = vec![None; self.claims.len()];

@@ -1,6 +1,6 @@
 //! Whether a subscriber of plain Opus should get it with redundancy: while its link loses packets.
 //!
-//! In: the fraction lost of its receiver reports. Redundancy costs twice the bitrate of speech, which is nothing beside video
+//! In: what its receiver reports say was lost on the way to it. Redundancy costs twice the bitrate of speech, which is nothing beside video
 //! but much beside nothing, so it is given where it helps and stays for a while: losses come in spells.
 
 use std::time::{Duration, Instant};
@@ -16,12 +16,34 @@ const CLEAN_FOR: Duration = Duration::from_secs(20);
 /// A downlink that carries less than this many times what the audio takes with redundancy has none to spare: in quarters, while
 /// the link is clean or its queue overflows, so that there is a picture too, and while it loses packets whatever is sent.
 const TIGHT_QUARTERS: [u64; 2] = [20, 5];
-/// One that carries so many times what it takes without has enough again: with redundancy it takes about twice as much.
-const AMPLE_FACTOR: u64 = 12;
+/// The same where no picture is wanted: redundancy goes if what is said does not fit with it, and stays where loss alone says so.
+const TIGHT_ALONE_QUARTERS: [u64; 2] = [4, 0];
+/// One that carries so many times what it takes without has enough again, in quarters: with redundancy it takes about twice as much.
+const AMPLE_QUARTERS: u64 = 48;
+const AMPLE_ALONE_QUARTERS: u64 = 10;
+
+/// What was lost between two reports.
+#[derive(Clone, Copy, Debug, Default)]
+struct Losses {
+    most: i64,
+    sent: u64,
+}
+
+impl Losses {
+    /// Share since the last call, 0.0 to 1.0. Only more than ever counts: what is counted here of gaps in what the publisher sent is
+    /// a moment ahead of what the client knows of them, or behind it.
+    #[expect(clippy::cast_precision_loss, reason = "packets of some seconds")]
+    fn take(&mut self, lost: i64, sent: u64) -> f32 {
+        let (more, packets) = ((lost - self.most).max(0), sent.saturating_sub(self.sent));
+        (self.most, self.sent) = (self.most.max(lost), sent);
+        if packets == 0 { 0.0 } else { (more as f32 / packets as f32).min(1.0) }
+    }
+}
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Redundancy {
+    losses: Losses,
     loss: f32,
     clean_since: Option<Instant>,
     is_on: bool,
@@ -30,10 +52,11 @@ pub struct Redundancy {
 }
 
 impl Redundancy {
-    /// A receiver report; `fraction_lost` is in 1/256 (RFC 3550 section 6.4.1). True if that changed [`Self::is_on`].
-    pub fn on_report(&mut self, fraction_lost: u8, now: Instant) -> bool {
+    /// A receiver report, with totals: what was lost on the way to the subscriber of what was `sent`. True if that changed
+    /// [`Self::is_on`].
+    pub fn on_report(&mut self, lost: i64, sent: u64, now: Instant) -> bool {
         let before = self.is_on;
-        self.loss = f32::midpoint(self.loss, f32::from(fraction_lost) / 256.0);
+        self.loss = f32::midpoint(self.loss, self.losses.take(lost, sent));
         if self.loss > ON_ABOVE {
             self.is_on = true;
         }
@@ -45,18 +68,19 @@ impl Redundancy {
         self.is_on != before
     }
 
-    /// What the downlink carries and what all audio on it takes now, in bits per second; None: nothing limits it. True if that
-    /// changed [`Self::is_unaffordable`].
-    pub fn on_budget(&mut self, budget: Option<Budget>, audio_bps: u64) -> bool {
+    /// What the downlink carries and what all audio on it takes now, in bits per second; None: nothing limits it. `has_video`: a
+    /// picture is wanted besides. True if that changed [`Self::is_unaffordable`].
+    pub fn on_budget(&mut self, budget: Option<Budget>, audio_bps: u64, has_video: bool) -> bool {
         let before = self.is_unaffordable;
         // What a queue drops is lost because of what is sent.
         let need = usize::from(self.is_on && budget.is_some_and(|budget| budget.keeps_least));
+        let (tight, ample) = if has_video { (TIGHT_QUARTERS, AMPLE_QUARTERS) } else { (TIGHT_ALONE_QUARTERS, AMPLE_ALONE_QUARTERS) };
         self.is_unaffordable = budget.is_some_and(|Budget { bps: budget_bps, is_open, .. }| {
             if before {
-                budget_bps < audio_bps.saturating_mul(AMPLE_FACTOR)
+                budget_bps.saturating_mul(4) < audio_bps.saturating_mul(ample)
             } else {
                 // While it may carry more, nothing is taken away.
-                !is_open && budget_bps.saturating_mul(4) < audio_bps.saturating_mul(TIGHT_QUARTERS[need])
+                !is_open && budget_bps.saturating_mul(4) < audio_bps.saturating_mul(tight[need])
             }
         });
         self.is_unaffordable != before
@@ -82,27 +106,53 @@ mod tests {
         let closed = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false });
         let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false });
         let mut redundancy = Redundancy::default();
-        assert!(!redundancy.on_budget(closed(510_000), 100_000) && !redundancy.on_budget(open(490_000), 100_000));
-        assert!(redundancy.on_budget(closed(490_000), 100_000) && redundancy.is_unaffordable());
+        assert!(!redundancy.on_budget(closed(510_000), 100_000, true) && !redundancy.on_budget(open(490_000), 100_000, true));
+        assert!(redundancy.on_budget(closed(490_000), 100_000, true) && redundancy.is_unaffordable());
         // Without, it takes half as much.
-        assert!(!redundancy.on_budget(closed(590_000), 50_000) && !redundancy.on_budget(open(590_000), 50_000));
-        assert!(redundancy.on_budget(open(600_000), 50_000) && !redundancy.is_unaffordable());
+        assert!(!redundancy.on_budget(closed(590_000), 50_000, true) && !redundancy.on_budget(open(590_000), 50_000, true));
+        assert!(redundancy.on_budget(open(600_000), 50_000, true) && !redundancy.is_unaffordable());
         // On a link that loses packets it is worth more than a picture.
-        redundancy.on_report(64, Instant::now());
+        redundancy.on_report(25, 100, Instant::now());
         let lossy = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: true });
-        assert!(redundancy.is_on() && !redundancy.on_budget(lossy(130_000), 100_000));
-        assert!(redundancy.on_budget(lossy(120_000), 100_000) && !redundancy.on_budget(lossy(500_000), 50_000));
-        assert!(redundancy.on_budget(None, 50_000));
-        assert!(redundancy.on_budget(closed(490_000), 100_000), "a queue overflows");
+        assert!(redundancy.is_on() && !redundancy.on_budget(lossy(130_000), 100_000, true));
+        assert!(redundancy.on_budget(lossy(120_000), 100_000, true) && !redundancy.on_budget(lossy(500_000), 50_000, true));
+        assert!(redundancy.on_budget(None, 50_000, true));
+        assert!(redundancy.on_budget(closed(490_000), 100_000, true), "a queue overflows");
+    }
+
+    #[test]
+    fn without_a_picture_it_goes_only_where_it_does_not_fit_itself() {
+        let closed = |bps, keeps_least| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least });
+        let mut redundancy = Redundancy::default();
+        assert!(!redundancy.on_budget(closed(120_000, false), 110_000, false));
+        assert!(redundancy.on_budget(closed(90_000, false), 110_000, false) && redundancy.is_unaffordable());
+        assert!(!redundancy.on_budget(closed(120_000, false), 55_000, false));
+        assert!(redundancy.on_budget(closed(140_000, false), 55_000, false) && !redundancy.is_unaffordable());
+        // What no queue drops is lost whatever is sent: then it helps.
+        redundancy.on_report(25, 100, Instant::now());
+        assert!(!redundancy.on_budget(closed(90_000, true), 110_000, false));
+        assert!(redundancy.on_budget(closed(90_000, false), 110_000, false));
     }
 
     use super::*;
 
-    /// Reports a second apart; when redundancy was switched, in seconds.
+    /// Reports a second apart, each of so many losses of 256 packets; when redundancy was switched, in seconds.
     fn switches(reports: impl IntoIterator<Item = u8>) -> Vec<u64> {
         let (start, mut redundancy) = (Instant::now(), Redundancy::default());
         let at = |second| start + Duration::from_secs(second);
-        (0..).zip(reports).filter(|&(second, lost)| redundancy.on_report(lost, at(second))).map(|(second, _)| second).collect()
+        let totals = reports.into_iter().scan(0, |total, lost| {
+            *total += i64::from(lost);
+            Some(*total)
+        });
+        let switched = (0..).zip(totals).filter(|&(second, total)| redundancy.on_report(total, second * 256 + 256, at(second)));
+        switched.map(|(second, _)| second).collect()
+    }
+
+    #[test]
+    fn gaps_that_the_client_learns_of_sooner_or_later_than_we_are_no_loss() {
+        let (now, mut redundancy) = (Instant::now(), Redundancy::default());
+        let totals = [0, -2, -2, 0, 1, -1, -1, 1, -3, 0, 0, 1];
+        assert!((1..).zip(totals).all(|(report, lost)| !redundancy.on_report(lost, report * 250, now)));
     }
 
     #[test]

@@ -10,8 +10,10 @@
 use std::time::{Duration, Instant};
 
 use super::Limit;
+use super::drain::{DRAIN, Drain, Verdict};
 use super::loss::Finding;
 use super::probe::Outcome;
+use super::probe_plan::{MARGIN, ProbePlan};
 use super::trendline::Usage;
 
 /// Before anything is known. libwebrtc's default start bitrate.
@@ -21,41 +23,29 @@ const MIN_BPS: f64 = 40_000.0;
 /// Far beyond what one subscriber gets.
 const MAX_BPS: f64 = 200_000_000.0;
 /// At the rate [`USUAL_BPS`] a queue of this length is too long ...
-const HIGH: Duration = Duration::from_millis(45);
+pub const HIGH: Duration = Duration::from_millis(45);
 /// ... of this one, if it grows: flows that began while a queue stood take that for their way's length, but see it grow ...
 const GROWING: Duration = Duration::from_millis(8);
 /// ... of this one, reason to grow slowly only ...
 const RISING: Duration = Duration::from_millis(22);
-/// ... and of this one, as good as empty. So is one of up to [`OTHERS`] that has not become shorter for [`STOPPED`]: others'
-/// frames, behind which one's own happen to come, are no queue that would go away.
-const LOW: Duration = Duration::from_millis(12);
-const OTHERS: Duration = Duration::from_millis(40);
-const STOPPED: Duration = Duration::from_millis(100);
+/// ... and of this one, as good as empty.
+pub const LOW: Duration = Duration::from_millis(12);
 /// Who sends more has to be content with a shorter queue, by the root of the rates: of flows that share a link the larger one
 /// gives way first, so that they converge (as the rate of RFC 8698 is inversely proportional to the delay).
 const USUAL_BPS: f64 = 600_000.0;
 const LEAST_PATIENCE: f64 = 0.5;
 const MOST_PATIENCE: f64 = 1.2;
-/// A queue that is being emptied grows again if it does by so much.
-const REGROWN: Duration = Duration::from_millis(10);
-const SHRUNK: Duration = Duration::from_millis(3);
 /// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
 const OF_OVERFLOWING: f64 = 0.5;
 const RISE_PER_S: f64 = 0.000_3;
-/// A queue is to be empty after this.
-const DRAIN: Duration = Duration::from_millis(600);
 /// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
 const CUT: f64 = 0.95;
 const DEEPEST_CUT: f64 = 0.5;
 /// A queue is emptied more slowly where a small picture and a voice would have to stop for it, but with this share at most.
 const LEAST_CALL_BPS: f64 = 230_000.0;
 const SLOWEST_DRAIN: f64 = 0.8;
-/// A queue that does not become shorter for so long is given only this share of what arrives: what arrived before the cut may
-/// have been taken for too much, and a full queue carries just what is sent. What then stays within so much for so long is none.
-const STUCK: Duration = Duration::from_millis(300);
+/// A queue that does not become shorter is given only this share of what arrives.
 const EXPERIMENT: f64 = 0.7;
-const STEADY: Duration = Duration::from_millis(6);
-const STEADY_FOR: Duration = Duration::from_millis(500);
 /// Share of what arrived that is sent once the queue is empty.
 const RETURN: f64 = 0.92;
 /// Growth per second while the capacity is unknown or far.
@@ -67,27 +57,15 @@ const NEAR: f64 = 0.85;
 const SLOW_GROWTH_BPS: f64 = 48_000.0;
 /// A capacity that was not met for so long is forgotten.
 const CAPACITY_AGE: Duration = Duration::from_secs(20);
-/// Between two probes that may show nothing: this, twice as long after each that did not, up to the last.
-const PROBE_INTERVAL: Duration = Duration::from_millis(2_500);
-const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(20);
-/// The same where trains of media show that there is more; twice as long after each result that was wrong, for others use the
-/// link as well then.
-const SHOWN_INTERVAL: Duration = Duration::from_secs(4);
-const MAX_SHOWN_INTERVAL: Duration = Duration::from_secs(60);
-/// A queue so soon after a probe's result means that the result was wrong.
-const PROBATION: Duration = Duration::from_millis(1_500);
-/// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
-const PROBE_FACTOR: f64 = 2.0;
-const FIRST_PROBE_FACTOR: f64 = 4.0;
 /// What arrives beyond the rate raises it: for a second, or for a quarter of one if there is no queue at all.
 const SHOWN: f64 = 1.05;
-/// Beyond what is wanted, so that the estimate reaches it.
-const PROBE_MARGIN: f64 = 1.2;
 /// Against competitors: growth per second, and what a loss leaves.
 const COMPETING_GROWTH: f64 = 0.12;
 const COMPETING_CUT: f64 = 0.85;
 /// They are gone if the queue is short for this long.
 const GONE: Duration = Duration::from_secs(2);
+/// No probe so soon after a cut.
+const QUIET: Duration = Duration::from_millis(800);
 /// A time without reports after which less is sent, each second again.
 const SILENCE: Duration = Duration::from_millis(1_500);
 const SILENT_CUT: f64 = 0.7;
@@ -115,6 +93,8 @@ pub struct Signals {
     pub inherent_loss: f64,
     /// Nothing is missing.
     pub is_complete: bool,
+    /// What the newest trains of packets arrived at.
+    pub train_bps: Option<f64>,
     /// From sending to hearing of it.
     pub round_trip: Duration,
     /// What came of a probe.
@@ -131,40 +111,6 @@ enum Phase {
     Compete { quiet_since: Option<Instant> },
 }
 
-/// A queue that is being emptied.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Drain {
-    since: Instant,
-    from: Duration,
-    /// Rate before.
-    before_bps: f64,
-    /// Shortest since, and when it last became shorter.
-    shortest: Duration,
-    shrunk: Instant,
-    steady: Steady,
-    /// It did not become shorter, and still less is sent to see whether it does.
-    is_experiment: bool,
-}
-
-/// How long a queue has been as long as it is.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Steady {
-    since: Instant,
-    shortest: Duration,
-    longest: Duration,
-}
-
-impl Steady {
-    fn new(queue: Duration, now: Instant) -> Self {
-        Self { since: now, shortest: queue, longest: queue }
-    }
-
-    fn add(self, queue: Duration, now: Instant) -> Self {
-        let (shortest, longest) = (self.shortest.min(queue), self.longest.max(queue));
-        if longest - shortest > STEADY { Self::new(queue, now) } else { Self { shortest, longest, ..self } }
-    }
-}
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -175,16 +121,10 @@ pub struct Control {
     capacity: Option<(f64, Instant)>,
     /// A longer queue is too long: [`HIGH`], or less.
     high: Duration,
-    last_probe: Option<Instant>,
     last_report: Option<Instant>,
     last_cut: Option<Instant>,
     last_queue: Duration,
-    probe_interval: Duration,
-    shown_interval: Duration,
-    next_probe: Option<Instant>,
-    /// When a probe last raised the rate.
-    raised_by_probe: Option<Instant>,
-    has_probed: bool,
+    probes: ProbePlan,
     is_app_limited: bool,
 }
 
@@ -196,15 +136,10 @@ impl Default for Control {
             limit: Limit::Start,
             capacity: None,
             high: HIGH,
-            last_probe: None,
             last_report: None,
             last_cut: None,
             last_queue: Duration::ZERO,
-            probe_interval: PROBE_INTERVAL,
-            shown_interval: SHOWN_INTERVAL,
-            next_probe: None,
-            raised_by_probe: None,
-            has_probed: false,
+            probes: ProbePlan::default(),
             is_app_limited: false,
         }
     }
@@ -280,7 +215,7 @@ impl Control {
                 let patience = (USUAL_BPS / self.target_bps).sqrt().clamp(LEAST_PATIENCE, MOST_PATIENCE);
                 let is_growing = signals.usage == Usage::Over && queue >= GROWING.mul_f64(patience);
                 if queue >= self.high.mul_f64(patience) || is_growing {
-                    self.cut(now, queue, acked_now_bps);
+                    self.cut(now, queue, acked_now_bps, signals.train_bps);
                 }
             }
             Phase::Drain(drain) => self.drain(now, drain, signals, acked_now_bps, &mut followup),
@@ -335,108 +270,64 @@ impl Control {
     /// The rate that a probe should try now, if one is worth its while. `wanted_bps`: what would be sent at most; `train_bps`:
     /// what the newest trains of packets arrived at, which is the bottleneck's rate if nobody else uses it.
     pub fn probe(&mut self, now: Instant, wanted_bps: f64, train_bps: Option<f64>) -> Option<f64> {
-        let is_wanted = wanted_bps > self.target_bps * 1.02;
-        let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > Duration::from_millis(800);
-        let is_shown = train_bps.is_some_and(|bps| bps > self.target_bps * 1.5)
-            && self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > self.shown_interval);
-        let is_early = self.next_probe.is_some_and(|at| now < at) && !is_shown;
-        if !is_wanted || !is_quiet || is_early || self.limit == Limit::Silence {
+        let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > QUIET;
+        if !is_quiet || self.limit == Limit::Silence {
             return None;
         }
-        let factor = if self.has_probed { PROBE_FACTOR } else { FIRST_PROBE_FACTOR };
-        let mut rate = (wanted_bps * PROBE_MARGIN).min(self.target_bps * factor);
-        if let Some(train_bps) = train_bps.filter(|_| !self.is_app_limited) {
-            // Trains of media say that there is no more: it is not worth a queue to hear that again. But jitter makes them
-            // say so as well.
-            let is_due = self.last_probe.is_none_or(|at| now.saturating_duration_since(at) > self.probe_interval * 2);
-            if train_bps < self.target_bps * 1.25 && !is_due {
-                self.next_probe = Some(now + Duration::from_millis(300));
-                return None;
-            }
-            rate = rate.min((train_bps * 1.1).max(self.target_bps * 1.3));
-        }
-        self.has_probed = true;
-        self.last_probe = Some(now);
-        // Until its result is known.
-        self.next_probe = Some(now + self.probe_interval);
-        Some(rate.min(MAX_BPS))
+        let rate_bps = self.probes.take_due(now, self.target_bps, wanted_bps, train_bps, self.is_app_limited)?;
+        Some(rate_bps.min(MAX_BPS))
     }
 
     /// Somebody wants more than before: a probe need not wait as long as after one that failed.
     pub fn hurry_probe(&mut self, now: Instant) {
-        self.next_probe = self.next_probe.map(|at| at.min(now + PROBE_INTERVAL));
+        self.probes.hurry(now);
     }
 
     fn on_probe(&mut self, now: Instant, outcome: Outcome, queue: Duration) {
         let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05);
         if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
             self.set(passed * 0.95);
-            self.raised_by_probe = Some(now);
             self.limit = Limit::None;
-            self.probe_interval = PROBE_INTERVAL;
             if self.capacity.is_some_and(|(bps, _)| self.target_bps > bps) {
                 self.capacity = None;
             }
-            let is_full = passed < outcome.tried_bps * 0.8;
-            self.next_probe = Some(now + if is_full { PROBE_INTERVAL } else { Duration::ZERO });
+            self.probes.succeeded(now, passed < outcome.tried_bps * 0.8);
         } else {
-            self.probe_failed(now);
+            self.probes.failed(now);
         }
-    }
-
-    fn probe_failed(&mut self, now: Instant) {
-        self.probe_interval = (self.probe_interval * 2).min(MAX_PROBE_INTERVAL);
-        self.next_probe = Some(now + self.probe_interval);
     }
 
     /// Begins to empty a queue.
-    fn cut(&mut self, now: Instant, queue: Duration, acked_bps: f64) {
-        if let Some(at) = self.raised_by_probe.take() {
-            if now.saturating_duration_since(at) < PROBATION {
-                self.shown_interval = (self.shown_interval * 2).min(MAX_SHOWN_INTERVAL);
-                self.probe_failed(now);
-            } else {
-                self.shown_interval = SHOWN_INTERVAL;
-            }
-        }
-        let (steady, before_bps) = (Steady::new(queue, now), self.target_bps);
-        let drain = Drain { since: now, from: queue, before_bps, shortest: queue, shrunk: now, steady, is_experiment: false };
-        self.phase = Phase::Drain(drain);
+    fn cut(&mut self, now: Instant, queue: Duration, acked_bps: f64, train_bps: Option<f64>) {
+        self.probes.on_queue(now, train_bps);
+        self.phase = Phase::Drain(Drain::new(queue, self.target_bps, now));
         self.lower(now, queue, acked_bps);
     }
 
     /// Waits until a queue is empty, or is found to be none of ours.
     fn drain(&mut self, now: Instant, mut drain: Drain, signals: &Signals, acked_now_bps: f64, followup: &mut Followup) {
         let queue = signals.queue.unwrap_or_default();
-        let lasts = |since: Instant| now.saturating_duration_since(since);
-        if queue + SHRUNK < drain.shortest {
-            (drain.shortest, drain.shrunk) = (queue, now);
-        }
-        // A full queue is as steady, but drops.
-        drain.steady = if signals.is_complete { drain.steady.add(queue, now) } else { Steady::new(queue, now) };
-        let is_over = lasts(drain.since) > DRAIN * 2 + signals.round_trip * 2;
-        let is_steady = lasts(drain.steady.since) > STEADY_FOR && queue > HIGH;
-        let is_stuck = lasts(drain.shrunk) > STUCK + signals.round_trip && queue > HIGH;
-        let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
-        let has_regrown = queue > self.last_queue && queue > drain.shortest + REGROWN;
+        let verdict = drain.look(queue, signals.is_complete, signals.round_trip, self.high, now);
         self.phase = Phase::Drain(drain);
-        if queue < LOW || (queue < OTHERS && lasts(drain.shrunk) > STOPPED + signals.round_trip) {
-            followup.is_drained = true;
-            self.come_back(Phase::Grow, RETURN, drain.before_bps);
-        } else if is_steady && drain.is_experiment {
-            followup.is_other_way = true;
-            self.take_other_way(drain.before_bps);
-        } else if is_stuck && !drain.is_experiment {
-            self.phase = Phase::Drain(Drain { is_experiment: true, steady: Steady::new(queue, now), ..drain });
-            self.set(self.target_bps.min(acked_now_bps * EXPERIMENT));
-        } else if is_over && queue > drain.from.mul_f64(0.6) && queue > HIGH {
-            self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, drain.before_bps);
-        } else if is_over && queue < self.high {
-            // Jitter, or others who wait for it to become shorter as well.
-            self.come_back(Phase::Grow, RETURN, drain.before_bps);
-        } else if may_cut && has_regrown && acked_now_bps * CUT < self.target_bps {
-            self.phase = Phase::Drain(Drain { shortest: queue, shrunk: now, ..drain });
-            self.lower(now, queue, acked_now_bps);
+        let may_cut = self.since_cut(now) > signals.round_trip + Duration::from_millis(50);
+        match verdict {
+            Verdict::Empty => {
+                followup.is_drained = true;
+                self.come_back(Phase::Grow, RETURN, drain.before_bps);
+            }
+            Verdict::OtherWay => {
+                followup.is_other_way = true;
+                self.take_other_way(drain.before_bps);
+            }
+            Verdict::Stuck => self.set(self.target_bps.min(acked_now_bps * EXPERIMENT)),
+            Verdict::Others => self.come_back(Phase::Compete { quiet_since: None }, COMPETING_CUT, drain.before_bps),
+            Verdict::Tolerable => self.come_back(Phase::Grow, RETURN, drain.before_bps),
+            Verdict::Regrown if may_cut && acked_now_bps * CUT < self.target_bps => {
+                drain.begin_again(queue, now);
+                self.phase = Phase::Drain(drain);
+                self.lower(now, queue, acked_now_bps);
+            }
+            Verdict::Regrown | Verdict::Shrinks => {}
         }
     }
 
@@ -449,7 +340,8 @@ impl Control {
 
     /// Nothing has spoken against the rate that was sent before.
     pub fn take_other_way(&mut self, before_bps: f64) {
-        *self = Self { target_bps: before_bps, has_probed: self.has_probed, last_report: self.last_report, ..Self::default() };
+        let probes = self.probes.begun_anew();
+        *self = Self { target_bps: before_bps, probes, last_report: self.last_report, ..Self::default() };
         self.limit = Limit::None;
     }
 
@@ -467,7 +359,7 @@ impl Control {
 
     fn grow(&mut self, now: Instant, signals: &Signals, queue: Duration, elapsed_s: f64, wanted_bps: f64) {
         let arrives_bps = signals.acked_bps.unwrap_or(0.0) / (1.0 - signals.inherent_loss);
-        let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * PROBE_MARGIN);
+        let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * MARGIN);
         // More was sent than that, and all of it came: nobody has to wait for a probe of what flows.
         let quickly_bps = signals.acked_bps.filter(|_| queue < LOW && self.capacity.is_none()).unwrap_or(0.0);
         let shown_bps = quickly_bps.max(signals.acked_long_bps.unwrap_or(0.0));
@@ -614,20 +506,5 @@ mod tests {
             control.on_report(now, &signals, 10.0 * MBIT);
         }
         assert!(control.target_bps() <= 610_001.0, "{}", control.target_bps());
-    }
-
-    #[test]
-    fn a_probe_that_fails_is_repeated_ever_more_rarely() {
-        let mut control = Control::default();
-        let (mut now, mut probes) = (Instant::now(), 0);
-        for _ in 0..1_200 {
-            now += REPORT;
-            let tried = control.probe(now, 10.0 * MBIT, None);
-            probes += u32::from(tried.is_some());
-            let probe = tried.map(|tried_bps| Outcome { tried_bps, passed_bps: None });
-            let signals = Signals { queue: Some(Duration::ZERO), acked_bps: Some(0.0), probe, ..Signals::default() };
-            control.on_report(now, &signals, 10.0 * MBIT);
-        }
-        assert!((5..12).contains(&probes), "{probes} in two minutes");
     }
 }

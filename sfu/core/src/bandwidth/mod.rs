@@ -6,28 +6,34 @@
 //! [`delay`] and [`trendline`] measure the queue, [`loss`] what is lost, [`rate`] what arrives, [`probe`] what more would;
 //! [`control`] decides. Feedback: transport-wide (draft-holmer-rmcat-transport-wide-cc-extensions-01), RFC 8888, or REMB.
 
+pub mod clock;
 pub mod control;
 pub mod delay;
+pub mod drain;
 pub mod history;
+pub mod looks;
 pub mod loss;
+pub mod measured;
+pub mod pacer;
 pub mod probe;
+pub mod probe_plan;
 pub mod rate;
+pub mod resends;
 pub mod still;
+pub mod trains;
 pub mod trendline;
 
 use std::time::{Duration, Instant};
 
 use crate::error::Discard;
-use crate::rtp::ntp::CompactNtp;
-use crate::rtp::rtcp::{CongestionFeedback, TransportCc, TransportCcTime};
-use control::{Control, Followup, Signals};
-use delay::QueueMeter;
+use crate::ids::DownKey;
+use crate::rtp::rtcp::{CongestionFeedback, TransportCc};
 use history::{SendHistory, SentAt};
-use loss::LossMeter;
-use probe::Prober;
-use rate::RateMeter;
-use still::Still;
-use trendline::Trendline;
+use looks::Looks;
+use measured::{ARRIVED_NOW_WINDOW_US, ARRIVED_WINDOW_US, Measured, Report, SENT_WINDOW_US};
+use pacer::Pacer;
+use rate::whole;
+use resends::ResendCredit;
 
 /// Reports that rates are measured over.
 const WINDOW_REPORTS: usize = 32;
@@ -101,167 +107,21 @@ pub struct Bandwidth {
     pub sent: SendHistory,
     /// Bytes of retransmissions and probes so far.
     pub overhead_bytes: u64,
+    /// Exists since a limit of the way was seen.
+    pub pacer: Option<Box<Pacer>>,
     estimate: Option<Estimate>,
     told: Option<Estimate>,
     demand: Demand,
-    resends: Credit,
+    resends: ResendCredit,
     looks: Looks,
     /// Exists from the first feedback on.
     measured: Option<Box<Measured>>,
 }
 
-/// What is looked at in reports. A few bytes of one can name thousands of packets, over and over; each packet that was sent
-/// pays for [`LOOKS`].
-#[derive(Default)]
-struct Looks {
-    left: usize,
-    /// The packets before it have paid.
-    paid: u16,
-}
-
-/// A packet is reported on once or twice; by RFC 8888 those of other streams are passed on the way to it.
-const LOOKS: usize = 16;
-
-impl Looks {
-    fn pay(&mut self, next: u16) {
-        let packets = usize::from(next.wrapping_sub(self.paid));
-        self.left = self.left.saturating_add(packets * LOOKS).min(history::ENTRIES * LOOKS);
-        self.paid = next;
-    }
-}
-
-/// Bytes that may be resent now.
-#[derive(Default)]
-struct Credit {
-    bytes: f64,
-    since: Option<Instant>,
-}
-
-/// Share of the target, or of what arrives if that is more, that retransmissions may have, and for how long they may save it up.
-const RESEND_SHARE: f64 = 0.4;
-const RESEND_SAVING: Duration = Duration::from_millis(100);
-/// A packet, about; a few may always be resent at once, and some ten in a second.
-const RESEND_BYTES: f64 = 1_200.0;
-const RESEND_AT_ONCE: f64 = 8.0 * RESEND_BYTES;
-const RESEND_LEAST: f64 = 12_500.0;
-
-/// What feedback has told.
-#[derive(Default)]
-struct Measured {
-    control: Control,
-    queue: QueueMeter,
-    still: Still,
-    trendline: Trendline,
-    loss: LossMeter,
-    arrived: RateMeter,
-    sent: RateMeter,
-    overhead: RateMeter,
-    overhead_seen_bytes: u64,
-    trains: Trains,
-    prober: Prober,
-    clock: ArrivalClock,
-    round_trip: Option<Duration>,
-    heard_at: Option<Instant>,
-    next_feedback: Option<u8>,
-    next_sequence: Option<u16>,
-    sent_clock: Option<(SentAt, i64)>,
-    sent_seen_bytes: u64,
-    /// Much of what was sent is lost at once: see [`Bandwidth::take_collapse`].
-    has_collapsed: bool,
-    collapsed_at: Option<Instant>,
-    /// Longest queue that lost nothing; shrinks with time.
-    passed_queue: Duration,
-    reported_at: Option<Instant>,
-    /// The first report.
-    began: Option<Instant>,
-    /// Enough is known for an estimate.
-    is_ready: bool,
-}
-
-/// The client's clock, unwrapped: it wraps in one unit for transport-wide feedback and in another for RFC 8888.
-#[derive(Default)]
-struct ArrivalClock {
-    last: Option<(u32, i64)>,
-}
-
-impl ArrivalClock {
-    fn units(&mut self, units: u32) -> i64 {
-        let unwrapped = self.last.map_or(0, |(last, total)| total + i64::from(units.wrapping_sub(last).cast_signed()));
-        self.last = Some((units, unwrapped));
-        unwrapped
-    }
-
-    fn transport_cc_us(&mut self, time: TransportCcTime) -> i64 {
-        self.units(time.0) * i64::from(TransportCcTime::UNIT_US)
-    }
-
-    fn compact_ntp_us(&mut self, time: CompactNtp) -> i64 {
-        // 15625 / 1024 us are 1/65536 s.
-        self.units(time.0) * 15_625 / 1_024
-    }
-}
-
-/// Packets that were sent at once arrive at the rate of the bottleneck.
-#[derive(Default)]
-struct Trains {
-    sent_at: Option<SentAt>,
-    first_us: i64,
-    last_us: i64,
-    first_bytes: u64,
-    bytes: u64,
-    packets: u32,
-    /// Rates of the newest ones.
-    newest: [Option<f64>; 3],
-}
-
-/// A train of fewer packets says too little, for arrival times are multiples of 250 us.
-const MIN_TRAIN: u32 = 3;
-
-impl Trains {
-    fn on_packet(&mut self, sent_at: SentAt, arrival_us: i64, bytes: u64) {
-        if self.sent_at == Some(sent_at) {
-            self.last_us = self.last_us.max(arrival_us);
-            self.bytes += bytes;
-            self.packets += 1;
-            return;
-        }
-        let took_us = self.last_us - self.first_us;
-        if self.packets >= MIN_TRAIN && took_us > 0 {
-            self.newest.rotate_left(1);
-            self.newest[2] = Some(rate::bits(self.bytes - self.first_bytes) * 1e6 / rate::micros(took_us));
-        }
-        let (first_us, last_us) = (arrival_us, arrival_us);
-        *self = Self { sent_at: Some(sent_at), first_us, last_us, first_bytes: bytes, bytes, packets: 1, newest: self.newest };
-    }
-
-    /// The middle one of the newest rates: loss makes one too small, jitter too large.
-    fn bps(&self) -> Option<f64> {
-        let [Some(a), Some(b), Some(c)] = self.newest else { return None };
-        Some(a.min(b).max(a.max(b).min(c)))
-    }
-}
-
 /// Smaller changes of the target are not told.
 const TOLD_CHANGE_PERCENT: u64 = 2;
-/// Windows of rates.
-const ARRIVED_WINDOW_US: i64 = 250_000;
-const ARRIVED_NOW_WINDOW_US: i64 = 90_000;
-const SENT_WINDOW_US: i64 = 1_000_000;
-
 /// Packets of one RFC 8888 report that are looked up; of further ones nothing is learned.
 const MAX_LOOK_UPS: usize = 512;
-
-/// One report, being taken in.
-#[derive(Default)]
-struct Report {
-    arrived: u32,
-    missing: u32,
-    recovered: u32,
-    bytes: u64,
-    newest: Option<(SentAt, i64)>,
-    /// Arrival and bytes of the first packet.
-    oldest: Option<(i64, u64)>,
-}
 
 impl Bandwidth {
     /// What the downlink carries. None: the client has not said anything from which it could be known, as while it connects;
@@ -393,15 +253,13 @@ impl Bandwidth {
     pub fn may_resend(&mut self, now: Instant) -> bool {
         let Some(measured) = &self.measured else { return true };
         let bps = measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0));
-        let bytes_per_s = (bps / 8.0 * RESEND_SHARE).max(RESEND_LEAST);
-        let elapsed = self.resends.since.map_or(RESEND_SAVING, |since| now.saturating_duration_since(since));
-        let most = bytes_per_s * RESEND_SAVING.as_secs_f64() + RESEND_AT_ONCE;
-        self.resends = Credit { bytes: (self.resends.bytes + bytes_per_s * elapsed.as_secs_f64()).min(most), since: Some(now) };
-        let may = self.resends.bytes > 0.0;
-        if may {
-            self.resends.bytes -= RESEND_BYTES;
-        }
-        may
+        self.resends.take(bps, now)
+    }
+
+    /// What is asked for again has to wait for its turn with the pacer.
+    pub fn holds_resend(&mut self, down: DownKey, sequence: u16, now: Instant) -> bool {
+        let sent_bytes = self.sent.sent_bytes;
+        self.pacer.as_mut().is_some_and(|pacer| pacer.holds_resend(down, sequence, sent_bytes, now))
     }
 
     /// A queue has overflown, and so much was lost that to resend it would take longer than a keyframe does. True once.
@@ -433,6 +291,9 @@ impl Bandwidth {
         if due.is_none() {
             self.sent.probe = 0;
         }
+        if let Some(pacer) = &mut self.pacer {
+            pacer.forgive(self.sent.sent_bytes, now);
+        }
         due
     }
 
@@ -447,6 +308,14 @@ impl Bandwidth {
         let Some(measured) = &self.measured else { return };
         let control = &measured.control;
         let (limit, is_app_limited) = (control.limit(), control.is_app_limited());
+        let target_bps = control.target_bps();
+        match &mut self.pacer {
+            Some(pacer) => pacer.set_target(control.capacity_bps().map(|_| target_bps)),
+            None if control.capacity_bps().is_some() => {
+                self.pacer.insert(Box::default()).set_target(Some(target_bps));
+            }
+            None => {}
+        }
         let known = self.estimate.filter(|known| (known.limit, known.is_app_limited) == (limit, is_app_limited));
         self.estimate = Some(Estimate {
             target_bps: whole(control.target_bps()),
@@ -466,150 +335,15 @@ impl Bandwidth {
     }
 }
 
-impl Measured {
-    /// After a long pause nothing of what was measured holds, and clocks may have wrapped.
-    fn hear(&mut self, now: Instant) {
-        if self.heard_at.replace(now).is_some_and(|at| now.saturating_duration_since(at) > LONG_PAUSE) {
-            self.start_over();
-        }
-    }
-
-    /// Forgets everything but the rate.
-    fn start_over(&mut self) {
-        let (control, heard_at, sent_seen_bytes) = (std::mem::take(&mut self.control), self.heard_at, self.sent_seen_bytes);
-        let (overhead_seen_bytes, began, is_ready) = (self.overhead_seen_bytes, self.began, self.is_ready);
-        *self = Self { control, heard_at, sent_seen_bytes, overhead_seen_bytes, began, is_ready, ..Self::default() };
-        self.control.start_over();
-    }
-
-    fn on_arrival(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16, arrival_us: i64) {
-        let Some(packet) = sent.take_arrived(sequence) else { return };
-        let bytes = u64::from(packet.bytes);
-        report.arrived += u32::from(!packet.was_missing);
-        report.recovered += u32::from(packet.was_missing);
-        report.bytes += bytes;
-        if report.oldest.is_none_or(|(oldest_us, _)| arrival_us < oldest_us) {
-            report.oldest = Some((arrival_us, bytes));
-        }
-        if report.newest.is_none_or(|(_, newest_us)| arrival_us >= newest_us) {
-            report.newest = Some((packet.sent_at, arrival_us));
-        }
-        // Wrapping differences of the send time are right as long as the clock of arrivals goes on with it.
-        let sent_us = self.sent_us(packet.sent_at);
-        self.queue.on_packet(arrival_us, arrival_us - sent_us);
-        self.trendline.on_packet(packet.sent_at, arrival_us);
-        self.trains.on_packet(packet.sent_at, arrival_us, bytes);
-        self.prober.on_packet(packet.probe, packet.sent_at, arrival_us, bytes);
-    }
-
-    /// False if there is nothing new to tell.
-    fn end_report(&mut self, report: &Report, sent: &SendHistory, at: SentAt, overhead_bytes: u64, wanted_bps: f64, now: Instant) -> bool {
-        self.loss.add(report.arrived, report.missing, report.recovered);
-        let Some((newest_sent, newest_us)) = report.newest else { return false };
-        match report.oldest.filter(|_| self.arrived.is_empty()) {
-            // Rates count from the very first packet on.
-            Some((oldest_us, first_bytes)) => {
-                self.arrived.add(oldest_us, 0);
-                self.arrived.add(newest_us, report.bytes - first_bytes);
-            }
-            None => self.arrived.add(newest_us, report.bytes),
-        }
-        let now_us = self.sent_us(at);
-        self.sent.add(now_us, sent.sent_bytes - self.sent_seen_bytes);
-        self.sent_seen_bytes = sent.sent_bytes;
-        self.overhead.add(now_us, overhead_bytes.saturating_sub(self.overhead_seen_bytes));
-        self.overhead_seen_bytes = overhead_bytes;
-        let round_trip = Duration::from_micros(u64::try_from(at.us_since(newest_sent)).unwrap_or(0));
-        // Smoothed as RFC 6298 does.
-        let round_trip = self.round_trip.map_or(round_trip, |known| (known * 7 + round_trip) / 8);
-        self.round_trip = Some(round_trip);
-        let queue = self.queue.end_report().map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
-        let elapsed = self.reported_at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.passed_queue = self.passed_queue.mul_f64((1.0 - PASSED_FADING_PER_S * elapsed.as_secs_f64()).max(0.0));
-        if report.missing == 0 {
-            self.passed_queue = self.passed_queue.max(queue.unwrap_or_default());
-        }
-        let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN.max(self.passed_queue / 2));
-        let is_mass = report.missing >= MASS && report.missing * MASS_OF >= report.missing + report.arrived;
-        let is_again = self.collapsed_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_COLLAPSES);
-        if is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE) && !is_again {
-            (self.has_collapsed, self.collapsed_at) = (true, Some(now));
-        }
-        // So many that one more or less does not matter.
-        let few_packets_us = i64::try_from(10_000_000_000_000 / whole(self.control.target_bps()).max(1) / 100).unwrap_or(0);
-        let signals = Signals {
-            queue,
-            usage: self.trendline.usage(),
-            acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
-            acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US.max(few_packets_us)),
-            acked_quick_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US),
-            acked_long_bps: self.arrived.bps(SENT_WINDOW_US),
-            sent_bps: self.sent.bps(SENT_WINDOW_US),
-            loss: self.loss.end_report(now_us, has_queue),
-            inherent_loss: self.loss.inherent(),
-            is_complete: report.missing == 0,
-            round_trip,
-            probe: self.prober.end_report(now),
-        };
-        if let (Some(queue), Some(acked_bps)) = (signals.queue, signals.acked_bps)
-            && let Some(before_bps) = self.still.add(queue, acked_bps, now)
-        {
-            self.control.take_other_way(before_bps);
-            self.queue.rebase();
-            self.trendline.restart();
-            return self.is_ready;
-        }
-        let Followup { cut_for_loss, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
-        if let Some(loss) = cut_for_loss {
-            self.loss.cut(loss);
-        }
-        if is_other_way {
-            self.queue.rebase();
-        }
-        if is_drained || is_other_way {
-            self.trendline.restart();
-        }
-        self.is_ready |= signals.acked_bps.is_some() || now.saturating_duration_since(*self.began.get_or_insert(now)) > FIRST_WORD;
-        self.is_ready
-    }
-
-    /// The history's clock, unwrapped.
-    fn sent_us(&mut self, at: SentAt) -> i64 {
-        let us = self.sent_clock.map_or(0, |(last, us)| us + at.us_since(last));
-        if self.sent_clock.is_none_or(|(_, newest)| us > newest) {
-            self.sent_clock = Some((at, us));
-        }
-        us
-    }
-}
-
-/// An estimate begins with what flows, but does not wait longer for two packets that tell it.
-const FIRST_WORD: Duration = Duration::from_millis(300);
-/// See [`Measured::hear`].
-const LONG_PAUSE: Duration = Duration::from_secs(20);
-/// So many packets that are missing in one report, and more than one in so many, are too many to be resent behind so long a
-/// queue. A shorter one has no room for a keyframe.
-const MASS: u32 = 10;
-const MASS_OF: u32 = 4;
-const MASS_QUEUE: Duration = Duration::from_millis(100);
-const BETWEEN_COLLAPSES: Duration = Duration::from_secs(1);
-/// A queue of this length counts as one that may overflow, if none twice as long has passed without a loss lately.
-const QUEUE_SEEN: Duration = Duration::from_millis(15);
-const PASSED_FADING_PER_S: f64 = 0.02;
-
 /// What would be sent at most.
 fn wanted_bps(demand: Demand) -> f64 {
     rate::bits(demand.next_bps.unwrap_or(0).max(demand.now_bps)) / 8.0
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and far below 2^53")]
-fn whole(bps: f64) -> u64 {
-    bps as u64
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::looks::LOOKS;
     use super::*;
     use crate::publish::twcc::TwccReceiver;
     use crate::rtp::rtcp::{RtcpPacket, packets};

@@ -68,6 +68,11 @@ pub(super) fn micros(us: i64) -> f64 {
     us as f64
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and far below 2^53")]
+pub(super) fn whole(bps: f64) -> u64 {
+    bps as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -324,6 +324,12 @@ impl Encoding {
         (is_new || (is_young && is_news)).then_some(start)
     }
 
+    /// When the newest keyframe began to come.
+    #[must_use]
+    pub fn newest_keyframe_at(&self) -> Option<Instant> {
+        self.newest_keyframe.map(|start| start.at)
+    }
+
     /// Highest extended sequence number so far.
     #[must_use]
     pub fn highest(&self) -> Option<u64> {

@@ -11,6 +11,7 @@ use sfu_api::VideoWish;
 use super::encoding::Encoding;
 use super::{MAX_RUNGS, UpTrack};
 use crate::allocation::ladder::{Size, Steps, steps, usual_bps};
+use crate::limits::MAX_ENCODINGS;
 use crate::rtp::payload::dependency_descriptor::{Layer, MAX_TEMPORAL_LAYERS};
 use crate::subscribe::selector::{temporal, wanted_rung};
 
@@ -43,6 +44,13 @@ impl UpTrack {
     pub fn is_missing(&self, rung: usize, now: Instant) -> bool {
         let since = self.absent_since.get(rung).copied().flatten();
         since.is_some_and(|since| now.saturating_duration_since(since) >= GIVE_UP)
+    }
+
+    /// What is wished, were everything there: the size, and of each encoding the highest temporal layer; None: nothing.
+    #[must_use]
+    pub fn wanted_place(&self, wish: &VideoWish, now: Instant) -> Option<(usize, ArrayVec<u8, MAX_ENCODINGS>)> {
+        let rung = wanted_rung(wish, &self.ladder(now))?;
+        Some((rung, self.encodings.iter().map(|encoding| temporal(wish, &encoding.layers.frame_rates())).collect()))
     }
 
     /// The steps up to what is wished.
@@ -84,7 +92,8 @@ impl Encoding {
         let assumed_bps = seen.or(announced).unwrap_or_else(|| usual_bps(width_px, height_px));
         let rates = self.layers.frame_rates();
         let mut temporal: ArrayVec<(u32, Option<u64>), MAX_TEMPORAL_LAYERS> = ArrayVec::new();
-        if flows {
+        // Of what has just begun its layers are not known yet: it is had as a whole.
+        if flows && !(self.layers.is_layered() && rates[0] == 0) {
             let layers = (0..MAX_TEMPORAL_LAYERS).rev().find(|&t| t > 0 && rates[t] > rates[t - 1]).map_or(1, |highest| highest + 1);
             let is_layered = self.layers.is_layered();
             temporal.extend((0..if is_layered { layers } else { 1 }).map(|t| (rates[t], cost(u8::try_from(t).unwrap_or(u8::MAX)))));

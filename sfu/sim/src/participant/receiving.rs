@@ -9,12 +9,13 @@ use sfu_core::publish::twcc::TwccReceiver;
 use sfu_core::rtp::extension::Extensions;
 use sfu_core::rtp::header::RtpHeader;
 use sfu_core::rtp::ntp::{CompactNtp, NtpTime};
-use sfu_core::rtp::rtcp::{Pli, ReportBlock, write_nack, write_pli, write_receiver_report};
+use sfu_core::rtp::rtcp::{Pli, ReportBlock, write_nack, write_pli, write_receiver_report, write_remb};
 use sfu_core::rtp::sequence::nearest;
 use sfu_core::transport::srtp::InboundStream;
 
 use crate::audio::AudioReceiver;
 use crate::freeze::VideoReceiver;
+use crate::participant::remb::RembEstimator;
 use crate::sdp::{Format, OfferedMedia};
 
 /// How long a player waits for a missing packet.
@@ -84,6 +85,8 @@ pub(super) struct Receiving {
     pub(super) transport_sequences: Vec<u16>,
     /// Arrival times for congestion feedback.
     twcc: TwccReceiver,
+    /// What it uses if it does not know that.
+    pub(super) remb: Option<RembEstimator>,
 }
 
 impl Receiving {
@@ -140,6 +143,10 @@ impl Receiving {
         }
         let block = plain.get(header.extension.clone()).unwrap_or_default();
         let elements = read_elements(header.extension_profile, block);
+        let sent = elements.get(&Extension::AbsSendTime.offered_id()).and_then(|value| value.as_slice().try_into().ok());
+        if let (Some(remb), Some(sent)) = (&mut self.remb, sent) {
+            remb.on_packet(now, sent, plain.len());
+        }
         track.take(now, header, is_rtx, payload, elements);
     }
 
@@ -160,6 +167,11 @@ impl Receiving {
             }
         }
         while self.twcc.write_feedback(compound, OWN_SSRC, OWN_SSRC, now) {}
+        if let Some(bps) = self.remb.as_mut().and_then(|remb| remb.due(now)) {
+            let mut ssrcs: Vec<u32> = self.by_ssrc.iter().filter(|(_, (_, is_rtx))| !is_rtx).map(|(&ssrc, _)| ssrc).collect();
+            ssrcs.sort_unstable();
+            write_remb(compound, OWN_SSRC, bps, &ssrcs);
+        }
         let live = self.by_ssrc.values().filter(|(_, is_rtx)| !is_rtx).map(|&(track, _)| track);
         let mut live: Vec<TrackId> = live.collect();
         live.sort_unstable();
@@ -211,6 +223,9 @@ impl ReceivingTrack {
         self.last_packet = Some(now);
         self.long_blocks += u64::from(header.extension_profile != 0xbede);
         let descriptor = elements.get(&Extension::DependencyDescriptor.offered_id()).cloned().unwrap_or_default();
+        if let Some(value) = elements.get(&Extension::PlayoutDelay.offered_id()) {
+            self.video.hold(value);
+        }
         self.elements.extend(elements);
         if is_rtx {
             self.retransmissions += 1;

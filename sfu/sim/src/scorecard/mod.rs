@@ -5,6 +5,7 @@
 //! the same [`Card`] in `benches/bwe`.
 
 pub mod engine;
+pub mod room;
 pub mod scenarios;
 
 use std::fmt::Write as _;
@@ -216,12 +217,45 @@ impl Card {
     /// The first of several plays with other seeds, with what is the mean of all.
     #[must_use]
     pub fn of_plays(plays: &[Self]) -> Self {
-        let mean = |field: fn(&Self) -> Option<f64>| {
+        let (first, mean) = (plays.first().cloned().unwrap_or_default(), Self::mean(plays));
+        Self { fairness: mean.fairness, ratio: mean.ratio, ..first }
+    }
+
+    /// The mean of several plays.
+    #[must_use]
+    pub fn mean(plays: &[Self]) -> Self {
+        Self::merged(plays, |values, _| values.iter().sum::<f64>() / float(values.len() as u64))
+    }
+
+    /// The worst figures of several plays.
+    #[must_use]
+    pub fn worst(plays: &[Self]) -> Self {
+        Self::merged(plays, |values, is_more_better| {
+            let pick = if is_more_better { f64::min } else { f64::max };
+            values.iter().copied().reduce(pick).unwrap_or_default()
+        })
+    }
+
+    /// One figure for those of several plays; `merge` gets them, and whether more is better. There is at least one.
+    fn merged(plays: &[Self], merge: impl Fn(&[f64], bool) -> f64) -> Self {
+        let some = |field: &dyn Fn(&Self) -> Option<f64>, is_more_better: bool| {
             let values: Vec<f64> = plays.iter().filter_map(field).collect();
-            (!values.is_empty()).then(|| values.iter().sum::<f64>() / float(values.len() as u64))
+            (!values.is_empty()).then(|| merge(&values, is_more_better))
         };
-        let first = plays.first().cloned().unwrap_or_default();
-        Self { fairness: mean(|card| card.fairness), ratio: mean(|card| card.ratio), ..first }
+        let all = |field: fn(&Self) -> f64| some(&|card| Some(field(card)), false).unwrap_or_default();
+        let phases = plays.first().map_or(0, |card| card.utilisation.len());
+        Self {
+            utilisation: (0..phases).filter_map(|phase| some(&|card| card.utilisation.get(phase).copied(), true)).collect(),
+            queue_p50: all(|card| card.queue_p50),
+            queue_p95: all(|card| card.queue_p95),
+            dropped: all(|card| card.dropped),
+            down: some(&|card| card.down, false),
+            up: some(&|card| card.up, false),
+            fairness: some(&|card| card.fairness, true),
+            ratio: some(&|card| card.ratio, false),
+            share: some(&|card| card.share, true),
+            freeze: some(&|card| card.freeze, false),
+        }
     }
 
     /// Bars that are not reached, in words.

@@ -11,12 +11,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const MBIT: u64 = 1_000_000;
 const KBIT: u64 = 1_000;
 
-/// Goals that are not reached yet: of flows that share a link, and the longest freeze when a link becomes narrow. Until then
-/// bars guard what there is.
-const GOAL_FAIRNESS: f64 = 0.9;
-const GUARD_FAIRNESS: f64 = 0.65;
-const GOAL_RATIO: f64 = 3.0;
-const GUARD_RATIO: f64 = 8.0;
+/// Of flows that share a link.
+const FAIRNESS: f64 = 0.9;
+const RATIO: f64 = 3.0;
+/// A goal that is not reached yet: the longest freeze when a link becomes narrow.
 const GOAL_FREEZE_MS: f64 = 500.0;
 
 /// One flow that wants more than there is, over a road of one rate with a queue of 300 ms.
@@ -64,7 +62,6 @@ pub fn all() -> Vec<Scenario> {
     let variable_bars =
         Bars { utilisation: Some(85.0), queue_p95: Some(120.0), dropped: Some(2.0), down: Some(1.5), up: Some(8.0), ..Bars::default() };
     let utilisation = |percent: f64| Bars { utilisation: Some(percent), queue_p95: Some(120.0), ..Bars::default() };
-    let fair = Bars { fairness: Some(GOAL_FAIRNESS), ..Bars::default() };
     let bursts =
         Loss::Bursts { to_bad: Chance::percent(0.4), to_good: Chance::percent(20.0), in_good: Chance::default(), in_bad: Chance::new(1.0) };
     vec![
@@ -90,8 +87,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             rates: rates(&[(0, 4 * MBIT), (25, 2 * MBIT), (50, 7 * MBIT / 2), (75, MBIT), (100, 2 * MBIT)]),
             flows: vec![flow(0, 50), flow(0, 50)],
-            bars: Bars { fairness: Some(GUARD_FAIRNESS), ..utilisation(80.0) },
-            goals: fair,
+            bars: Bars { fairness: Some(FAIRNESS), ..utilisation(80.0) },
             ..base("5.2, two flows", 125, 4 * MBIT, 50)
         },
         Scenario {
@@ -102,14 +98,12 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             flows: vec![flow(0, 50), flow(20, 50), flow(40, 50)],
-            bars: Bars { fairness: Some(GUARD_FAIRNESS), ..utilisation(80.0) },
-            goals: fair,
+            bars: Bars { fairness: Some(FAIRNESS), ..utilisation(80.0) },
             ..base("5.4, three flows", 120, 7 * MBIT / 2, 50)
         },
         Scenario {
             flows: [10, 25, 50, 100, 150].map(|delay_ms| flow(0, delay_ms)).to_vec(),
-            bars: Bars { ratio: Some(GUARD_RATIO), ..utilisation(80.0) },
-            goals: Bars { ratio: Some(GOAL_RATIO), ..Bars::default() },
+            bars: Bars { ratio: Some(RATIO), ..utilisation(80.0) },
             ..base("5.5, round trip times", 120, 4 * MBIT, 50)
         },
         Scenario {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use sfu_api::{Event, TrackId};
+use sfu_api::TrackId;
 use sfu_core::media::Codec;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
-use sfu_sim::participant::TrackSpec;
+use sfu_sim::participant::{TrackSpec, VoiceConfig};
 use sfu_sim::road::RoadConfig;
 use sfu_sim::scalability::Mode;
 use sfu_sim::video::VideoConfig;
 use sfu_sim::world::{ROOM, Who, World};
 
-use crate::{MS, SECOND};
+use crate::{MS, SECOND, states};
 
 const KBIT: u64 = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -134,6 +134,53 @@ fn loss_and_a_long_way_leave_a_usable_picture() {
     assert!(heard.missing * 100 <= heard.packets * 4, "{heard:?}");
 }
 
+#[test]
+fn a_voice_with_redundancy_goes_without_where_it_would_not_fit_though_no_picture_is_wanted() {
+    let mut world = World::new(506);
+    let publisher = world.join(ROOM);
+    let audio = world.publish(publisher, TrackSpec::Voice(VoiceConfig { copies: Some(2), ..VoiceConfig::default() }));
+    world.run_for(2 * SECOND);
+    let who = viewer(&mut world, &[(Duration::ZERO, 1_000 * KBIT), (10 * SECOND, 100 * KBIT), (40 * SECOND, 1_000 * KBIT)], &[audio]);
+    world.run_for(9 * SECOND);
+    let copies = |world: &World| world.heard(who, audio).with_copies;
+    assert!(copies(&world) > 300);
+    world.run_for(10 * SECOND);
+    let (copies_before, before) = (copies(&world), world.heard(who, audio));
+    world.run_for(10 * SECOND);
+    let heard = world.heard(who, audio);
+    assert_eq!((copies(&world), heard.missing), (copies_before, before.missing), "{heard:?}");
+    world.expect("copies come again", 60 * SECOND, |world| copies(world) > copies_before + 100);
+    let queued = world.road_meter(who).waits.iter().filter(|&&(at, us)| at >= 20 * SECOND && us > 100_000).count();
+    assert_eq!(queued, 0, "nothing waits");
+}
+
+/// A policer drops what is too much and delays nothing.
+#[test]
+fn loss_that_no_queue_announces_lowers_the_layer_too() {
+    for (seed, kbps) in [(507, 1_200), (508, 1_500)] {
+        let (mut world, video, audio) = stage(seed, Mode::L1T1);
+        let who = world.join(ROOM);
+        let link = LinkConfig { is_policed: true, ..LinkConfig::default() };
+        let rates = vec![(Duration::ZERO, 8_000 * KBIT), (10 * SECOND, kbps * KBIT)];
+        world.share_road(RoadConfig { rates, queue: 60 * MS, link, tcp: Vec::new() }, &[who]);
+        for track in [video, audio] {
+            world.subscribe(who, track);
+        }
+        world.run_for(10 * SECOND);
+        assert_eq!(world.layer(who, video), Some(2));
+        world.expect("a smaller picture is shown", 6 * SECOND, |world| world.layer(who, video) < Some(2));
+        world.run_for(4 * SECOND);
+        let (began, before) = (world.now(), world.road_meter(who).clone());
+        world.run_for(40 * SECOND);
+        let (after, report) = (world.road_meter(who), world.report(who, video));
+        let dropped = (after.dropped - before.dropped) * 100 / (after.packets - before.packets);
+        assert!(dropped <= 3, "{kbps} kbit/s: {dropped} % dropped, {:?}", report.switches);
+        assert!(report.freezes.iter().all(|&(at, time)| at < began || time <= 1_500 * MS), "{:?}", report.freezes);
+        assert!(world.frames(who, video) > 40 * 25, "{report:?}");
+        assert_seamless(&world, who, video);
+    }
+}
+
 /// Nothing was wrong with what somebody got of a track, but for keyframes that a full queue dropped.
 fn assert_seamless(world: &World, who: Who, track: TrackId) {
     let report = world.report(who, track);
@@ -166,14 +213,4 @@ fn viewer(world: &mut World, rates: &[(Duration, u64)], tracks: &[TrackId]) -> W
         world.subscribe(who, track);
     }
     who
-}
-
-/// True for paused.
-fn states(world: &World, who: Who, of: TrackId) -> Vec<bool> {
-    let id = world.id(who);
-    let state = |event: &Event| match event {
-        Event::StreamState { participant, track, is_paused } if *participant == id && *track == of => Some(*is_paused),
-        _ => None,
-    };
-    world.log.iter().filter_map(state).collect()
 }

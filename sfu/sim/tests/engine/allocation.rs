@@ -11,7 +11,7 @@ use sfu_sim::scalability::Mode;
 use sfu_sim::video::VideoConfig;
 use sfu_sim::world::{ROOM, Who, World};
 
-use crate::{MS, SECOND, assert_faultless, pair};
+use crate::{MS, SECOND, assert_faultless, pair, states};
 
 /// A keyframe request and its answer, at most the interval of requests apart.
 const SWITCH: Duration = Duration::from_millis(500);
@@ -34,6 +34,47 @@ fn less_bandwidth_lowers_the_layer_at_once_and_more_raises_it_after_a_while() {
     assert_faultless(&world, who, track);
     assert!(world.report(who, track).longest_gap < 200 * MS, "{:?}", world.report(who, track));
     assert_eq!(states(&world, who, track), [false; 0], "it was never paused");
+}
+
+#[test]
+fn a_tile_of_another_size_waits_as_long_if_it_wants_the_same_layer() {
+    let (mut world, track, who) = pair(412, |world| world.simulcast(Codec::Vp8));
+    let wish = |width_px, height_px| VideoWish { width_px, height_px, ..VideoWish::default() };
+    world.set_wish(who, track, wish(1_280, 720));
+    world.run_for(2 * SECOND);
+    limit(&mut world, who, 900_000);
+    world.expect("the middle size is shown", SWITCH, |world| world.layer(who, track) == Some(1));
+    limit(&mut world, who, 3_000_000);
+    for step in 0..8 {
+        world.set_wish(who, track, wish(1_270 + step, 715 + step));
+        world.run_for(250 * MS);
+    }
+    assert_eq!(world.layer(who, track), Some(1), "a step up takes its time");
+    world.expect("the full size is back", 2 * SECOND, |world| world.layer(who, track) == Some(2));
+    // Who wants something else does not wait.
+    world.set_wish(who, track, wish(320, 180));
+    world.expect("the smallest size is shown", SWITCH, |world| world.layer(who, track) == Some(0));
+    limit(&mut world, who, 100_000);
+    world.run_for(SECOND);
+    limit(&mut world, who, 3_000_000);
+    world.set_wish(who, track, wish(1_280, 720));
+    world.expect("the full size is shown", 2 * SECOND, |world| world.layer(who, track) == Some(2));
+}
+
+#[test]
+fn microphones_that_are_not_forwarded_take_nothing_from_the_picture() {
+    let (mut world, track, who) = pair(413, |world| world.simulcast(Codec::Vp8));
+    for number in 0..40 {
+        let speaker = world.join(ROOM);
+        let voice = world.publish(speaker, TrackSpec::Audio { level: 20 + number });
+        world.subscribe(who, voice);
+    }
+    world.run_for(5 * SECOND);
+    // Sixteen are forwarded and have some 700 kbit/s; all of them would have 1,700.
+    limit(&mut world, who, 3_000_000);
+    world.run_for(5 * SECOND);
+    assert_eq!(world.layer(who, track), Some(2));
+    assert_faultless(&world, who, track);
 }
 
 #[test]
@@ -267,16 +308,6 @@ fn gallery(seed: u64, tiles: usize, mode: Mode) -> (World, Who, Vec<TrackId>) {
 /// 0: no limit.
 fn limit(world: &mut World, who: Who, bps: u64) {
     world.command(Command::LimitDownlink { participant: world.id(who), limit_bps: Some(bps).filter(|&bps| bps > 0) });
-}
-
-/// True for paused.
-fn states(world: &World, who: Who, of: TrackId) -> Vec<bool> {
-    let id = world.id(who);
-    let state = |event: &Event| match event {
-        Event::StreamState { participant, track, is_paused } if *participant == id && *track == of => Some(*is_paused),
-        _ => None,
-    };
-    world.log.iter().filter_map(state).collect()
 }
 
 /// The highest layer that the publisher was told to send; None: it was told nothing.

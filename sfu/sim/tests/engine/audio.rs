@@ -123,18 +123,32 @@ fn plain_audio_gets_redundancy_while_a_link_loses_packets() {
 }
 
 #[test]
+fn what_is_lost_before_it_reaches_the_server_brings_no_redundancy() {
+    let (mut world, track, listeners) = call(213, PLAIN, &[&[]]);
+    let speaker = world.sender_of(track);
+    world.participant_mut(speaker).up.reconfigure(lossy(5.0));
+    world.run_for(30 * SECOND);
+    let heard = assert_intact(&world, listeners[0], track);
+    assert!(heard.missing > 30, "{heard:?}");
+    assert_eq!(heard.with_copies, 0);
+    // What the listener's own way loses does.
+    world.participant_mut(listeners[0]).down.reconfigure(lossy(5.0));
+    world.expect("copies come", 6 * SECOND, |world| world.heard(listeners[0], track).with_copies > 0);
+}
+
+#[test]
 fn a_change_of_form_loses_and_repeats_nothing() {
     let (mut world, track, listeners) = call(207, PLAIN, &[&[]]);
     let who = listeners[0];
     let id = world.id(who);
     let ssrc = world.participant(who).receiving(track).unwrap().ssrc;
-    for round in 0..20_u64 {
-        // A report by hand, between packets and with them in one batch.
+    for (round, losses) in (0..20_u64).zip((1_i32..).flat_map(|losses| [losses; 2])) {
+        // A report by hand, between packets and with them in one batch: every other one says that half is lost.
         let mut compound = Vec::new();
         let block = sfu_core::rtp::rtcp::ReportBlock {
             ssrc,
             fraction_lost: if round % 2 == 0 { 128 } else { 0 },
-            cumulative_lost: 0,
+            cumulative_lost: losses * 25,
             highest_sequence: 0,
             jitter_ticks: 0,
             last_sr: sfu_core::rtp::ntp::CompactNtp::default(),

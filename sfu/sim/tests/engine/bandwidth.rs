@@ -68,8 +68,12 @@ fn an_estimate_falls_with_the_link_and_says_why() {
 
 #[test]
 fn a_client_that_falls_silent_gets_less() {
-    let (mut world, _, who) = pair(5, |world| world.single(Codec::Vp8));
+    let (mut world, track, who) = pair(5, |world| world.simulcast(Codec::Vp8));
     world.run_for(2 * SECOND);
+    let bytes = |world: &World| world.report(who, track).payload_bytes;
+    let sent_before = bytes(&world);
+    world.run_for(2 * SECOND);
+    let per_two_seconds = bytes(&world) - sent_before;
     let before = estimate(&world, who).unwrap().target_bps;
     let lost = sfu_sim::link::Loss::Random(sfu_sim::link::Chance::new(1.0));
     world.participant_mut(who).up.reconfigure(LinkConfig { loss: lost, ..LinkConfig::default() });
@@ -77,4 +81,10 @@ fn a_client_that_falls_silent_gets_less() {
     let after = estimate(&world, who).unwrap();
     assert!(after.target_bps < before / 2, "{before} {after:?}");
     assert_eq!(after.limit, sfu_core::bandwidth::Limit::Silence);
+    let sent_before = bytes(&world);
+    world.run_for(2 * SECOND);
+    assert!(bytes(&world) - sent_before < per_two_seconds / 3, "{} of {per_two_seconds}", bytes(&world) - sent_before);
+    // It is heard again, and has everything again.
+    world.participant_mut(who).up.reconfigure(LinkConfig::delayed(10 * MS));
+    world.expect("the full size is back", 15 * SECOND, |world| world.layer(who, track) == Some(2));
 }

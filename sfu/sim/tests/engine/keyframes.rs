@@ -28,6 +28,27 @@ fn keyframe_requests_of_50_subscribers_are_merged() {
 }
 
 #[test]
+fn who_asks_on_and_on_is_answered_now_and_then() {
+    let (mut world, track, subscribers) = World::fan_out(66, |world| world.single(Codec::Vp8), 2);
+    world.run_for(SECOND);
+    let before = world.sender(track).feedback(0).keyframe_requests;
+    for _ in 0..600 {
+        let media_ssrc = world.participant(subscribers[0]).receiving(track).unwrap().ssrc;
+        let mut compound = Vec::new();
+        write_pli(&mut compound, Pli { sender_ssrc: 1, media_ssrc });
+        let forged = world.forge_rtcp(subscribers[0], TransportRole::Subscriber, compound).unwrap();
+        world.inject(forged.flow, &forged.bytes);
+        world.run_for(50 * MS);
+    }
+    // Some at once, then one a second.
+    let asked = world.sender(track).feedback(0).keyframe_requests - before;
+    assert!((25..=35).contains(&asked), "{asked} requests in 30 s");
+    for &who in &subscribers {
+        assert_faultless(&world, who, track);
+    }
+}
+
+#[test]
 fn a_new_subscriber_sees_a_picture_within_a_round_trip() {
     let (mut world, track, _) = pair(61, |world| world.simulcast(Codec::H264));
     let late = world.join(ROOM);

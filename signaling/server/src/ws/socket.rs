@@ -27,6 +27,7 @@ use super::{Newcomer, ToLoop};
 use crate::codec::Encoding;
 use crate::config::ServerLimits;
 use crate::gate::{Pass, TokenBucket};
+use crate::give_way::give_way;
 use crate::metrics::Metrics;
 
 /// Who arrived; everything about them is verified.
@@ -224,7 +225,9 @@ impl Session<'_> {
             written += 1;
             next = if written < MESSAGES_AT_ONCE { self.queue.messages.try_recv().ok() } else { None };
         }
-        self.flush().await?;
+        let flushed = self.flush().await;
+        give_way();
+        flushed?;
         self.queue.written();
         end
     }
