@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use sfu_api::{Event, MediaKind, TransportRole};
 
-pub use self::monitor::{Look, Monitor, Verdict};
 use self::monitor::part;
+pub use self::monitor::{Look, Monitor, Verdict};
 use self::traffic::{DownlinkCounters, UplinkCounters};
 use crate::ids::{ParticipantKey, PeerKey};
 use crate::publish::UpTrack;
