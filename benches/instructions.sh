@@ -3,12 +3,16 @@
 #
 # Valgrind counts what `forward` in fanout.rs executes; the count does not depend on what else the machine does. It knows
 # AES-NI but no VAES, so the cipher costs more here than on a processor that has it.
+# SLUICE_FANOUT_BIN: a release binary; built if not given.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benches/results/instructions.md}
 
-cargo build --quiet --release --locked -p bench-micro --bin fanout
-target=${CARGO_TARGET_DIR:-target}/release/fanout
+target=${SLUICE_FANOUT_BIN:-}
+if [ -z "$target" ]; then
+    cargo build --quiet --release --locked -p bench-micro --bin fanout
+    target=${CARGO_TARGET_DIR:-target}/release/fanout
+fi
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 
@@ -29,7 +33,8 @@ measure() { # burst
     echo "| packets in a batch | instructions per forwarded packet | heap allocations while forwarding |"
     echo "|---|---|---|"
     for burst in 1 8; do
-        read -r packets instructions allocations < <(measure "$burst")
+        row=$(measure "$burst")
+        read -r packets instructions allocations <<<"$row"
         echo "| $packets | $instructions | $allocations |"
     done
     echo

@@ -3,24 +3,25 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use turn_server::not_after;
 
 use crate::doctor::finding::Finding;
 use crate::doctor::machine::unix_now;
-use crate::doctor::x509::validity;
 
 /// A certificate is to be renewed before.
-pub(crate) const LEAST_VALIDITY_S: f64 = 14.0 * 86_400.0;
+pub(crate) const LEAST_VALIDITY: Duration = Duration::from_hours(14 * 24);
 
 /// Seconds until a file's first certificate ends, negative afterwards; None: it can't be read.
 pub(crate) fn seconds_left(file: &Path) -> Option<f64> {
     let certificate = CertificateDer::pem_file_iter(file).ok()?.next()?.ok()?;
-    Some(validity(&certificate)?.not_after_s as f64 - unix_now().as_secs_f64())
+    Some(not_after(&certificate)?.as_secs_f64() - unix_now().as_secs_f64())
 }
 
 /// For `sluice doctor` and the first lines of the log.
@@ -39,7 +40,7 @@ pub(crate) fn check(file: &Path) -> Finding {
             format!("{name} has expired"),
             "renew it, and see whether the automatic renewal works",
         ),
-        Some(left) if left < LEAST_VALIDITY_S => {
+        Some(left) if left < LEAST_VALIDITY.as_secs_f64() => {
             let detail = format!("{name} is good for {:.0} more days", left / 86_400.0);
             Finding::warning("certificate", "certificate-expires-soon", detail, "renew it: see whether the automatic renewal works")
         }

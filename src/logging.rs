@@ -1,8 +1,11 @@
 //! Structured logs on standard error.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal as _, stderr};
+use std::panic::PanicHookInfo;
 
 use anyhow::Context as _;
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::fmt;
 
@@ -22,7 +25,19 @@ pub(crate) fn init(log: &Log) -> anyhow::Result<()> {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    installed.map_err(|e| anyhow::anyhow!("the log can't be set up: {e}"))
+    installed.map_err(|e| anyhow::anyhow!("the log can't be set up: {e}"))?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// A line of the log like any other, where the standard library would write several of its own form.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let at = panic.location().map(ToString::to_string);
+    // taken if RUST_BACKTRACE asks for it
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    error!(thread = thread.name(), at, reason = panic.payload_as_str(), backtrace, "a thread panics: that is a bug");
 }
 
 /// Protocol libraries write several lines a packet at `debug`, among which our own would drown, and one writes down what clients

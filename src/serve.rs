@@ -21,7 +21,7 @@ use signaling_server::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use turn_server::Certificates;
 
 use crate::boot;
@@ -52,6 +52,9 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     logging::init(&checked.config.log)?;
     for finding in &checked.warnings {
         warn!("{}", finding.message);
+    }
+    for (option, line, winner) in &checked.replaced {
+        info!(option, %line, by = %winner, "a line of the configuration file has no effect");
     }
     let mut server_config = server_config(checked)?;
     let drain_timeout = checked.config.server.drain_timeout.0;
@@ -87,18 +90,21 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             tokio::spawn(watch(certificates));
         }
         let media = MediaLink::new(
-            move |command| {
-                let is_data = matches!(command, Command::SendData { .. });
-                if let (Some((turn, ttl)), Command::Leave { participant }) = (&relays, &command) {
-                    turn.revoke(&participant_sid(*participant), forget_at(*ttl));
+            move |together| {
+                for command in together.drain(..) {
+                    let is_data = matches!(command, Command::SendData { .. });
+                    if let (Some((turn, ttl)), Command::Leave { participant }) = (&relays, &command) {
+                        turn.revoke(&participant_sid(*participant), forget_at(*ttl));
+                    }
+                    match commands.post(command) {
+                        Ok(()) => {}
+                        // one line per message of a flood would be a flood of its own
+                        Err(error) if is_data => debug!(%error, "data was not delivered"),
+                        Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
+                        Err(error) => warn!(%error, "a command was not delivered"),
+                    }
                 }
-                match commands.send(command) {
-                    Ok(()) => {}
-                    // one line per message of a flood would be a flood of its own
-                    Err(error) if is_data => debug!(%error, "data was not delivered"),
-                    Err(error @ CommandError::OtherShard) => info!(%error, "a participant that is moved joins anew"),
-                    Err(error) => warn!(%error, "a command was not delivered"),
-                }
+                commands.wake();
             },
             events,
         );
@@ -113,7 +119,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             tokio::spawn(turn::drain_along(server.drain(), relay));
         }
         server.stopped().await;
-        if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the signaling server died: see the log")) }
+        if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the server has failed: see the log")) }
     });
     node.shutdown();
     if let Some(turn) = turn {
@@ -123,7 +129,6 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     served
 }
 
-/// Every sample says in which region it was taken, if the operator has named one.
 /// Lets the threads of media go first where they share a core with those of signaling: what waits for a join is one person, what waits
 /// for a packet is a room. A thread may always lower its own priority; where it can't, things are as without.
 fn give_way() {
@@ -136,6 +141,7 @@ fn give_way() {
 /// beside a shard that is busy all the time.
 const SIGNALING_NICENESS: i32 = 5;
 
+/// Every sample says in which region it was taken, if the operator has named one.
 fn registry(region: &str) -> anyhow::Result<Registry> {
     let labels = (!region.is_empty()).then(|| HashMap::from([("region".to_owned(), region.to_owned())]));
     Registry::new_custom(None, labels).context("the metrics can't be labelled")
@@ -163,11 +169,17 @@ impl Signals {
     /// One that is to end this process. Those about draining are done on the way.
     async fn next(&mut self, drain: &DrainControl) -> &'static str {
         loop {
+            let request = tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.drain.recv() => DrainRequest::Begin { deadline: SIGNALLED_DRAIN },
+                _ = self.undrain.recv() => DrainRequest::ServeOn,
+            };
+            // the rooms may be too busy to answer: that is no time to be deaf
             tokio::select! {
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.drain.recv() => drain.ask(DrainRequest::Begin { deadline: SIGNALLED_DRAIN }).await,
-                _ = self.undrain.recv() => drain.ask(DrainRequest::Undo).await,
+                () = drain.ask(request) => {}
             }
         }
     }
@@ -177,10 +189,13 @@ impl Signals {
         let mut signal = self.next(&drain).await;
         while !drain_timeout.is_zero() {
             info!(signal, timeout_s = drain_timeout.as_secs(), "draining, then stopping; once more stops now");
-            drain.ask(DrainRequest::Begin { deadline: drain_timeout }).await;
             let mut status = drain.clone();
+            let emptied = async {
+                drain.ask(DrainRequest::Stop { deadline: drain_timeout }).await;
+                status.drained().await
+            };
             let is_over = tokio::select! {
-                is_drained = status.drained() => is_drained,
+                is_drained = emptied => is_drained,
                 // a bit more than the deadline, so that those who were asked to go can
                 () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => true,
                 _ = self.next(&drain) => true,
@@ -193,8 +208,10 @@ impl Signals {
         }
         info!(signal, "stopping; once more stops at once");
         stopping.send_replace(true);
-        let signal = self.next(&drain).await;
-        warn!(signal, "stopping at once");
+        tokio::select! {
+            signal = self.next(&drain) => warn!(signal, "stopping at once"),
+            () = tokio::time::sleep(STOP_LIMIT) => error!(limit_s = STOP_LIMIT.as_secs(), "something does not end: stopping at once"),
+        }
         std::process::exit(1);
     }
 }
@@ -203,6 +220,9 @@ impl Signals {
 const SIGNALLED_DRAIN: Duration = Duration::from_secs(3600);
 /// Between the deadline of a drain and the stop.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// For goodbyes and all threads, which take up to some seconds each. Whatever waits for this process to end can so be patient: a
+/// drain may take long, what hangs does not.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn node_config(checked: &Checked) -> NodeConfig {
     let Media { udp_port, tcp_port, tcp, shards: _, shard_participants, listen, advertise, detect_address_with, loopback } =
@@ -294,6 +314,7 @@ fn metrics_access(metrics: &Metrics) -> anyhow::Result<MetricsAccess> {
 }
 
 fn server_limits(limits: &Limits) -> ServerLimits {
+    let defaults = ServerLimits::default();
     ServerLimits {
         max_connections: limits.max_connections,
         sockets_per_ip: limits.sockets_per_ip,
@@ -301,7 +322,9 @@ fn server_limits(limits: &Limits) -> ServerLimits {
         max_message_bytes: limits.max_message.0,
         send_queue_bytes: limits.send_queue.0,
         idle_timeout: limits.idle_timeout.0,
-        ..ServerLimits::default()
+        // three times within it: one answer that is late ends nobody
+        ping_interval: defaults.ping_interval.min(limits.idle_timeout.0 / 3),
+        ..defaults
     }
 }
 
@@ -355,6 +378,7 @@ fn room_config(preset: &Preset) -> RoomConfig {
 fn explain_serve_error(error: ServeError) -> anyhow::Error {
     match error {
         ServeError::Listen { address, source } => explain_bind("tcp", address, &source, "server.listen"),
+        ServeError::ListenMetrics { address, source } => explain_bind("tcp", address, &source, "metrics.listen"),
         other => other.into(),
     }
 }
@@ -377,7 +401,7 @@ pub(crate) fn explain_node_error(error: NodeError) -> anyhow::Error {
 /// Names the option to change; an address that is not the machine's is another option's fault than a port that is taken.
 fn explain_bind(protocol: &str, address: SocketAddr, source: &std::io::Error, option: &str) -> anyhow::Error {
     let variable = format!("SLUICE_{}", option.replace('.', "__").to_uppercase());
-    let address_option = if option == "server.listen" { option } else { "media.listen" };
+    let address_option = if option.ends_with(".listen") { option } else { "media.listen" };
     match source.kind() {
         ErrorKind::AddrInUse => anyhow!(
             "port {} ({protocol}) is in use on {}: stop what listens there, or change `{option}` (environment {variable})",
@@ -412,6 +436,20 @@ mod tests {
     }
 
     #[test]
+    fn a_taken_address_of_metrics_names_its_own_option() {
+        for (kind, expected) in [
+            (
+                ErrorKind::AddrInUse,
+                "port 9464 (tcp) is in use on 10.0.0.4: stop what listens there, or change `metrics.listen` (environment SLUICE_METRICS__LISTEN)",
+            ),
+            (ErrorKind::AddrNotAvailable, "10.0.0.4 is not an address of this machine: change `metrics.listen`"),
+        ] {
+            let error = ServeError::ListenMetrics { address: "10.0.0.4:9464".parse().unwrap(), source: io::Error::from(kind) };
+            assert_eq!(explain_serve_error(error).to_string(), expected);
+        }
+    }
+
+    #[test]
     fn a_foreign_address_names_the_option_that_holds_it() {
         let source = io::Error::from(ErrorKind::AddrNotAvailable);
         let error = explain_node_error(NodeError::Bind { protocol: "tcp", address: "203.0.113.1:7881".parse().unwrap(), source });
@@ -421,7 +459,7 @@ mod tests {
     #[test]
     fn defaults_of_the_options_are_the_defaults_of_the_parts() {
         let loaded = Loader::new().finish().unwrap();
-        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 2, warnings: Vec::new() };
+        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 2, warnings: Vec::new(), replaced: Vec::new() };
         assert_eq!(node_config(&checked), NodeConfig { shards: Some(2), ..NodeConfig::default() });
         let server = server_config(&checked).unwrap();
         assert_eq!(format!("{:?}", server.limits), format!("{:?}", ServerLimits::default()));
@@ -429,6 +467,14 @@ mod tests {
         let expected = SignalingConfig { version: server.signaling.version.clone(), ..SignalingConfig::default() };
         assert_eq!(server.signaling, expected);
         assert!(server.demo.is_none());
+    }
+
+    #[test]
+    fn a_client_is_asked_three_times_before_it_is_gone() {
+        let limits = |idle_s| server_limits(&Limits { idle_timeout: Span::secs(idle_s), ..Limits::default() });
+        for (idle_s, ping_s) in [(3, 1), (6, 2), (30, 10), (3600, 10)] {
+            assert_eq!(limits(idle_s).ping_interval, Duration::from_secs(ping_s), "{idle_s}");
+        }
     }
 
     #[test]
@@ -451,7 +497,7 @@ mod tests {
     #[test]
     fn development_tells_clients_loopback_and_interface_addresses() {
         let loaded = Loader::development().finish().unwrap();
-        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new() };
+        let checked = Checked { config: loaded.config, keys: Vec::new(), shards: 1, warnings: Vec::new(), replaced: Vec::new() };
         assert_eq!(node_config(&checked).advertised, Advertised::Detected { include_loopback: true, stun_server: None });
     }
 }

@@ -7,6 +7,7 @@ use anyhow::bail;
 
 use crate::config::check::{Finding, check};
 use crate::config::keys::{self, ApiKey};
+use crate::config::load::Replaced;
 use crate::config::{Config, Loaded, Loader};
 
 /// Arguments of every command that reads the configuration.
@@ -37,6 +38,8 @@ pub(crate) struct Checked {
     pub(crate) shards: u16,
     /// For the log.
     pub(crate) warnings: Vec<Finding>,
+    /// See [`Loaded::replaced`].
+    pub(crate) replaced: Vec<Replaced>,
 }
 
 impl Sources {
@@ -65,7 +68,7 @@ pub(crate) fn checked(loaded: Loaded) -> anyhow::Result<Checked> {
         let messages: Vec<_> = errors.into_iter().map(|finding| finding.message).collect();
         bail!("{}", messages.join("\n"));
     }
-    Ok(Checked { config: loaded.config, keys, shards, warnings })
+    Ok(Checked { config: loaded.config, keys, shards, warnings, replaced: loaded.replaced })
 }
 
 /// Keys, number of shards and everything that `check` has to say.

@@ -93,7 +93,7 @@ step demo check tools/web.sh
 step clippy check tools/clippy.sh
 step rust cargo cargo test --locked --workspace --no-fail-fast
 step instructions cargo benches/gate.sh
-step binary check cargo build --locked -p sluice
+step binary check cargo build --locked -p sluice -p bench-load
 step deploy pytest .cache/venv/bin/python -m pytest -q tests/deploy
 step demo-unit vitest npm --prefix web-demo run --silent test
 step e2e-types check npm --prefix tests/e2e run --silent check

@@ -12,6 +12,8 @@ COLUMNS, WIDTH, HEIGHT = 24, 8, 8
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 NODE = 'instance=~"$node"'
 RATE = "$__rate_interval"
+COUNTED_JOINS = 'result!="abandoned", reason!~"token-.+|rate-limited"'
+"""As in the alert SluiceJoinsFail."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,10 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
             Panel(
                 "Joins that succeed",
                 "percentunit",
-                ((ratio(rate("sfu_joins_total", "instance", 'result="ok"'), rate("sfu_joins_total", "instance")), "{{instance}}"),),
+                ((ratio(rate("sfu_joins_total", "instance", 'result="ok"'), rate("sfu_joins_total", "instance", COUNTED_JOINS)), "{{instance}}"),),
                 threshold=0.95,
                 threshold_is_floor=True,
+                description="Of those with a good token that nobody gave up: as in the alert SluiceJoinsFail.",
             ),
             Panel("Time to first picture", "s", tuple((quantile(q, "sfu_time_to_first_frame_seconds"), f"p{int(q * 100)}") for q in (0.5, 0.95)), threshold=3),
             Panel("Voice quality (MOS), worst tenth", "none", ((quantile(0.1, "sfu_mos", "direction"), "{{direction}}"),), threshold=3.5, threshold_is_floor=True),

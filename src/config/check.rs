@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use sfu_node::AdvertisedAddress;
 use signaling_server::{Collector, IpPrefix};
@@ -13,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use super::advertise::Advertise;
 use super::keys::ApiKey;
 use super::model::Config;
+use super::units::Span;
 use crate::doctor::relay::Url;
 use crate::turn;
 
@@ -39,18 +41,25 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
     check_ports(config, shards, &mut findings);
     check_turn(config, shards, &mut findings);
     check_metrics(config, &mut findings);
+    if config.limits.idle_timeout.0 < LEAST_IDLE_TIMEOUT {
+        findings.push(error(format!(
+            "`limits.idle_timeout` = {} is too short: clients are asked three times within it whether they are there, so it is {} at least",
+            config.limits.idle_timeout,
+            Span(LEAST_IDLE_TIMEOUT)
+        )));
+    }
     if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
         findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
     }
     findings
 }
 
+/// A slow mobile connection takes up to a second for a ping and its answer.
+const LEAST_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
 fn check_metrics(config: &Config, findings: &mut Vec<Finding>) {
     let metrics = &config.metrics;
     match metrics.listen.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 && address.port() == config.server.listen.port() => {
-            findings.push(error(format!("`metrics.listen` and `server.listen` both use TCP port {}", address.port())));
-        }
         Ok(_) => {}
         Err(_) if metrics.listen.is_empty() => {}
         Err(_) => findings.push(error(format!("`metrics.listen`: {:?} is not an address with a port", metrics.listen))),
@@ -180,10 +189,21 @@ fn check_advertised(address: AdvertisedAddress, listen: &[IpAddr], findings: &mu
 }
 
 fn check_ports(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
-    let media = &config.media;
-    let http = config.server.listen.port();
-    if media.tcp && http != 0 && http == media.tcp_port {
-        findings.push(error(format!("`server.listen` and `media.tcp_port` both use TCP port {http}")));
+    let (media, turn) = (&config.media, &config.turn);
+    let has_certificate = !config.tls.certificate.as_os_str().is_empty();
+    let tcp = [
+        ("server.listen", Some(config.server.listen.port())),
+        ("media.tcp_port", media.tcp.then_some(media.tcp_port)),
+        ("turn.tcp_port", turn.enabled.then_some(turn.tcp_port)),
+        ("turn.tls_port", (turn.enabled && has_certificate).then_some(turn.tls_port)),
+        ("metrics.listen", config.metrics.listen.parse::<SocketAddr>().ok().map(|address| address.port())),
+    ];
+    let tcp = tcp.map(|(option, port)| (option, port.filter(|port| *port != 0)));
+    for (index, (option, port)) in tcp.iter().enumerate() {
+        let Some(port) = port else { continue };
+        if let Some((other, _)) = tcp.iter().take(index).find(|(_, other)| *other == Some(*port)) {
+            findings.push(error(format!("`{other}` and `{option}` both use TCP port {port}")));
+        }
     }
     if media.udp_port != 0 && media.udp_port.checked_add(shards.saturating_sub(1)).is_none() {
         findings.push(error(format!(
@@ -222,20 +242,6 @@ fn check_turn(config: &Config, shards: u16, findings: &mut Vec<Finding>) {
     if has_certificate && turn.domain.is_empty() {
         findings
             .push(warning("`turn.domain` is empty: clients are not told of TURN in TLS, because a certificate is for a name".to_owned()));
-    }
-    let tcp = [
-        ("server.listen", Some(config.server.listen.port())),
-        ("media.tcp_port", config.media.tcp.then_some(config.media.tcp_port)),
-        ("turn.tcp_port", Some(turn.tcp_port)),
-        ("turn.tls_port", has_certificate.then_some(turn.tls_port)),
-        ("metrics.listen", config.metrics.listen.parse::<SocketAddr>().ok().map(|address| address.port())),
-    ];
-    for (index, (option, port)) in tcp.iter().enumerate().skip(2) {
-        // that the port of HTTP is another one than that of metrics is said by itself
-        let mut others = tcp.iter().take(index).skip(usize::from(*option == "metrics.listen"));
-        if let Some((other, _)) = others.find(|(_, other)| *other == *port && port.is_some_and(|port| port != 0)) {
-            findings.push(error(format!("`{other}` and `{option}` both use TCP port {}", port.unwrap_or_default())));
-        }
     }
     let first = config.media.udp_port;
     if turn.udp_port != 0 && first != 0 && (first..first.saturating_add(shards.max(1))).contains(&turn.udp_port) {
@@ -302,10 +308,14 @@ mod tests {
         assert_eq!(messages(&config, 2), [""; 0]);
         assert_eq!(messages(&config, 4), ["`media.udp_port` and `turn.udp_port` both use UDP port 3478"]);
         config.media.udp_port = 7882;
-        for (port, option) in [(7881, "media.tcp_port"), (3478, "turn.tcp_port")] {
+        for (port, option) in [(7880, "server.listen"), (7881, "media.tcp_port"), (3478, "turn.tcp_port")] {
             config.metrics.listen = format!("10.0.0.4:{port}");
             assert_eq!(messages(&config, 1), [format!("`{option}` and `metrics.listen` both use TCP port {port}")]);
         }
+        config.turn.enabled = false;
+        assert_eq!(messages(&config, 1), [""; 0], "nobody has the port of TURN");
+        config.metrics.listen = "10.0.0.4:7881".to_owned();
+        assert_eq!(messages(&config, 1), ["`media.tcp_port` and `metrics.listen` both use TCP port 7881"]);
     }
 
     #[test]
@@ -457,12 +467,23 @@ mod tests {
         config.metrics.listen = "0.0.0.0:9090".to_owned();
         assert_eq!(messages(&config, 1), [""; 0]);
         config.metrics.listen = "0.0.0.0:7880".to_owned();
-        assert!(messages(&config, 1)[0].contains("`metrics.listen` and `server.listen`"));
+        assert!(messages(&config, 1)[0].contains("`server.listen` and `metrics.listen`"));
         config.metrics.listen = "9090".to_owned();
         assert!(messages(&config, 1)[0].starts_with("`metrics.listen`: "));
         config.metrics.listen = String::new();
         config.metrics.allow = vec!["everybody".to_owned()];
         assert!(messages(&config, 1)[0].starts_with("`metrics.allow`: "));
+    }
+
+    #[test]
+    fn a_client_has_time_to_say_that_it_is_there() {
+        let mut config = public();
+        for (seconds, is_fine) in [(0, false), (2, false), (3, true), (3600, true)] {
+            config.limits.idle_timeout = Span::secs(seconds);
+            let found = messages(&config, 1);
+            assert_eq!(found.is_empty(), is_fine, "{found:?}");
+            assert!(is_fine || found[0].contains("`limits.idle_timeout`") && found[0].contains("3s"), "{found:?}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
         name: "single-node",
         about: &["One server with a public address; a proxy on the same machine (Caddy, nginx) ends TLS and passes WebSockets on."],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             behind_local_proxy(config);
             config.media.advertise = advertise("203.0.113.9");
         },
@@ -37,7 +37,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
             "The NAT forwards: UDP 7882 and up (one for each shard), TCP 7881, and 3478 of both for TURN.",
         ],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             behind_local_proxy(config);
             config.media.advertise = advertise("203.0.113.9=>10.0.0.4");
         },
@@ -46,7 +46,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
         name: "address-that-changes",
         about: &["A server behind a NAT whose public address is not known beforehand: it asks a STUN server at each start."],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             behind_local_proxy(config);
             config.media.detect_address_with = "stun:stun.example.org:3478".to_owned();
         },
@@ -58,7 +58,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
             "The process needs CAP_NET_BIND_SERVICE (as deploy/systemd/sluice.service has it).",
         ],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             with_certificate(config);
             config.server.listen = ([0_u16; 8], 443).into();
             config.server.one_port = true;
@@ -70,7 +70,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
         name: "turn-elsewhere",
         about: &["Calls here, TURN on machines of its own (see turn-only.toml): their secret is in both files."],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             behind_local_proxy(config);
             config.media.advertise = advertise("203.0.113.9");
             config.turn.enabled = false;
@@ -90,7 +90,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
             "One of several servers in different regions. Clients ask /settings/regions where they can go; Prometheus scrapes from the private network.",
         ],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             behind_local_proxy(config);
             config.server.region = "eu".to_owned();
             config.server.regions = ["eu=wss://eu.example.org", "us=wss://us.example.org"].map(str::to_owned).to_vec();
@@ -106,7 +106,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
             "A machine for few rooms with thousands of listeners: rooms are spread over all shards early, and nobody keeps timelines of each listener.",
         ],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             behind_local_proxy(config);
             config.media.advertise = advertise("203.0.113.9");
             config.media.shard_participants = 150;
@@ -119,7 +119,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
         name: "private-network",
         about: &["A company's own network without the internet: no TURN, no proxy that clients could come through."],
         set: |config| {
-            with_keys(config);
+            in_earnest(config);
             with_certificate(config);
             config.server.listen = ([10, 0, 0, 4], 443).into();
             config.server.one_port = true;
@@ -129,8 +129,10 @@ pub(crate) const EXAMPLES: &[Example] = &[
     },
 ];
 
-fn with_keys(config: &mut Config) {
+/// What every server has that people rely on.
+fn in_earnest(config: &mut Config) {
     config.auth.keys_file = PathBuf::from("/etc/sluice/keys");
+    config.server.drain_timeout = Span::secs(120);
 }
 
 fn with_certificate(config: &mut Config) {

@@ -84,12 +84,18 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// Where each came from, by `section.option`.
     pub(crate) origins: BTreeMap<String, Origin>,
+    /// Lines of the file that say something else than what holds.
+    pub(crate) replaced: Vec<Replaced>,
 }
+
+/// An option, the line that names it in vain, and what won over that.
+pub(crate) type Replaced = (String, Origin, Origin);
 
 /// Collects sources in the order of their precedence, lowest first.
 pub(crate) struct Loader {
     values: BTreeMap<String, toml::Value>,
     origins: BTreeMap<String, Origin>,
+    replaced: BTreeMap<String, (Origin, toml::Value)>,
     mistakes: Vec<Mistake>,
 }
 
@@ -102,7 +108,7 @@ impl Loader {
             values.insert((*key).to_owned(), toml::Value::String(String::new()));
         }
         let origins = values.keys().map(|key| (key.clone(), Origin::Default)).collect();
-        Self { values, origins, mistakes: Vec::new() }
+        Self { values, origins, replaced: BTreeMap::new(), mistakes: Vec::new() }
     }
 
     /// Begins with the defaults of `dev`.
@@ -159,7 +165,12 @@ impl Loader {
             let (key, origin) = ("configuration".to_owned(), Origin::Default);
             Mistakes(vec![Mistake::BadValue { origin, key, message }])
         })?;
-        Ok(Loaded { config, origins: self.origins })
+        let is_in_vain = |(key, (line, value)): (String, (Origin, toml::Value))| {
+            let winner = self.origins.get(&key)?.clone();
+            (self.values.get(&key)? != &value).then_some((key, line, winner))
+        };
+        let replaced = self.replaced.into_iter().filter_map(is_in_vain).collect();
+        Ok(Loaded { config, origins: self.origins, replaced })
     }
 
     fn text(&mut self, path: &Path, text: &str) {
@@ -241,8 +252,10 @@ impl Loader {
     }
 
     fn set(&mut self, key: String, value: toml::Value, origin: Origin) {
-        self.origins.insert(key.clone(), origin);
-        self.values.insert(key, value);
+        let before = (self.origins.insert(key.clone(), origin), self.values.insert(key.clone(), value));
+        if let (Some(line @ Origin::File(..)), Some(value)) = before {
+            self.replaced.insert(key, (line, value));
+        }
     }
 
     /// The known option (or section, for a name without a dot) that looks most like `key`.
@@ -376,6 +389,20 @@ mod tests {
         assert_eq!(loaded.origins["media.tcp_port"], Origin::Environment("SLUICE_MEDIA__TCP_PORT".into()));
         assert_eq!(loaded.origins["media.shards"], Origin::CommandLine);
         assert_eq!(loaded.origins["media.loopback"], Origin::Default);
+    }
+
+    #[test]
+    fn a_line_of_the_file_that_has_no_effect_is_named_with_what_won() {
+        let mut loader = Loader::new();
+        loader.text(Path::new("sluice.toml"), "[server]\ndrain_timeout = \"1h\"\nregion = \"eu\"\n[media]\nshards = 3\nudp_port = 1\n");
+        let environment = [("SLUICE_SERVER__DRAIN_TIMEOUT", "120s"), ("SLUICE_SERVER__REGION", "eu"), ("SLUICE_MEDIA__SHARDS", "4")];
+        let set = ["media.shards = 5".to_owned()];
+        let loaded = loader.environment(pairs(&environment)).assignments(&set).finish().unwrap();
+        let shown: Vec<String> = loaded.replaced.iter().map(|(key, line, winner)| format!("{key} {line} {winner}")).collect();
+        assert_eq!(
+            shown,
+            ["media.shards sluice.toml:5 --set", "server.drain_timeout sluice.toml:2 environment SLUICE_SERVER__DRAIN_TIMEOUT"]
+        );
     }
 
     #[test]

@@ -31,7 +31,9 @@ section! {
         /// client used.
         regions: Vec<String> = Vec::new(),
         /// Time for calls to end by themselves after SIGTERM or SIGINT, while new rooms are refused; a second signal ends it. Those who are
-        /// left are asked to join again, which leads elsewhere or to the server's successor.
+        /// left are asked to join again, which leads elsewhere or to the server's successor. Whatever stops this process has to wait
+        /// longer, or it is killed without a goodbye: systemd's TimeoutStopSec, Docker's stop_grace_period, Kubernetes'
+        /// terminationGracePeriodSeconds.
         drain_timeout: Span = Span::secs(0),
     }
 }
@@ -135,7 +137,7 @@ section! {
         max_message: ByteSize = ByteSize(ServerLimits::default().max_message_bytes),
         /// Messages waiting for one client; a client that reads too slowly for it is closed.
         send_queue: ByteSize = ByteSize(ServerLimits::default().send_queue_bytes),
-        /// A client that sent nothing, not even a pong, for so long is gone.
+        /// A client that sent nothing, not even a pong, for so long is gone. It is asked three times within it, at least every 10 s.
         idle_timeout: Span = Span(ServerLimits::default().idle_timeout),
     }
 }

@@ -3,21 +3,20 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use turn_server::not_after;
 
 use super::finding::Finding;
-use super::x509::validity;
+use crate::certificates::LEAST_VALIDITY;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Where systems keep the certificates that they trust: Debian, Red Hat, SUSE, Alpine.
 const ROOTS: [&str; 4] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
-/// A certificate is to be renewed before.
-const LEAST_VALIDITY_S: u64 = 14 * 86_400;
 
 /// A server by its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,13 +158,13 @@ impl Target {
         }
         let certificate = |tls: StreamOwned<ClientConnection, TcpStream>| {
             let leaf = tls.conn.peer_certificates().and_then(|chain| chain.first().map(|leaf| leaf.as_ref().to_vec()));
-            leaf.and_then(|leaf| validity(&leaf)).map(|validity| validity.not_after_s)
+            leaf.and_then(|leaf| not_after(&leaf))
         };
         Some(match self.tcp().and_then(|stream| self.tls(stream)).map(certificate) {
-            Ok(Some(until_s)) => {
-                let left_s = until_s.saturating_sub(super::machine::unix_now().as_secs());
-                let detail = format!("the certificate of {} is good for {} more days", self.host, left_s / 86_400);
-                if left_s >= LEAST_VALIDITY_S {
+            Ok(Some(until)) => {
+                let left = until.saturating_sub(super::machine::unix_now());
+                let detail = format!("the certificate of {} is good for {} more days", self.host, left.as_secs() / 86_400);
+                if left >= LEAST_VALIDITY {
                     Finding::ok("certificate", detail)
                 } else {
                     Finding::warning("certificate", "certificate-expires-soon", detail, "renew it: see whether the automatic renewal works")
@@ -249,11 +248,10 @@ impl Answer {
 fn http_date_s(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_ascii_whitespace().skip(1);
-    let (day, month, year) = (words.next()?.parse().ok()?, words.next()?, words.next()?.parse().ok()?);
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    let mut time = words.next()?.split(':').map(|part| part.parse::<u64>().ok());
-    let (hours, minutes, seconds) = (time.next()??, time.next()??, time.next()??);
-    Some(super::x509::days_since_epoch(year, u64::try_from(month).ok()?, day)? * 86_400 + hours * 3600 + minutes * 60 + seconds)
+    let time = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()?;
+    Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024;

@@ -11,7 +11,6 @@ pub(crate) mod machine;
 mod ports;
 pub(crate) mod relay;
 mod turn;
-pub(crate) mod x509;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

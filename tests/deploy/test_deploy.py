@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import kubernetes_validate
@@ -20,6 +21,8 @@ DEPLOY = ROOT / "deploy"
 ALERTS = DEPLOY / "prometheus/alerts.yml"
 KUBERNETES = "1.34"
 TOOLS = ROOT / ".cache/tools/bin"
+STOP_S = 32
+"""After its deadline a drain and the stop take no longer (`DRAIN_GRACE` and `STOP_LIMIT` in src/serve.rs)."""
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 METRIC = re.compile(r"\b(?:sfu|sluice|turn|tls|signaling|process)_[a-z0-9_]+\b")
 HELM_VALUES = {
@@ -82,6 +85,57 @@ def test_the_runbook_has_a_section_for_each_alert_and_no_other():
 
 def test_alerts_use_metrics_that_exist():
     assert metrics_of([rule["expr"] for rule in RULES]) - documented_metrics() == set()
+
+
+def documented_words() -> dict[str, dict[str, set[str]]]:
+    """The words of every label of docs/metrics.md, by metric."""
+    sections = re.split(r"^### `(\w+)`$", (ROOT / "docs/metrics.md").read_text(), flags=re.M)[1:]
+    lists = {name: re.findall(r"^- `(\w+)`: (.*)$", text, re.M) for name, text in zip(sections[::2], sections[1::2], strict=True)}
+    return {name: {label: set(re.findall(r"`([^`]*)`", words)) for label, words in labels} for name, labels in lists.items()}
+
+
+def test_alerts_and_their_tests_use_words_that_exist():
+    """A reason that no node ever says would keep an alert silent, or make its test prove nothing."""
+    known = documented_words()
+    selector, matcher = re.compile(r"\b(\w+)\{([^{}]*)\}"), re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+    tests = yaml.safe_load((DEPLOY / "prometheus/alerts.test.yml").read_text())["tests"]
+    texts = [rule["expr"] for rule in RULES] + [series["series"] for test in tests for series in test["input_series"]]
+    wrong, seen = [], 0
+    for text in texts:
+        for name, labels in selector.findall(text):
+            words_of = known.get(re.sub(r"_(bucket|count|sum)$", "", name), {})
+            for label, operator, value in matcher.findall(labels):
+                if label not in words_of:
+                    continue
+                seen += 1
+                parts = value.split("|") if "~" in operator else [value]
+                wrong += [(name, label, part) for part in parts if not any(re.fullmatch(part, word) if "~" in operator else part == word for word in words_of[label])]
+    assert wrong == []
+    assert seen > 30, "hardly anything was compared"
+
+
+def seconds(span: str) -> int:
+    """Of "120s", "2m", "1h 5m", "65min"."""
+    units = {"s": 1, "m": 60, "min": 60, "h": 3600}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)\s*([a-z]+)", span))
+
+
+def test_whatever_stops_the_server_waits_longer_than_its_drain():
+    unit = (DEPLOY / "systemd/sluice.service").read_text()
+    examples = {path.stem: tomllib.loads(path.read_text()) for path in (DEPLOY / "config/examples").glob("*.toml")}
+    drains = {name: seconds(example["server"]["drain_timeout"]) for name, example in examples.items() if "server" in example and name != "turn-only"}
+    assert len(drains) >= 8 and all(drain > 0 for drain in drains.values()), drains
+    assert seconds(re.search(r"^TimeoutStopSec=(.*)$", unit, re.M)[1]) >= max(drains.values()) + STOP_S
+    assert "DRAIN_TIMEOUT" not in unit, "the environment would win over the file"
+
+    sluice = yaml.safe_load((DEPLOY / "compose/compose.yaml").read_text())["services"]["sluice"]
+    assert seconds(sluice["stop_grace_period"]) >= seconds(sluice["environment"]["SLUICE_SERVER__DRAIN_TIMEOUT"]) + STOP_S
+
+    for values in HELM_VALUES.values():
+        documents = [d for d in yaml.safe_load_all(helm("template", "calls", DEPLOY / "helm/sluice", "--kube-version", KUBERNETES, "-f", values)) if d]
+        (config,) = [tomllib.loads(d["data"]["sluice.toml"]) for d in documents if d["kind"] == "ConfigMap"]
+        (pod,) = [d["spec"]["template"]["spec"] for d in documents if d["kind"] == "Deployment"]
+        assert pod["terminationGracePeriodSeconds"] >= seconds(config["server"]["drain_timeout"]) + STOP_S
 
 
 def test_dashboards_are_those_of_build_py_and_use_metrics_that_exist():

@@ -4,7 +4,8 @@ As a program, `link.py NAMESPACE DEVICE NAMESPACE DEVICE`: makes the devices and
 has a line of JSON per order, {"id": 1, "forward": {...}, "back": {...}} with fields of `Direction`, and each is answered by
 a line with the counters of both directions. As a module, `Link` is the other end of that.
 
-A packet that finds the queue full is dropped; loss and delay come behind the queue. Packets stay in order.
+A packet that finds the queue full is dropped; loss and delay come behind the queue. Packets stay in order. On request it
+keeps what came to the queue of the way forward, packet by packet.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
@@ -64,12 +66,27 @@ class Counters:
         return {"packets": self.packets, "bytes": self.bytes, "dropped": self.dropped, "lost": self.lost, "waited_ms_p50": percentile(50), "waited_ms_p95": percentile(95)}
 
 
+Seen = tuple[float, int, int, float]
+"""A packet: when it came to the queue (`time.monotonic`), its flow, its bytes, and the milliseconds that it waited; -1: dropped there."""
+
+TCP, UDP = 6, 17
+
+
+def flow_of(packet: bytes) -> int:
+    """The protocol (RFC 791) and the port that it goes to, in one number; 0 for what is no IPv4."""
+    if packet[0] >> 4 != 4:
+        return 0
+    at = (packet[0] & 0x0F) * 4
+    return packet[9] << 16 | int.from_bytes(packet[at + 2 : at + 4], "big")
+
+
 class Half:
     """One direction: from one device to the other."""
 
     def __init__(self, source: int, target: int) -> None:
         self.source, self.target = source, target
         self.is_like, self.counters = Direction(), Counters()
+        self.seen: list[Seen] | None = None
         self._free_at = self._newest_release = 0.0
         self._flying: list[tuple[float, int, bytes]] = []
 
@@ -87,15 +104,21 @@ class Half:
             if like.rate_bps:
                 if wait > like.queue_ms / 1e3:
                     counters.dropped += 1
+                    self._keep(now, packet, -1)
                     continue
                 self._free_at = now + wait + len(packet) * 8 / like.rate_bps
             counters.waited_ms.append(wait * 1e3)
+            self._keep(now, packet, wait * 1e3)
             if random.uniform(0, 100) < like.loss_percent:
                 counters.lost += 1
                 continue
             release = max(now, self._free_at if like.rate_bps else now) + (like.delay_ms + random.uniform(0, like.jitter_ms)) / 1e3
             self._newest_release = release = max(release, self._newest_release)
             heapq.heappush(self._flying, (release, counters.packets, packet))
+
+    def _keep(self, now: float, packet: bytes, waited_ms: float) -> None:
+        if self.seen is not None:
+            self.seen.append((round(now, 5), flow_of(packet), len(packet), round(waited_ms, 2)))
 
     def release(self, now: float) -> None:
         """Writes what has arrived."""
@@ -145,7 +168,11 @@ def carry(near: int, far: int) -> None:
                     half.is_like = replace(half.is_like, **order.get(name, {}))
                     if order.get("reset"):
                         half.counters = Counters()
-                print(json.dumps({"id": order["id"], **{name: half.counters.plain() for name, half in halves.items()}}), flush=True)
+                answer = {name: half.counters.plain() for name, half in halves.items()}
+                if "record" in order:
+                    answer["seen"] = halves["forward"].seen or []
+                    halves["forward"].seen = [] if order["record"] else None
+                print(json.dumps({"id": order["id"], **answer}), flush=True)
 
 
 class Link:
@@ -165,13 +192,21 @@ class Link:
         """What became of the packets of both directions since the start or the last reset."""
         return self._order(reset=reset)
 
+    def record(self) -> None:
+        """Keeps what comes to the queue of the way forward, until `recorded` takes it."""
+        self._order(record=True)
+
+    def recorded(self) -> list[Seen]:
+        """What was kept, the oldest first; no more is."""
+        return [tuple(each) for each in self._order(record=False)["seen"]]
+
     def stop(self) -> None:
         """Ends it; the devices go with it."""
         if self._process.stdin:
             self._process.stdin.close()
         self._process.wait(10)
 
-    def _order(self, **order: object) -> dict[str, dict[str, float]]:
+    def _order(self, **order: object) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout
         self._orders += 1
         self._process.stdin.write(json.dumps({"id": self._orders, **order}).encode() + b"\n")

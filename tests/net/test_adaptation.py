@@ -1,19 +1,24 @@
 """What browsers on narrow and bad links see and hear (performance.md section D, tier 3).
 
-Short variants run with the others; `SLUICE_LONG=1 .cache/venv/bin/python -m pytest -q tests/net/test_adaptation.py -s` watches
-each steady state for a minute and prints the figures.
+Short variants run with the others. `SLUICE_LONG=1 .cache/venv/bin/python -m pytest -q tests/net/test_adaptation.py -s` watches
+each steady state for a minute and writes `benches/results/browsers.md`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import time
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from calls import PICTURES, TONES_HZ, url
 from link import Direction, Link
 from remote import RemotePeer
+from server import ROOT
 from topology import IPV4, Network
 from waiting import until
 
@@ -21,16 +26,44 @@ IS_LONG = os.environ.get("SLUICE_LONG") == "1"
 WATCH_S = 60 if IS_LONG else 8
 SETTLE_S = 45
 FREEZE_LIMIT_MS = 500
+SLOW_LIMIT_MS = 1_000
+"""Behind the narrow line Chromium shows 4 to 8 of 15 frames (see the known gaps in ARCHITECTURE.md), so two that are late make a gap of their own."""
 QUEUE_MS = 300
 DELAY_MS = 20
 CAMERA = {"width": 960, "height": 540, "fps": 20, "simulcast": True, "max_bitrate_bps": 2_000_000, "noise": 60}
 LINES_BPS = {"narrow": 300_000, "middle": 1_000_000, "wide": 5_000_000}
 SAMPLE_RATE_HZ = 48_000
+RESULTS = ROOT / "benches/results/browsers.md"
+COLUMNS = ("width", "fps", "kbit/s", "longest gap ms", "freezes", "frozen s", "jitter buffer ms", "lost packets", "concealed %")
+_rows: list[str] = []
+_sentences: list[str] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def results() -> Iterator[None]:
+    """Writes what was watched for long."""
+    yield
+    if IS_LONG and len(_rows) == ROWS and _sentences:
+        head = f"| |{'|'.join(COLUMNS)}|\n|{'---|' * (len(COLUMNS) + 1)}\n"
+        RESULTS.write_text(PAGE.format(head=head, rows="\n".join(_rows), sentences="\n".join(_sentences), version=platform.release().split("-")[0], cores=os.cpu_count()))
+
+
+ROWS = 5
+PAGE = """# What browsers on narrow and bad links see and hear
+
+Written by `SLUICE_LONG=1 .cache/venv/bin/python -m pytest -q tests/net/test_adaptation.py -s` (tier 3 of the scorecard): Chromium behind the link
+emulator, in network namespaces, watches a noisy picture of 960x540 with 20 frames a second in three sizes, of the native SDK, for a minute
+each; figures are of `getStats()`, gaps between frames of the page. Linux {version}, {cores} cores, which encode and decode all of it. One run.
+
+{head}{rows}
+
+{sentences}
+"""
 
 
 async def publisher(network: Network, participant: Any) -> RemotePeer:
     """Alice, on a line without limits, shows a noisy picture in three sizes and plays a tone."""
-    alice = await participant(network.client("alice"), "alice")
+    alice = await participant(network.client("alice"), "alice", urgent=True)
     await alice.join(url=url(network.address()))
     await alice.publish_picture(picture_id=PICTURES["alice"], **CAMERA)
     await alice.publish_tone(frequency_hz=TONES_HZ["alice"])
@@ -46,7 +79,7 @@ async def viewer(network: Network, participant: Any, name: str, down: Direction,
     """A Chromium behind such a line; what it sends has no limit."""
     host, link = network.far_client(name)
     link.set(forward=down, back=up or line())
-    made = await participant(host, name, "chromium")
+    made = await participant(host, name, "chromium", urgent=True)
     await made.join(url=url(network.address()))
     return made, link
 
@@ -82,7 +115,7 @@ async def watch(who: RemotePeer, seconds: float) -> dict[str, float]:
         "width": last_video["frameWidth"],
         "fps": frames / passed,
         "kbit/s": more(first_video, last_video, "bytesReceived") * 8 / passed / 1_000,
-        "longest gap ms": report["longestGapMs"],
+        "longest gap ms": max(report["longestGapMs"], report["sinceLastMs"] if report["readable"] else passed * 1_000),
         "freezes": more(first_video, last_video, "freezeCount"),
         "frozen s": more(first_video, last_video, "totalFreezesDuration"),
         "jitter buffer ms": 1_000 * more(first_video, last_video, "jitterBufferDelay") / max(emitted, 1),
@@ -93,12 +126,18 @@ async def watch(who: RemotePeer, seconds: float) -> dict[str, float]:
 
 def show(name: str, figures: dict[str, float]) -> None:
     print(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in figures.items()), flush=True)
+    _rows.append(f"| {name} | " + " | ".join(f"{figures[column]:.{1 if column in ('fps', 'frozen s', 'concealed %') else 0}f}" for column in COLUMNS) + " |")
+
+
+def say(sentence: str) -> None:
+    print(sentence, flush=True)
+    _sentences.append(f"- {sentence}")
 
 
 async def test_three_lines_get_three_sizes_at_once(lab, serve, participant):
     """300 kbit/s, 1 Mbit/s and 5 Mbit/s in one room."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     viewers = {name: (await viewer(network, participant, name, line(rate_bps)))[0] for name, rate_bps in LINES_BPS.items()}
 
@@ -115,14 +154,14 @@ async def test_three_lines_get_three_sizes_at_once(lab, serve, participant):
         show(f"{name} ({LINES_BPS[name] // 1_000} kbit/s)", found)
     assert await are_different(), await widths()
     for name, found in figures.items():
-        assert found["longest gap ms"] <= FREEZE_LIMIT_MS, (name, found)
+        assert found["longest gap ms"] <= (SLOW_LIMIT_MS if name == "narrow" else FREEZE_LIMIT_MS), (name, found)
         assert found["kbit/s"] * 1_000 <= LINES_BPS[name]
 
 
 async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, serve, participant):
     """100 kbit/s for a while."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
     who, link = await viewer(network, participant, "bob", line(2_000_000))
     await who.sees(identity="alice", picture_id=PICTURES["alice"])
@@ -139,7 +178,7 @@ async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, 
     await asyncio.sleep(WATCH_S)
     after = await audio(who)
     concealed, received = (after[name] - before[name] for name in ("concealedSamples", "totalSamplesReceived"))
-    print(f"audio alone: {concealed / SAMPLE_RATE_HZ * 1_000:.0f} ms of {received / SAMPLE_RATE_HZ:.1f} s concealed", flush=True)
+    say(f"At 100 kbit/s the picture is paused; of the sound {concealed / SAMPLE_RATE_HZ * 1_000:.0f} ms of {received / SAMPLE_RATE_HZ:.1f} s are concealed.")
     assert received >= SAMPLE_RATE_HZ * WATCH_S * 0.9
     assert concealed <= received // 50, "no gap in what is heard"
     assert (await video(who))["framesDecoded"] - frames <= 2
@@ -147,7 +186,7 @@ async def test_a_line_for_audio_alone_pauses_the_picture_and_gives_it_back(lab, 
     began = time.monotonic()
     link.set(forward=line(2_000_000))
     await until("the picture comes back by itself", lambda: _is_active(who), within_s=30, poll_s=0.2)
-    print(f"the picture is back after {time.monotonic() - began:.1f} s", flush=True)
+    say(f"When the link has 2 Mbit/s again, the picture is back after {time.monotonic() - began:.1f} s.")
     await who.sees(identity="alice", picture_id=PICTURES["alice"])
 
 
@@ -156,22 +195,35 @@ async def _is_active(who: RemotePeer) -> bool:
 
 
 async def test_a_call_is_usable_with_loss_and_a_long_way(lab, serve, participant):
-    """3 % of the packets are lost in each direction, and a round trip takes 200 ms."""
+    """3 % of the packets are lost in each direction, and a round trip takes 200 ms. The same without loss says what this machine shows."""
     network = Network.make(lab, families=(IPV4,))
-    serve(network.server)
+    serve(network.server, urgent=True)
     await publisher(network, participant)
-    bad = line(delay_ms=100, loss_percent=3)
-    who, _ = await viewer(network, participant, "bob", bad, bad)
+    way, bad = line(delay_ms=100), line(delay_ms=100, loss_percent=3)
+    who, link = await viewer(network, participant, "bob", way, way)
     await who.sees(identity="alice", picture_id=PICTURES["alice"])
     await who.hears(identity="alice", frequency_hz=TONES_HZ["alice"])
 
     async def has_settled() -> bool:
         return await width(who) == CAMERA["width"]
 
+    await until("everything comes", has_settled, within_s=SETTLE_S, poll_s=0.5)
+    clean = await watch(who, WATCH_S / 2)
+    show("200 ms of round trip", clean)
+    link.set(bad, bad)
+    await until("the player waits for what is resent", lambda: _waits(who), within_s=15, poll_s=1)
     await until("loss alone does not lower the picture", has_settled, within_s=SETTLE_S, poll_s=0.5)
     found = await watch(who, WATCH_S)
-    show("3 % loss, 200 ms", found)
-    # Chromium shows 11 to 13 of 20 frames here, and conceals 3 to 5 % of the sound: see the known gaps in ARCHITECTURE.md.
-    assert found["fps"] >= CAMERA["fps"] * 0.4
-    assert found["longest gap ms"] <= 2 * FREEZE_LIMIT_MS
-    assert found["concealed %"] <= 10
+    show("the same with 3 % loss", found)
+    assert found["fps"] >= clean["fps"] * 0.8
+    assert found["longest gap ms"] <= FREEZE_LIMIT_MS
+    assert found["concealed %"] <= 2
+
+
+async def _waits(who: RemotePeer) -> bool:
+    """Frames of the last moment stayed in the jitter buffer for a round trip."""
+    before = await video(who)
+    await asyncio.sleep(0.5)
+    after = await video(who)
+    emitted = after["jitterBufferEmittedCount"] - before["jitterBufferEmittedCount"]
+    return emitted > 0 and (after["jitterBufferDelay"] - before["jitterBufferDelay"]) / emitted >= 0.2

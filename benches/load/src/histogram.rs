@@ -66,14 +66,6 @@ impl Histogram {
         }
         Duration::ZERO
     }
-
-    /// Adds what another one has counted.
-    pub fn merge(&mut self, other: &Self) {
-        self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, theirs)| *mine += theirs);
-        self.count += other.count;
-        self.max_us = self.max_us.max(other.max_us);
-        self.sum_us = self.sum_us.saturating_add(other.sum_us);
-    }
 }
 
 fn bucket_of(us: u64) -> usize {
@@ -131,17 +123,6 @@ mod tests {
             assert!(found >= us(exact) && found <= us(exact + exact / 64), "{share}: {found:?}");
         }
         assert_eq!((histogram.count(), histogram.max()), (1_000, us(1_000)));
-    }
-
-    #[test]
-    fn merging_is_counting_both() {
-        let (mut first, mut second, mut both) = (Histogram::default(), Histogram::default(), Histogram::default());
-        for value in 0..200 {
-            if value % 3 == 0 { &mut first } else { &mut second }.record(us(value * 37));
-            both.record(us(value * 37));
-        }
-        first.merge(&second);
-        assert_eq!(first, both);
     }
 
     #[test]

@@ -59,6 +59,9 @@ struct Options {
     /// Address of the clients, for a server that is not on this machine's loopback
     #[arg(long)]
     client_ip: Option<Ipv4Addr>,
+    /// Ends the names of rooms, so that several of these programs meet in them; a random word by default
+    #[arg(long, conflicts_with = "runs")]
+    meet: Option<String>,
     /// Runs of each scenario; the table has their medians
     #[arg(long, default_value_t = 1)]
     runs: usize,
@@ -112,7 +115,7 @@ fn measure(options: &Options) -> anyhow::Result<Vec<Report>> {
             let scenario = scenario.clone().changed(&options.changes);
             eprintln!("{}, run {number} of {}: {}", scenario.name, options.runs, scenario.about);
             let mut stage = options.stage()?;
-            let name = format!("{:x}", rand::random::<u32>());
+            let name = options.meet.clone().unwrap_or_else(|| format!("{:x}", rand::random::<u32>()));
             reports.push(runtime.block_on(run(&scenario, &mut stage, &name))?);
             if let Some(path) = &options.json {
                 std::fs::write(path, serde_json::to_string_pretty(&reports)?).with_context(|| format!("{}", path.display()))?;

@@ -18,6 +18,12 @@ impl Stopwatch {
         Self { overhead: laps[laps.len() / 2] }
     }
 
+    /// What measuring costs, which [`Self::time`] leaves out.
+    #[must_use]
+    pub const fn overhead(&self) -> Duration {
+        self.overhead
+    }
+
     /// Does the work.
     pub fn time<T>(&self, work: impl FnOnce() -> T) -> (Duration, T) {
         let (took, result) = lap(work);

@@ -175,6 +175,33 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The participant that it names; None if it names a track, a room or several participants.
+    #[must_use]
+    pub const fn participant(&self) -> Option<ParticipantId> {
+        match self {
+            Self::Join { participant, .. }
+            | Self::Leave { participant, .. }
+            | Self::Publish { participant, .. }
+            | Self::Offer { participant, .. }
+            | Self::Answer { participant, .. }
+            | Self::RestartIce { participant, .. }
+            | Self::Subscribe { participant, .. }
+            | Self::Unsubscribe { participant, .. }
+            | Self::SetWish { participant, .. }
+            | Self::PublishData { participant, .. }
+            | Self::UnpublishData { participant, .. }
+            | Self::SubscribeData { participant, .. }
+            | Self::PreferTcp { participant, .. }
+            | Self::UnsubscribeData { participant, .. }
+            | Self::Move { participant, .. }
+            | Self::PublishCodec { participant, .. }
+            | Self::LimitDownlink { participant, .. } => Some(*participant),
+            Self::Unpublish { .. } | Self::SetMuted { .. } | Self::SendData { .. } | Self::SetPlayoutDelay { .. } => None,
+        }
+    }
+}
+
 /// What signaling knows of a track before its media is negotiated.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PublishRequest {

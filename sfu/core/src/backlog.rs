@@ -39,6 +39,12 @@ impl Backlog {
         self.is_shedding |= now.saturating_duration_since(since) >= PATIENCE;
         self.is_shedding || waited >= HOPELESS
     }
+
+    /// A queue stands: nothing fresh was taken last. Whoever can wait should.
+    #[must_use]
+    pub fn is_standing(&self) -> bool {
+        self.standing_since.is_some()
+    }
 }
 
 #[cfg(test)]

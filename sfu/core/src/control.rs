@@ -83,19 +83,7 @@ impl Shard {
             self.leave(known, now);
         }
         let room_key = self.open_room(room);
-        let participant = Participant {
-            id,
-            room: room_key,
-            publisher: None,
-            subscriber: None,
-            pending: Vec::new(),
-            ups: Vec::new(),
-            quality: Monitor::default(),
-            sampled_at: None,
-            prefers_tcp: false,
-            is_guest: false,
-        };
-        let key = self.participants.insert(participant);
+        let key = self.participants.insert(Participant::new(id, room_key));
         self.awake.looks.add(key);
         self.rooms[room_key].participants.push(key);
         self.directory.participants.insert(id, key);

@@ -54,6 +54,7 @@ impl Shard {
         side.remote_ufrag = Some(answer.remote.ice.ufrag.clone());
         let subscribed = self.subscribed(&answer.downs);
         self.events.push_back(Event::Answer { participant: id, id: offer_id, sdp: answer.sdp, subscribed });
+        self.peers[peer].inbound.takes_reduced_rtcp = answer.takes_reduced_rtcp;
         self.apply_media(key, peer, &answer.media, now);
         self.apply_downs(peer, &answer.downs, now);
         // What found no m-line has to be asked for.
@@ -302,6 +303,7 @@ fn reads(media: &DownMediaState) -> Reads {
             (false, false) => SendStamp::Nothing,
         },
         descriptors: has(Extension::DependencyDescriptor) && media.allows_mixed_extensions,
+        playout_delay: has(Extension::PlayoutDelay),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::publish::ring::{Meta, Stored};
 use crate::rtp::extension::abs_send_time;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
 use crate::rtp::sequence::low16;
-use crate::subscribe::copy::{may_need_own_block, own_block, patch_descriptor, stamp};
+use crate::subscribe::copy::{delayed_block, may_need_own_block, own_block, patch_descriptor, stamp};
 use crate::subscribe::filter::{LayerFilter, Verdict};
 use crate::subscribe::history::Looks;
 use crate::subscribe::rewrite::{Junction, Placed};
@@ -42,6 +42,9 @@ const MAX_PADDING: usize = 4;
 /// The owner sends and clears the outbox when it holds this much, so that it stays in the processor's cache, and so that the
 /// first of many subscribers does not wait for the last one's copy.
 pub(crate) const FLUSH_BYTES: usize = 64 * 1024;
+/// A look into the socket costs less than a train to one subscriber. It is worth it for so many, of whom each gets one train less if
+/// it finds the rest of a frame.
+const SUBSCRIBERS_PER_LOOK: usize = 64;
 /// How long a switch waits for the rest of the old encoding's frame (a frame's packets arrive within a few ms).
 const FINISH_FRAME: Duration = Duration::from_millis(15);
 /// Room for padding and for the longest authentication tag of any SRTP profile.
@@ -125,6 +128,17 @@ impl Egress {
         if !self.switching.contains(&up) {
             self.switching.push_back(up);
         }
+    }
+
+    /// How many more looks for packets are worth their time before what is fresh is forwarded: the newest packet of a picture that
+    /// goes to many is not its last, and publishers send the packets of a picture at once.
+    pub fn looks_for_rest(&self, ups: &SlotMap<UpKey, UpTrack>) -> usize {
+        let looks = |&(up, index): &(UpKey, usize)| {
+            let encoding = ups.get(up).filter(|up| up.codec.codec.is_video())?.encodings.get(index)?;
+            let newest = encoding.fresh.last().and_then(|&sequence| encoding.ring.get(sequence))?;
+            (!newest.meta.marker).then_some(encoding.live.len() / SUBSCRIBERS_PER_LOOK)
+        };
+        self.dirty.iter().filter_map(looks).max().unwrap_or(0)
     }
 
     /// The time of what is sent now, as copies and histories have it.
@@ -372,6 +386,8 @@ pub(crate) fn forward_run(
         let is_filler = stored.len() < planned.stored.bytes.len();
         let own = if announces || planned.may_differ {
             down.rewriter.epoch().and_then(|epoch| own_block(meta, stored, announces, down, &epoch, with.layers))
+        } else if down.playout_delay.is_some() {
+            delayed_block(meta, stored, down, &placed)
         } else {
             None
         };

@@ -1,6 +1,6 @@
 //! RTCP that clients send: reports, requests for what was lost, requests for keyframes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Discard;
 use crate::ids::{DownKey, PeerKey};
@@ -9,6 +9,9 @@ use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, TransportCc,
 use crate::shard::Shard;
 use crate::subscribe::retransmit::resend;
 use crate::subscribe::selector::Cap;
+
+/// A queue of this length may overflow.
+const QUEUED: Duration = Duration::from_millis(40);
 
 impl Shard {
     /// Takes a decrypted compound packet.
@@ -37,7 +40,7 @@ impl Shard {
                     }
                 }
                 // Names and ends of streams are signaling's matter.
-                RtcpPacket::SourceDescription(_) | RtcpPacket::Bye(_) | RtcpPacket::ExtendedReport(_) => {}
+                RtcpPacket::SourceDescription(_) => {}
             }
         }
         Ok(())
@@ -96,10 +99,13 @@ impl Shard {
         let Some(up) = self.ups.get(down.up) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let send_time = self.egress.send_time(now);
+        // Behind a queue the first copy can't have come before.
+        let queue = peer.bandwidth.estimate().map(|estimate| estimate.queue).filter(|&queue| queue >= QUEUED);
+        let once_in = queue.map_or(Duration::ZERO, |queue| queue.max(peer.rtt.unwrap_or_default()));
         for sequence in nack.sequences() {
             down.reported.nacks += 1;
             // Nobody shows what was lost of a picture that was paused since.
-            if down.share.cap == Cap::Paused || !peer.bandwidth.may_resend(now) {
+            if down.share.cap == Cap::Paused || down.resent.is_recent(sequence, once_in, now) || !peer.bandwidth.may_resend(now) {
                 continue;
             }
             if peer.bandwidth.holds_resend(down_key, sequence, now) {

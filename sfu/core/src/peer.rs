@@ -60,6 +60,8 @@ pub struct Inbound {
     pub tracks: Vec<(Mid, UpKey)>,
     /// Header extension ids; one map, since bundled m-lines share them.
     pub extensions: ExtensionMap,
+    /// The client agreed to feedback without a report in front of it (RFC 5506).
+    pub takes_reduced_rtcp: bool,
     /// Arrival times for congestion feedback.
     pub twcc: TwccReceiver,
     /// What the client is told if it does not take that.

@@ -6,6 +6,7 @@ use sfu_api::{Event, MediaKind, Speaker, TrackId, TransportRole};
 use slotmap::Key as _;
 
 use crate::ids::{DownKey, PeerKey, UpKey};
+use crate::limits::MAX_UNFRAGMENTED;
 use crate::peer::Peer;
 use crate::publish::encoding::Encoding;
 use crate::publish::remb::Arrivals;
@@ -26,6 +27,9 @@ const QUIET_SECONDS: u8 = 15;
 /// Canonical name of what we report as a receiver. Down tracks have the names of their publishers' streams, since sender
 /// reports keep the publishers' clocks.
 const CNAME: &str = "sluice";
+/// Sender reports of several tracks share a datagram, as RFC 3550 section 6.1 wants it of mixers, until it has so many bytes: one more,
+/// with the longest canonical name that there can be, still fits the smallest MTU of IPv6.
+const REPORTS_BYTES: usize = MAX_UNFRAGMENTED - 28 - (4 + 4 + 2 + 255 + 4) - 20;
 /// Blocks of one receiver report (RFC 3550 section 6.4.2); more of them would not fit a datagram.
 const MAX_REPORT_BLOCKS: usize = 31;
 
@@ -105,12 +109,14 @@ impl Shard {
             if !encoding.keyframe.take_due(now) {
                 continue;
             }
-            self.scratch.clear();
+            begin_feedback(&mut self.scratch, peer);
             if up.codec.has_pli {
                 write_pli(&mut self.scratch, Pli { sender_ssrc: peer.feedback_ssrc, media_ssrc: ssrc });
             } else if up.codec.has_fir {
                 self.fir_sequence = self.fir_sequence.wrapping_add(1);
                 write_fir(&mut self.scratch, peer.feedback_ssrc, &[FirEntry { ssrc, sequence: self.fir_sequence }]);
+            } else {
+                continue;
             }
             self.egress.send_rtcp(peer, &mut self.scratch);
         }
@@ -131,7 +137,7 @@ impl Shard {
             if due.sequences.is_empty() {
                 continue;
             }
-            self.scratch.clear();
+            begin_feedback(&mut self.scratch, peer);
             write_nack(
                 &mut self.scratch,
                 peer.feedback_ssrc,
@@ -149,7 +155,7 @@ impl Shard {
             return;
         }
         let Some(media_ssrc) = peer.inbound.streams.keys().next().copied() else { return };
-        self.scratch.clear();
+        begin_feedback(&mut self.scratch, peer);
         if peer.inbound.twcc.write_feedback(&mut self.scratch, peer.feedback_ssrc, media_ssrc, now) {
             self.egress.send_rtcp(peer, &mut self.scratch);
         }
@@ -161,6 +167,7 @@ impl Shard {
 
     fn send_reports(&mut self, key: PeerKey, now: Instant) {
         self.review_bandwidth(key, now);
+        self.review_playout(key);
         match self.peers.get(key).map(|peer| peer.role) {
             Some(TransportRole::Publisher) => {
                 self.send_receiver_report(key, now);
@@ -170,6 +177,15 @@ impl Shard {
             }
             Some(TransportRole::Subscriber) => self.send_sender_reports(key, now),
             None => {}
+        }
+    }
+
+    /// How long the player of each video waits for what is resent.
+    fn review_playout(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(key) else { return };
+        for &down_key in &peer.downs {
+            let Some(down) = self.downs.get_mut(down_key).filter(|down| down.reads.playout_delay) else { continue };
+            down.playout_delay = down.playout.review(down.reported.nacks, peer.rtt);
         }
     }
 
@@ -216,9 +232,7 @@ impl Shard {
             return;
         }
         if let Some(bps) = peer.inbound.uplink.update(arrivals) {
-            self.scratch.clear();
-            // Feedback goes behind a report (RFC 4585 section 3.1).
-            write_receiver_report(&mut self.scratch, peer.feedback_ssrc, &[]);
+            begin_feedback(&mut self.scratch, peer);
             write_remb(&mut self.scratch, peer.feedback_ssrc, bps, &ssrcs);
             self.egress.send_rtcp(peer, &mut self.scratch);
         }
@@ -228,6 +242,7 @@ impl Shard {
     /// path their packets took; RTP time goes through the subscriber's current mapping.
     fn send_sender_reports(&mut self, key: PeerKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        self.scratch.clear();
         for &down_key in &peer.downs.clone() {
             let Some(down) = self.downs.get_mut(down_key).filter(|down| down.sent.packets > 0) else { continue };
             let Some(up) = self.ups.get(down.up) else { continue };
@@ -245,11 +260,14 @@ impl Shard {
                 octet_count: down.sent.octets as u32,
             };
             down.last_sender_report = Some((ntp.compact(), now));
-            self.scratch.clear();
             write_sender_report(&mut self.scratch, down.ssrc, &info, &[]);
             write_sdes_cname(&mut self.scratch, down.ssrc, &down.cname);
-            self.egress.send_rtcp(peer, &mut self.scratch);
+            if self.scratch.len() > REPORTS_BYTES {
+                self.egress.send_rtcp(peer, &mut self.scratch);
+                self.scratch.clear();
+            }
         }
+        self.egress.send_rtcp(peer, &mut self.scratch);
     }
 
     /// What a track's sizes cost, and which of them are missing.
@@ -376,13 +394,23 @@ impl Shard {
     }
 }
 
+/// Empties the buffer for feedback. Who did not agree to reduced size (RFC 5506) gets a compound, in which a report and our name come
+/// first (RFC 4585 section 3.1).
+fn begin_feedback(out: &mut Vec<u8>, peer: &Peer) {
+    out.clear();
+    if !peer.inbound.takes_reduced_rtcp {
+        write_receiver_report(out, peer.feedback_ssrc, &[]);
+        write_sdes_cname(out, peer.feedback_ssrc, CNAME);
+    }
+}
+
 impl crate::egress::Egress {
-    /// Seals an RTCP compound packet and puts it into the outbox, if the peer's transport is up.
-    pub(crate) fn send_rtcp(&mut self, peer: &mut Peer, compound: &mut Vec<u8>) {
+    /// Seals RTCP packets and puts them into the outbox as one datagram, if the peer's transport is up.
+    pub(crate) fn send_rtcp(&mut self, peer: &mut Peer, packets: &mut Vec<u8>) {
         let Some(flow) = peer.transport.selected() else { return };
         let Some(srtp) = peer.transport.srtp() else { return };
-        if !compound.is_empty() && srtp.sender.seal_rtcp(compound, 0) {
-            self.outbox.push(flow, compound);
+        if !packets.is_empty() && srtp.sender.seal_rtcp(packets, 0) {
+            self.outbox.push(flow, packets);
         }
     }
 }

@@ -54,6 +54,23 @@ pub struct Participant {
 }
 
 impl Participant {
+    /// Somebody who has just come, without transports and tracks.
+    #[must_use]
+    pub fn new(id: ParticipantId, room: RoomKey) -> Self {
+        Self {
+            id,
+            room,
+            publisher: None,
+            subscriber: None,
+            pending: Vec::new(),
+            ups: Vec::new(),
+            quality: Monitor::default(),
+            sampled_at: None,
+            prefers_tcp: false,
+            is_guest: false,
+        }
+    }
+
     /// It has one peer connection for both directions.
     #[must_use]
     pub fn is_single(&self) -> bool {

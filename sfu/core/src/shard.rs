@@ -176,6 +176,19 @@ impl Shard {
         progress
     }
 
+    /// How often to look for further datagrams before [`Self::flush`], because a picture that goes to many is not complete: what
+    /// comes with the rest of it costs half.
+    #[must_use]
+    pub fn looks_for_rest(&self) -> usize {
+        self.egress.looks_for_rest(&self.ups)
+    }
+
+    /// Media waits for its turn; the owner should give as little time to anything else as it can.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.backlog.is_standing()
+    }
+
     /// What is to be sent; the owner clears it.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.egress.outbox

@@ -1,6 +1,7 @@
 //! Payload descriptors of the codecs, and the dependency descriptor.
 
 use sfu_core::rtp::payload::dependency_descriptor::{Composed, Descriptor, MAX_LEN, Patch, Structure, compose, has_structure, patch};
+use sfu_core::rtp::payload::picture::PictureOffsets;
 use sfu_core::rtp::payload::red::{MAX_REDUNDANT, Red};
 use sfu_core::rtp::payload::{av1 as av1_payload, h264 as h264_payload, h265 as h265_payload, vp8 as vp8_payload, vp9 as vp9_payload};
 
@@ -12,7 +13,7 @@ pub(crate) fn vp8(data: &[u8]) {
     assert_eq!(parsed, vp8_payload::parse(&data[..data.len().min(8)]));
     let Some(info) = parsed else { return };
     assert!(info.temporal < 4 && (info.starts_frame || !info.starts_keyframe));
-    let offsets = vp8_payload::Vp8Offsets { picture_id: 0x1234, tl0_picture_index: 77, key_index: 5 };
+    let offsets = PictureOffsets { picture_id: 0x1234, tl0_picture_index: 77, key_index: 5 };
     let mut copy = data.to_vec();
     info.fields.rewrite(&mut copy, offsets);
     let Some(again) = vp8_payload::parse(&copy) else { panic!("a rewritten descriptor is a descriptor") };
@@ -22,7 +23,7 @@ pub(crate) fn vp8(data: &[u8]) {
     }
     assert_eq!(again.fields.key_index, info.fields.key_index.map(|(at, value)| (at, (value + 5) % 32)));
     assert_eq!(vp8_payload::Vp8Payload { fields: info.fields, ..again }, info, "nothing else changes");
-    info.fields.rewrite(&mut copy, vp8_payload::Vp8Offsets::default());
+    info.fields.rewrite(&mut copy, PictureOffsets::default());
     assert_eq!(copy, data);
 }
 
@@ -42,7 +43,7 @@ pub(crate) fn vp9(data: &[u8]) {
     assert!(!info.starts_keyframe || (info.starts_frame && info.spatial == 0 && !info.is_inter_predicted));
     assert!(info.structure.is_none_or(|structure| (1..=8).contains(&structure.spatial_layers) && structure.temporal_layers <= 8));
 
-    let offsets = vp9_payload::Vp9Offsets { picture_id: 0x1234, tl0_picture_index: 77 };
+    let offsets = PictureOffsets { picture_id: 0x1234, tl0_picture_index: 77, key_index: 0 };
     let mut copy = data.to_vec();
     info.fields.rewrite(&mut copy, offsets);
     let Some(again) = vp9_payload::parse(&copy) else { panic!("a rewritten descriptor is a descriptor") };
@@ -54,7 +55,7 @@ pub(crate) fn vp9(data: &[u8]) {
     assert_eq!(again.fields.tl0_picture_index, expected);
     let unchanged = vp9_payload::Vp9Payload { fields: info.fields, ..again };
     assert_eq!(unchanged, info, "nothing else changes");
-    info.fields.rewrite(&mut copy, vp9_payload::Vp9Offsets::default());
+    info.fields.rewrite(&mut copy, PictureOffsets::default());
     assert_eq!(copy, data);
 }
 

@@ -82,7 +82,6 @@ fn check_rtcp(packet: RtcpPacket<'_>, compound_len: usize) {
             assert!(again.ssrc == report.ssrc && again.blocks().eq(blocks));
         }
         RtcpPacket::SourceDescription(names) => assert!(names.cnames().all(|(_, name)| name.len() <= 255)),
-        RtcpPacket::Bye(ssrcs) => assert!(ssrcs.iter().count() <= 31),
         RtcpPacket::Nack(nack) => {
             let sequences: Vec<u16> = nack.sequences().collect();
             assert!(sequences.len() <= 17 * (compound_len / 4));
@@ -113,7 +112,6 @@ fn check_rtcp(packet: RtcpPacket<'_>, compound_len: usize) {
             let is_in_order = statuses.windows(2).all(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(1));
             assert!(is_in_order);
         }
-        RtcpPacket::ExtendedReport(_) => {}
     }
 }
 
@@ -131,8 +129,6 @@ pub(crate) fn srtp(data: &[u8]) {
         if let Ok(header) = RtpHeader::parse(data) {
             let mut forged = data.to_vec();
             assert!(server.receiver.open_rtp(&mut stream, &mut forged, header.len).is_err());
-            let mut room = [0; 64];
-            assert!(server.receiver.open_rtp_into(&mut stream, data, header.len, &mut room).is_err());
 
             let index = u64::from(header.sequence);
             let mut sealed = data.to_vec();

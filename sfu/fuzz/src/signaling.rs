@@ -240,6 +240,7 @@ impl World {
     fn responses(&self, to: ConnId) -> impl Iterator<Item = &signal_response::Message> {
         self.outputs.iter().filter_map(move |output| match output {
             Output::Send { conn, response } if *conn == to => response.message.as_ref(),
+            Output::Welcome { conn, welcome } if *conn == to => welcome.response().message.as_ref(),
             Output::Broadcast { conns, response } if conns.contains(&to) => response.message.as_ref(),
             _ => None,
         })

@@ -50,7 +50,7 @@ impl Endpoint {
     pub fn run(self, engine: Shard, core: Option<usize>) -> io::Result<Running> {
         let report = ReportSlot::default();
         let worker = Worker::new(0, self.parts, engine, None, outside(&report));
-        let thread = crate::node::spawn(0, worker, core)?;
+        let thread = crate::node::spawn(0, worker, core, Vec::new())?;
         Ok(Running { mailbox: self.mailbox, report, thread })
     }
 

@@ -167,20 +167,6 @@ impl Directory {
                 let owner = self.tracks.get(track).ok_or(CommandError::UnknownTrack)?;
                 self.shard_of_participant(*owner)
             }
-            Command::Leave { participant }
-            | Command::Offer { participant, .. }
-            | Command::Answer { participant, .. }
-            | Command::RestartIce { participant }
-            | Command::Subscribe { participant, .. }
-            | Command::Unsubscribe { participant, .. }
-            | Command::SetWish { participant, .. }
-            | Command::PreferTcp { participant, .. }
-            | Command::PublishData { participant, .. }
-            | Command::UnpublishData { participant, .. }
-            | Command::SubscribeData { participant, .. }
-            | Command::UnsubscribeData { participant, .. }
-            | Command::PublishCodec { participant, .. }
-            | Command::LimitDownlink { participant, .. } => self.shard_of_participant(*participant),
             Command::SetPlayoutDelay { room, .. } => {
                 self.rooms.get(room).and_then(|room| room.shards.first()).map(|(shard, _)| *shard).ok_or(CommandError::UnknownRoom)
             }
@@ -195,6 +181,9 @@ impl Directory {
             // Those who have just left don't matter; see `split` for rooms on several shards.
             Command::SendData { to, .. } => {
                 to.iter().find_map(|p| self.shard_of_participant(*p).ok()).ok_or(CommandError::UnknownParticipant)
+            }
+            command => {
+                command.participant().map_or(Err(CommandError::UnknownParticipant), |participant| self.shard_of_participant(participant))
             }
         }
     }

@@ -4,7 +4,7 @@
 //! others; what ends something is never refused, and there can be no more of that than was begun. Not here: what orders do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use mio::Waker;
@@ -108,6 +108,8 @@ pub(crate) struct Mailbox {
     orders: Sender<Order>,
     account: Account,
     waker: Arc<Waker>,
+    /// Something was posted for which nobody has woken the shard yet.
+    has_posted: Arc<AtomicBool>,
     bell: Arc<Bell>,
 }
 
@@ -126,7 +128,7 @@ pub(crate) fn open(waker: Arc<Waker>, bell: Arc<Bell>) -> (Mailbox, Orders) {
     let (sender, queue) = std::sync::mpsc::channel();
     let account = Account::default();
     let orders = Orders { queue, account: Arc::clone(&account), has_more: false, _waker: Arc::clone(&waker) };
-    (Mailbox { orders: sender, account, waker, bell }, orders)
+    (Mailbox { orders: sender, account, waker, has_posted: Arc::default(), bell }, orders)
 }
 
 impl Mailbox {
@@ -137,6 +139,22 @@ impl Mailbox {
 
     /// Never blocks.
     pub(crate) fn send(&self, order: Order) -> Result<(), CommandError> {
+        let result = self.post(order);
+        self.wake();
+        result
+    }
+
+    /// Wakes the shard if something was posted since it was last woken.
+    pub(crate) fn wake(&self) {
+        if self.has_posted.swap(false, Ordering::AcqRel) {
+            // Fails only when the counter of the eventfd is at its limit, and then the thread is awake already.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// As [`Self::send`], but the shard may sleep on until [`Self::wake`]. A wake-up is a system call, and a shard that wakes for each
+    /// of several orders does for each what it could do once.
+    pub(crate) fn post(&self, order: Order) -> Result<(), CommandError> {
         let (kind, bytes) = Kind::of(&order);
         let (most_orders, most_bytes) = kind.bounds();
         let waiting = &self.account[kind as usize];
@@ -149,8 +167,7 @@ impl Mailbox {
             self.orders.send(order).map_err(|_| CommandError::Stopped)
         };
         sent.inspect_err(|_| release(&self.account, kind, bytes))?;
-        // Fails only when the counter of the eventfd is at its limit, and then the thread is awake already.
-        let _ = self.waker.wake();
+        self.has_posted.store(true, Ordering::Release);
         Ok(())
     }
 

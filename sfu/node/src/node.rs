@@ -160,7 +160,7 @@ impl Node {
         for (shard, worker) in workers.into_iter().enumerate() {
             let core = (!cores.is_empty()).then(|| cores[shard % cores.len()]);
             // On an error the handle is dropped, which stops the threads that run already.
-            let thread = spawn(shard, worker, core).map_err(NodeError::Thread)?;
+            let thread = spawn(shard, worker, core, handle.0.mailboxes.clone()).map_err(NodeError::Thread)?;
             handle.threads().push(thread);
         }
         tracing::info!(shards, candidates = handle.candidates().len(), "media node started");
@@ -174,6 +174,16 @@ impl NodeHandle {
     /// # Errors
     /// The command is for nothing that exists, or the shard can't take it; then nothing was changed.
     pub fn send(&self, command: Command) -> Result<(), CommandError> {
+        let result = self.post(command);
+        self.wake();
+        result
+    }
+
+    /// As [`Self::send`], for one of several commands that belong together: the shard looks at [`Self::wake`].
+    ///
+    /// # Errors
+    /// Those of [`Self::send`].
+    pub fn post(&self, command: Command) -> Result<(), CommandError> {
         // Held while the order is queued, so that two callers can't swap the order of their commands.
         let mut directory = self.0.directory.lock().unwrap_or_else(PoisonError::into_inner);
         let moving = moving(&command);
@@ -205,8 +215,13 @@ impl NodeHandle {
         Ok(())
     }
 
+    /// The shards take what was posted.
+    pub fn wake(&self) {
+        self.0.mailboxes.iter().for_each(Mailbox::wake);
+    }
+
     fn order(&self, shard: u16, order: Order) -> Result<(), CommandError> {
-        self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?.send(order)
+        self.0.mailboxes.get(usize::from(shard)).ok_or(CommandError::Stopped)?.post(order)
     }
 
     /// A shard gets its first participant of a room that others have: they need ways to each other. Where a shard has got its end
@@ -376,15 +391,43 @@ fn allowed_cores() -> Vec<usize> {
     (0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect()
 }
 
-pub(crate) fn spawn(shard: usize, worker: Worker, core: Option<usize>) -> io::Result<JoinHandle<()>> {
+/// Runs a worker in a thread. `node`: all shards, which stop when this one fails.
+pub(crate) fn spawn(shard: usize, worker: Worker, core: Option<usize>, node: Vec<Mailbox>) -> io::Result<JoinHandle<()>> {
+    let alarm = Alarm { shard, node };
     std::thread::Builder::new().name(format!("sfu-shard-{shard}")).spawn(move || {
         if let Some(core) = core
             && let Err(error) = pin(core)
         {
             tracing::warn!(shard, core, %error, "cannot pin the shard's thread");
         }
-        worker.run();
+        if worker.run() {
+            alarm.disarm();
+        }
     })
+}
+
+/// A node that has lost a shard looks well and loses every room that is placed there. So it ends as a whole: dropped by a shard
+/// that was not told to stop, a panicking one as well, it stops all others, and whoever reads the events hears of their end.
+struct Alarm {
+    shard: usize,
+    node: Vec<Mailbox>,
+}
+
+impl Alarm {
+    fn disarm(mut self) {
+        self.node.clear();
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.node.is_empty() {
+            tracing::error!(shard = self.shard, "a shard has failed: the node stops");
+        }
+        for mailbox in &self.node {
+            mailbox.stop();
+        }
+    }
 }
 
 fn pin(core: usize) -> nix::Result<()> {
@@ -400,6 +443,41 @@ mod tests {
     use sfu_api::{PeerMode, RoomId};
 
     use super::*;
+
+    #[test]
+    fn a_shard_that_panics_takes_the_node_with_it() {
+        let (node, mut events) = Node::start(&NodeConfig {
+            shards: Some(2),
+            udp_port: 0,
+            tcp_port: Some(0),
+            bind: vec![IpAddr::from([127, 0, 0, 1])],
+            advertised: crate::Advertised::Detected { include_loopback: true, stun_server: None },
+            pin_threads: false,
+            ..NodeConfig::default()
+        })
+        .unwrap();
+        let alarm = Alarm { shard: 1, node: node.0.mailboxes.clone() };
+        let failed = std::thread::spawn(move || {
+            let _alarm = alarm;
+            panic!("a shard of this test panics");
+        });
+        assert!(failed.join().is_err());
+        // Whoever reads the events hears of the end while there still is a handle.
+        while events.blocking_recv().is_some() {}
+        node.shutdown();
+    }
+
+    #[test]
+    fn a_shard_that_was_told_to_stop_stops_no_other() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (mailbox, mut orders) = crate::mailbox::open(Arc::clone(&waker), Arc::new(crate::lanes::Bell::new(waker)));
+        let alarm = || Alarm { shard: 0, node: vec![mailbox.clone()] };
+        alarm().disarm();
+        assert!(matches!(orders.take(), Ok(None)));
+        drop(alarm());
+        assert!(matches!(orders.take(), Ok(Some(Order::Stop))));
+    }
 
     #[test]
     fn a_move_that_its_shard_can_not_take_is_refused() {

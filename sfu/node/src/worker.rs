@@ -1,10 +1,10 @@
 //! LOOP 1: one thread per shard. It reads the clock, drains sockets, drives the engine and sends what comes out.
 //!
-//! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready, but for media that is too late; take what
-//! other shards have sent; if there are commands, send what is to be sent and take them for at most [`COMMAND_SLICE`]; run timers;
-//! send to other shards; flush the engine and send, until it has no more; go on with handshakes for at most [`HANDSHAKE_SLICE`]; hand
-//! out events. There is no batching timer: at low load a turn is one packet,
-//! under load what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
+//! A turn: wait; read the clock; take a batch of datagrams from every socket that is ready, but for media that is too late; look for the
+//! rest of a picture that goes to many; take what other shards have sent; if there are commands, send what is to be sent and take them
+//! for at most [`COMMAND_SLICE`]; run timers; send to other shards; flush the engine and send, until it has no more; go on with
+//! handshakes for at most [`HANDSHAKE_SLICE`]; hand out events. There is no batching timer: at low load a turn is one packet, under load
+//! what has queued up meanwhile. Nothing on the way of a packet locks or allocates.
 //! Time given to the engine never goes back from one batch to the next (`clock`).
 
 use std::io;
@@ -37,10 +37,15 @@ const FIRST_ENDPOINT: usize = 1;
 const FIRST_LISTENER: usize = 1 << 16;
 /// Readiness events taken in one turn; further ones come with the next.
 pub(crate) const EVENTS_PER_TURN: usize = 256;
-/// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile.
+/// Looks for the rest of pictures in one turn: what comes later is for the next one.
+const MOST_LOOKS: usize = 8;
+/// Time for commands in one turn: a session description costs about 0.2 ms, and media waits meanwhile. While media is late,
+/// and so about to be dropped, it is a share of what media took in the turn ([`SHARE_BEHIND`]).
 const COMMAND_SLICE: Duration = Duration::from_micros(500);
 /// Time for handshakes in one turn: they cost up to some hundred microseconds a datagram, and media waits meanwhile.
 const HANDSHAKE_SLICE: Duration = Duration::from_micros(500);
+/// While media is late, commands and handshakes each get this part of the time that media takes, and at least one step in a turn.
+const SHARE_BEHIND: u32 = 8;
 /// How often a report is handed out; also the grain of coarse timeouts.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Wait between two attempts to hand out events that nobody takes.
@@ -139,8 +144,8 @@ impl Worker {
         }
     }
 
-    /// Runs until it is told to stop; the last thing that it does is a report.
-    pub(crate) fn run(mut self) {
+    /// Runs until it is told to stop; the last thing that it does is a report. False: it can't go on.
+    pub(crate) fn run(mut self) -> bool {
         let mut ready = Events::with_capacity(EVENTS_PER_TURN);
         let mut previous = Instant::now();
         let mut is_running = true;
@@ -154,7 +159,7 @@ impl Worker {
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(shard = self.shard, %error, "the event queue is gone");
-                return;
+                return false;
             }
             let batch = read_clock();
             if deadline > previous && batch.now >= deadline {
@@ -164,6 +169,7 @@ impl Worker {
             previous = batch.now;
         }
         self.once_a_second(previous);
+        true
     }
 
     /// What is ready at once (`bench`).
@@ -193,7 +199,9 @@ impl Worker {
         self.take_readiness(ready, batch.now);
         // Before anything is read: a client may have a new connection on the port of the old one.
         self.report_closed(batch.now);
+        self.oldest = None;
         self.receive(batch, previous);
+        self.receive_rest(batch, previous);
         self.report_closed(batch.now);
         self.take_frames(batch.now);
         if self.orders.has_more {
@@ -252,7 +260,6 @@ impl Worker {
 
     fn receive(&mut self, batch: Moment, previous: Instant) {
         let Self { sockets, engine, poll, oldest, .. } = self;
-        *oldest = None;
         let clock = Arrivals::new(batch, previous);
         sockets.receive(poll.registry(), |flow, received_at, datagram| {
             // Only the kernel's queue of datagrams can be told from a queue on the way here.
@@ -263,6 +270,20 @@ impl Worker {
             *oldest = Some(oldest.map_or(arrival, |oldest| oldest.min(arrival)));
             engine.handle_datagram(arrival, flow, datagram);
         });
+    }
+
+    /// The rest of a picture of which a part has come: one train to each of many subscribers costs half of two.
+    fn receive_rest(&mut self, batch: Moment, previous: Instant) {
+        let mut fruitless = 0;
+        for _ in 0..MOST_LOOKS {
+            if fruitless >= self.engine.looks_for_rest() {
+                return;
+            }
+            let before = self.sockets.udp_counters.received_messages;
+            self.sockets.look_again();
+            self.receive(batch, previous);
+            fruitless += usize::from(self.sockets.udp_counters.received_messages == before);
+        }
     }
 
     /// Tells the engine of TCP connections that have ended.
@@ -304,15 +325,21 @@ impl Worker {
     /// Goes on with handshakes until there are none or the slice is used up.
     fn shake_hands(&mut self, started: Instant, now: Instant) {
         let mut has_stepped = false;
+        let slice = self.slice(HANDSHAKE_SLICE, started, now);
         while self.engine.step_handshake(now) {
             has_stepped = true;
-            if Instant::now().saturating_duration_since(started) >= HANDSHAKE_SLICE {
+            if Instant::now().saturating_duration_since(started) >= slice {
                 break;
             }
         }
         if has_stepped {
             self.flush(now);
         }
+    }
+
+    /// Time for something that is not media, in a turn that began at `batch`.
+    fn slice(&self, usual: Duration, started: Instant, batch: Instant) -> Duration {
+        if self.engine.is_behind() { usual.min(started.saturating_duration_since(batch) / SHARE_BEHIND) } else { usual }
     }
 
     /// A way to another shard; one that was there before led to nobody.
@@ -323,6 +350,7 @@ impl Worker {
 
     /// Takes commands and connections until there are none or the slice is used up. False: the shard is to stop.
     fn take_orders(&mut self, started: Instant, now: Instant) -> bool {
+        let slice = self.slice(COMMAND_SLICE, started, now);
         while self.orders.has_more {
             match self.orders.take() {
                 Ok(Some(Order::Command(command))) => {
@@ -347,7 +375,7 @@ impl Worker {
                 Ok(None) => {}
                 Ok(Some(Order::Stop)) | Err(_) => return false,
             }
-            if Instant::now().saturating_duration_since(started) >= COMMAND_SLICE {
+            if Instant::now().saturating_duration_since(started) >= slice {
                 break;
             }
         }

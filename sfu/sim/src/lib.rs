@@ -12,6 +12,7 @@ pub mod link;
 pub mod packetize;
 pub mod packetize_layered;
 pub mod participant;
+pub mod player;
 pub mod reorder;
 pub mod road;
 pub mod scalability;

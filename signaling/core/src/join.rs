@@ -4,12 +4,12 @@
 //! a client before it knows the room, and no offer before it knows whose tracks are in it.
 
 use livekit_protocol as proto;
-use livekit_protocol::{participant_info::State, signal_response::Message};
+use livekit_protocol::participant_info::State;
 use sfu_api::{Command, ParticipantId, PeerMode, TransportRole};
 use signaling_api::{AgentConfig, ErrorCode, Grants, RoomConfig};
 
 use crate::{
-    ConnId, Happening, JoinParams,
+    ConnId, Happening, JoinParams, Output, Welcome,
     agents::News,
     ids, limits,
     participant::{Participant, attributes_bytes},
@@ -81,7 +81,8 @@ impl Room {
             turn.news.push(News::Joined(self.id, id));
         }
 
-        turn.out.send(conn, Message::Join(self.join_response(id, turn)));
+        let others = self.roster(id, turn.config);
+        turn.out.push(Output::Welcome { conn, welcome: Box::new(Welcome::new(self.join_response(id, turn), others)) });
         turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe, mode });
         self.delay_playout(turn);
         self.recall_protocol(id, turn);
@@ -101,13 +102,13 @@ impl Room {
         }
     }
 
+    /// Without the others.
     fn join_response(&self, id: ParticipantId, turn: &Turn<'_>) -> proto::JoinResponse {
         let participant = self.members.get(id);
         let seconds = |duration: std::time::Duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX);
         proto::JoinResponse {
             room: Some(self.info(turn)),
             participant: self.participant_info(id, turn.config),
-            other_participants: self.others(id, turn.config),
             // Older clients read version and region here, newer ones in `server_info`.
             server_version: crate::config::LIVEKIT_VERSION.to_owned(),
             ice_servers: turn.config.ice_servers_for(&crate::ids::participant_sid(id), turn.unix_now),

@@ -31,6 +31,7 @@ mod requests;
 mod revocations;
 mod room;
 mod rooms;
+mod roster;
 mod session;
 mod simulate;
 mod speakers;
@@ -74,6 +75,7 @@ pub use ids::{
 };
 pub use journal::{CODEC_WORDS, Happening, Note, TrackLabel};
 pub use relays::Relays;
+pub use roster::Welcome;
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -138,6 +140,13 @@ pub enum Output {
         conns: Vec<ConnId>,
         /// What.
         response: Box<proto::SignalResponse>,
+    },
+    /// Send a newcomer its join response.
+    Welcome {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        welcome: Box<Welcome>,
     },
     /// Close a connection after what was sent before on it.
     Close {

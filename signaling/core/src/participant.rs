@@ -9,7 +9,7 @@ use signaling_api::{EndReason, Grants};
 
 use crate::{
     JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, journal, limits, permissions, permissions::TrackGate,
-    session::Session, subscriptions::Subscriptions,
+    roster::Shown, session::Session, subscriptions::Subscriptions,
 };
 
 /// See the module.
@@ -52,6 +52,8 @@ pub(crate) struct Participant {
     pub(crate) update_budget: Budget,
     /// The changes that it may ask for.
     pub(crate) change_requests: Budget,
+    /// What newcomers are told of it.
+    pub(crate) shown: Shown,
 }
 
 /// Why a change of name, metadata or attributes is refused.
@@ -99,6 +101,7 @@ impl Participant {
             blobs: Blobs::default(),
             update_budget: Budget::new(limits::UPDATE_BURST, limits::UPDATES_PER_SECOND, now),
             change_requests: Budget::new(limits::CHANGE_REQUEST_BURST, limits::CHANGE_REQUESTS_PER_SECOND, now),
+            shown: Shown::default(),
         }
     }
 

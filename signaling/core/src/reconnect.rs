@@ -94,6 +94,7 @@ impl Room {
     pub(crate) fn resume(&mut self, id: ParticipantId, conn: ConnId, request: &JoinParams, turn: &mut Turn<'_>) {
         let Some(participant) = self.members.get_mut(id) else { return };
         let missed_since = Self::missed_since(participant.session.last_heard(), turn.config);
+        participant.shown.forget();
         if let Some(before) = participant.session.attach(conn, request.client.clone(), turn.now) {
             turn.directory.unseat(before);
             turn.out.close(before, CloseReason::Resumed);

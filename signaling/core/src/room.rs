@@ -187,7 +187,7 @@ impl Room {
         if turn.timers.is_set(Timer::RoomIdle(self.id)) {
             turn.timers.set(Timer::RoomIdle(self.id), self.idle_since + self.idle_timeout());
         }
-        if self.settings.playout_delay() != before.playout_delay() && self.occupancy() > 0 {
+        if self.settings.playout_delay() != before.playout_delay() && self.is_in_use() {
             self.delay_playout(turn);
         }
         self.changed(turn);
@@ -204,8 +204,13 @@ impl Room {
     }
 
     pub(crate) fn describe(&self, config: &SignalingConfig) -> proto::Room {
-        let count =
-            |is_counted: fn(&&Participant) -> bool| u32::try_from(self.members.iter().filter(is_counted).count()).unwrap_or(u32::MAX);
+        // In one walk: with everybody who joins a room of hundreds is counted.
+        let (mut num_participants, mut num_publishers, mut active_recording) = (0_u32, 0_u32, false);
+        for participant in self.members.iter() {
+            num_participants += u32::from(!participant.is_hidden() && !participant.is_dependent());
+            num_publishers += u32::from(!participant.is_hidden() && participant.is_publisher);
+            active_recording |= participant.grants.recorder;
+        }
         proto::Room {
             sid: ids::room_sid(self.id),
             name: self.name.clone(),
@@ -216,9 +221,9 @@ impl Room {
             creation_time_ms: i64::try_from(self.created_at.as_millis()).unwrap_or(i64::MAX),
             enabled_codecs: config.codecs(),
             metadata: self.settings.metadata.clone(),
-            num_participants: count(|participant| !participant.is_hidden() && !participant.is_dependent()),
-            num_publishers: count(|participant| !participant.is_hidden() && participant.is_publisher),
-            active_recording: self.members.iter().any(|participant| participant.grants.recorder),
+            num_participants,
+            num_publishers,
+            active_recording,
             ..Default::default()
         }
     }
@@ -235,6 +240,11 @@ impl Room {
     /// How many participants count against the room's limit.
     pub(crate) fn occupancy(&self) -> usize {
         self.members.iter().filter(|participant| !participant.is_dependent()).count()
+    }
+
+    /// Somebody is in it who keeps it open.
+    fn is_in_use(&self) -> bool {
+        self.members.iter().any(|participant| !participant.is_dependent())
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -357,6 +367,9 @@ impl Room {
             }
         }
         self.tell_everybody(news, turn);
+        if self.is_large(turn.config) && turn.timers.is_set(Timer::RoomUpdate(self.id)) {
+            self.room_update(turn);
+        }
         if !self.updates.is_idle() {
             turn.timers.set(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
         }
@@ -397,7 +410,15 @@ impl Room {
     /// Something changed; the room's own numbers follow a little later.
     pub(crate) fn changed(&mut self, turn: &mut Turn<'_>) {
         self.sequence += 1;
-        turn.timers.set_if_unset(Timer::RoomUpdate(self.id), turn.now + limits::ROOM_UPDATE_DELAY);
+        // In a large room the next beat takes it along; this is for what makes no beat.
+        let beat = if self.is_large(turn.config) { self.update_beat(turn.config) } else { Duration::ZERO };
+        turn.timers.set_if_unset(Timer::RoomUpdate(self.id), turn.now + limits::ROOM_UPDATE_DELAY + beat);
+    }
+
+    fn room_update(&mut self, turn: &mut Turn<'_>) {
+        self.departures.prune(turn.now, turn.config);
+        self.reliable_log.prune_all(turn.now);
+        self.tell_room(turn);
     }
 
     /// Tells everybody about the room itself.
@@ -409,7 +430,7 @@ impl Room {
 
     /// A participant came: the room is in use.
     pub(crate) fn note_arrival(&mut self, turn: &mut Turn<'_>) {
-        if self.occupancy() > 0 {
+        if self.is_in_use() {
             self.was_joined = true;
             turn.timers.clear(Timer::RoomIdle(self.id));
         }
@@ -460,7 +481,7 @@ impl Room {
         self.qualities.forget(id);
         self.updates.forget(id);
         self.end_calls_to(id, turn);
-        if self.occupancy() == 0 && !turn.timers.is_set(Timer::RoomIdle(self.id)) {
+        if !self.is_in_use() && !turn.timers.is_set(Timer::RoomIdle(self.id)) {
             self.idle_since = turn.now;
             turn.timers.set(Timer::RoomIdle(self.id), turn.now + self.idle_timeout());
         }
@@ -537,11 +558,7 @@ impl Room {
             }
             Timer::SimulatedSpeech(id) => self.end_simulated_speech(id, turn),
             Timer::RoomIdle(_) => self.close_if_idle(turn),
-            Timer::RoomUpdate(_) => {
-                self.departures.prune(turn.now, turn.config);
-                self.reliable_log.prune_all(turn.now);
-                self.tell_room(turn);
-            }
+            Timer::RoomUpdate(_) => self.room_update(turn),
             Timer::UpdateBeat(_) => self.tell_waiting_updates(turn),
             Timer::QualityBeat(_) => self.tell_qualities(turn),
             Timer::Calls(_) => self.end_late_calls(turn),
@@ -569,7 +586,7 @@ impl Room {
 
     /// The idle time is over: agents and recorders that are left have to go too.
     fn close_if_idle(&mut self, turn: &mut Turn<'_>) {
-        if self.occupancy() == 0 {
+        if !self.is_in_use() {
             self.dismiss(EndReason::RoomClosed, Action::Disconnect, turn);
             self.is_over = true;
         }

@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes};
 use livekit_protocol::{SignalRequest, SignalResponse};
 use prost::Message as _;
+use signaling_core::Welcome;
 
 /// Form of the messages of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,21 +39,35 @@ impl Encoding {
 
 /// A message to one client or many: encoded at most once in each form, by the first socket task that needs it.
 pub(crate) struct Response {
-    message: Box<SignalResponse>,
+    content: Content,
     size: usize,
     protobuf: OnceLock<Bytes>,
     json: OnceLock<Option<Utf8Bytes>>,
 }
 
+enum Content {
+    Message(Box<SignalResponse>),
+    /// Encoded for the most part.
+    Welcome(Box<Welcome>),
+}
+
 impl Response {
     /// Not yet encoded.
     pub(crate) fn new(message: Box<SignalResponse>) -> Self {
-        Self { size: message.encoded_len(), message, protobuf: OnceLock::new(), json: OnceLock::new() }
+        Self { size: message.encoded_len(), content: Content::Message(message), protobuf: OnceLock::new(), json: OnceLock::new() }
     }
 
-    /// What is to be encoded.
+    /// To a newcomer.
+    pub(crate) fn welcome(welcome: Box<Welcome>) -> Self {
+        Self { size: welcome.encoded_len(), content: Content::Welcome(welcome), protobuf: OnceLock::new(), json: OnceLock::new() }
+    }
+
+    /// What is to be encoded; of a welcome the part that says what it is.
     pub(crate) fn message(&self) -> &SignalResponse {
-        &self.message
+        match &self.content {
+            Content::Message(message) => message,
+            Content::Welcome(welcome) => welcome.response(),
+        }
     }
 
     /// Bytes in its protobuf form.
@@ -63,11 +78,22 @@ impl Response {
     /// As a frame. None: it has no JSON form.
     pub(crate) fn frame(&self, encoding: Encoding) -> Option<Message> {
         match encoding {
-            Encoding::Protobuf => Some(Message::Binary(self.protobuf.get_or_init(|| self.message.encode_to_vec().into()).clone())),
-            Encoding::Json => {
-                let text = self.json.get_or_init(|| serde_json::to_string(&self.message).ok().map(Utf8Bytes::from));
-                text.clone().map(Message::Text)
-            }
+            Encoding::Protobuf => Some(Message::Binary(self.protobuf.get_or_init(|| self.in_protobuf().into()).clone())),
+            Encoding::Json => self.json.get_or_init(|| self.in_json().ok().map(Utf8Bytes::from)).clone().map(Message::Text),
+        }
+    }
+
+    fn in_protobuf(&self) -> Vec<u8> {
+        match &self.content {
+            Content::Message(message) => message.encode_to_vec(),
+            Content::Welcome(welcome) => welcome.encode(),
+        }
+    }
+
+    fn in_json(&self) -> serde_json::Result<String> {
+        match &self.content {
+            Content::Message(message) => serde_json::to_string(message),
+            Content::Welcome(welcome) => serde_json::to_string(&welcome.whole()),
         }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! In: what an operator asks, how many participants there are, the time. Out: steps for the loop, and a status that everybody can
 //! read. Until the deadline rooms that are open go on and may be joined; then everybody is asked to join again, which leads
-//! elsewhere. Invariant: until the process stops, every drain can be undone.
+//! elsewhere. Invariant: until the process stops, every drain can be undone; one at whose end it stops only by whoever can send it
+//! signals, for what waits for its end (a service manager) would kill it.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use signaling_core::Census;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
 use crate::ws::ToLoop;
@@ -21,8 +22,15 @@ pub enum DrainRequest {
         /// Time that calls may go on.
         deadline: Duration,
     },
-    /// Take new rooms again.
+    /// Take new rooms again, unless the process is about to stop.
     Undo,
+    /// Empty this server until then, and then the process stops.
+    Stop {
+        /// Time that calls may go on.
+        deadline: Duration,
+    },
+    /// Take new rooms again and do not stop.
+    ServeOn,
 }
 
 /// How far a drain is.
@@ -52,6 +60,8 @@ pub struct DrainStatus {
     pub participants: usize,
     /// Open rooms.
     pub rooms: usize,
+    /// The process stops when the drain is over.
+    pub stopping: bool,
 }
 
 impl DrainStatus {
@@ -74,12 +84,16 @@ impl DrainControl {
         Self { inbox, status }
     }
 
-    /// Asks for it and returns once it is so, or the server has stopped.
+    /// Asks for it and returns once that was heard, or the server has stopped.
     pub async fn ask(&self, request: DrainRequest) {
-        let is_wanted = request != DrainRequest::Undo;
-        if self.inbox.send(ToLoop::Drain(request)).await.is_ok() {
-            let _ = self.status.clone().wait_for(|status| status.is_draining() == is_wanted).await;
+        // not when the status is what was asked for: somebody else may have asked for another by then
+        let (heard, is_heard) = oneshot::channel();
+        for message in [ToLoop::Drain(request), ToLoop::Barrier(heard)] {
+            if self.inbox.send(message).await.is_err() {
+                return;
+            }
         }
+        let _ = is_heard.await;
     }
 
     /// Completes when nobody is here any more, or the drain was undone (false).
@@ -134,7 +148,7 @@ impl Drain {
     /// A second drain has the deadline that is asked for last.
     pub(crate) fn ask(&mut self, request: DrainRequest, now: Instant, unix_now: Duration) {
         match request {
-            DrainRequest::Begin { deadline } => {
+            DrainRequest::Begin { deadline } | DrainRequest::Stop { deadline } => {
                 info!(deadline_s = deadline.as_secs(), "draining: no new rooms");
                 self.deadline = now.checked_add(deadline).or(Some(now));
                 self.is_dismissed = false;
@@ -142,9 +156,11 @@ impl Drain {
                     status.phase = DrainPhase::Draining;
                     status.since.get_or_insert(unix_now.as_secs());
                     status.deadline = Some(unix_now.saturating_add(deadline).as_secs());
+                    status.stopping |= matches!(request, DrainRequest::Stop { .. });
                 });
             }
-            DrainRequest::Undo => {
+            DrainRequest::Undo if self.status.borrow().stopping => info!("the drain is not undone: the process is about to stop"),
+            DrainRequest::Undo | DrainRequest::ServeOn => {
                 info!("the drain is undone: new rooms are welcome");
                 self.deadline = None;
                 self.status.send_modify(|status| {
@@ -213,6 +229,52 @@ mod tests {
         drain.ask(DrainRequest::Begin { deadline: Duration::ZERO }, start, Duration::ZERO);
         assert_eq!(drain.step(start, &census(1)), DrainStep::Close);
         assert_eq!(drain.step(start, &census(1)), DrainStep::Dismiss);
+    }
+
+    #[test]
+    fn a_drain_at_whose_end_the_process_stops_is_undone_only_by_a_word_of_its_own() {
+        let (status, read) = watch::channel(DrainStatus::default());
+        let (mut drain, start) = (Drain::new(status), Instant::now());
+        let mut ask = |request| {
+            drain.ask(request, start, Duration::ZERO);
+            drain.step(start, &census(1));
+            (read.borrow().phase, read.borrow().stopping)
+        };
+        let deadline = Duration::from_secs(60);
+        assert_eq!(ask(DrainRequest::Begin { deadline }), (DrainPhase::Draining, false));
+        assert_eq!(ask(DrainRequest::Stop { deadline }), (DrainPhase::Draining, true));
+        assert_eq!(ask(DrainRequest::Undo), (DrainPhase::Draining, true));
+        assert_eq!(ask(DrainRequest::Begin { deadline }), (DrainPhase::Draining, true), "another deadline is no other end");
+        assert_eq!(ask(DrainRequest::ServeOn), (DrainPhase::None, false));
+        assert_eq!(ask(DrainRequest::Begin { deadline }), (DrainPhase::Draining, false));
+        assert_eq!(ask(DrainRequest::Undo), (DrainPhase::None, false));
+    }
+
+    /// A status that comes and goes before anybody looks was waited for forever, with signals unheard.
+    #[tokio::test]
+    async fn a_request_that_is_overtaken_by_another_is_answered() {
+        let (inbox, mut messages) = mpsc::channel(8);
+        let (_status, read) = watch::channel(DrainStatus::default());
+        let control = DrainControl::new(inbox, read);
+        let rooms = async {
+            let mut asked = Vec::new();
+            while let Some(message) = messages.recv().await {
+                match message {
+                    ToLoop::Drain(request) => asked.push(request),
+                    ToLoop::Barrier(reply) => {
+                        let _ = reply.send(());
+                        return asked;
+                    }
+                    _ => {}
+                }
+            }
+            asked
+        };
+        let request = DrainRequest::Begin { deadline: Duration::ZERO };
+        let both = async { tokio::join!(control.ask(request), rooms).1 };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), both).await.ok(), Some(vec![request]));
+        drop(messages);
+        control.ask(request).await;
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod drain;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod give_way;
 mod http;
 mod join_request;
 mod media;
@@ -36,7 +37,7 @@ use prometheus::Registry;
 use rand::rngs::StdRng;
 use signaling_core::Signaling;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
@@ -79,6 +80,14 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// Likewise, of the address that metrics have to themselves.
+    #[error("can't serve metrics on {address}: {source}")]
+    ListenMetrics {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
     /// There are too many threads.
     #[error("traces can't be sent: {0}")]
     Traces(io::Error),
@@ -88,8 +97,8 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Starts a server on the current Tokio runtime. It runs until `shutdown` completes; clients are then told to come
-    /// back later, and [`Server::stopped`] returns.
+    /// Starts a server on the current Tokio runtime. It runs until `shutdown` completes, or until there is no media node any more;
+    /// clients are then told to come back later, and [`Server::stopped`] returns.
     ///
     /// # Errors
     /// The address or the metrics can't be had.
@@ -104,7 +113,7 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let metrics_listener = match config.metrics {
             MetricsAccess::Own(address) => {
-                let error = |source| ServeError::Listen { address, source };
+                let error = |source| ServeError::ListenMetrics { address, source };
                 Some(TcpListener::bind(address).await.map_err(error)?)
             }
             _ => None,
@@ -115,8 +124,13 @@ impl Server {
         let traces = exporter.transpose().map_err(ServeError::Traces)?.map(Traces::new);
 
         let (stop, is_stopping) = watch::channel(false);
+        let failed = Arc::new(Notify::new());
+        let failure = Arc::clone(&failed);
         tokio::spawn(async move {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = failure.notified() => {}
+            }
             stop.send_replace(true);
             // the receivers see an error once the sender is gone: keep it as long as one of them lives
             stop.closed().await;
@@ -134,6 +148,7 @@ impl Server {
             timelines: Arc::clone(&timelines),
             drain: drain_status,
             traces,
+            failed,
         };
         let signaling =
             SignalingLoop::new(Signaling::new(config.signaling.clone()), media, config.keys.clone(), rand::make_rng::<StdRng>(), shared);
@@ -183,7 +198,7 @@ impl Server {
         self.drain.clone()
     }
 
-    /// Returns when the server has stopped: after `shutdown`, or when one of its tasks died, which is a bug.
+    /// Returns when the server has stopped: after `shutdown`, or when it can't go on, which is a bug in it or in the media node.
     pub async fn stopped(self) {
         // the signaling loop outlives the connections, so nothing is left to accept for when it ends
         if let Err(error) = self.signaling.await {

@@ -5,20 +5,27 @@ use std::fmt;
 use sfu_api::{Command, Event};
 use tokio::sync::mpsc;
 
+/// Takes all of these to the node.
+type Carry = dyn FnMut(&mut Vec<Command>) + Send;
+
 /// Where commands go and events come from.
 pub struct MediaLink {
-    commands: Box<dyn FnMut(Command) + Send>,
+    commands: Box<Carry>,
     pub(crate) events: mpsc::Receiver<Event>,
 }
 
 impl MediaLink {
-    /// `commands` is called from the signaling loop and must not block; what it does when a node is gone is its business.
-    pub fn new(commands: impl FnMut(Command) + Send + 'static, events: mpsc::Receiver<Event>) -> Self {
+    /// `commands` is called from the signaling loop with all commands that belong together, in their order, and takes them out. It
+    /// must not block; what it does when a node is gone is its business.
+    pub fn new(commands: impl FnMut(&mut Vec<Command>) + Send + 'static, events: mpsc::Receiver<Event>) -> Self {
         Self { commands: Box::new(commands), events }
     }
 
-    pub(crate) fn command(&mut self, command: Command) {
-        (self.commands)(command);
+    pub(crate) fn command(&mut self, commands: &mut Vec<Command>) {
+        if !commands.is_empty() {
+            (self.commands)(commands);
+            commands.clear();
+        }
     }
 }
 

@@ -104,7 +104,10 @@ impl Metrics {
             )?,
             malformed: counters("signaling_malformed_messages_total", "Messages that could not be used, by kind.", &["kind"])?,
             closes: counters("signaling_closes_total", "Signaling WebSockets that ended, by reason.", &["reason"])?,
-            join_attempts: counter("sfu_join_attempts_total", "Requests to join a room.")?,
+            join_attempts: counter(
+                "sfu_join_attempts_total",
+                "Requests to join a room. On /rtc/v1 a resume that is refused before its request is read is taken for a join.",
+            )?,
             joins: counters(
                 "sfu_joins_total",
                 "Joins by what became of them: ok (media connected), refused (not let in), failed (media not connected), abandoned (ended before, as somebody wanted).",
@@ -294,9 +297,9 @@ impl Metrics {
         self.messages.with_label_values(&[request_word(request), "in"]).inc();
     }
 
-    /// A message goes out.
-    pub(crate) fn sent(&self, response: &SignalResponse) {
-        self.messages.with_label_values(&[response_word(response), "out"]).inc();
+    /// A message goes out to so many.
+    pub(crate) fn sent(&self, response: &SignalResponse, recipients: usize) {
+        self.messages.with_label_values(&[response_word(response), "out"]).inc_by(u64::try_from(recipients).unwrap_or(u64::MAX));
     }
 
     /// One request of a server SDK was answered; both are words of closed lists.

@@ -3,7 +3,7 @@
 //! In: the TCP peer and `X-Forwarded-For`. Out: the address that limits and logs use.
 //! Invariant: a header counts only as far as trusted proxies wrote it, so a client can't choose its address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use axum::http::HeaderMap;
@@ -71,12 +71,18 @@ pub(crate) fn client_ip(tcp_peer: IpAddr, forwarded_for: &str, trusted: &[IpPref
         if !is_trusted(client) {
             break;
         }
-        match hop.trim().parse::<IpAddr>() {
-            Ok(ip) => client = ip.to_canonical(),
-            Err(_) => break,
+        match hop_ip(hop.trim()) {
+            Some(ip) => client = ip.to_canonical(),
+            None => break,
         }
     }
     client
+}
+
+/// Some proxies add the client's port (Azure's gateways, HAProxy if asked to), and then brackets around IPv6.
+fn hop_ip(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// What limits count as one client: an IPv4 address, or an IPv6 /64, which is the least that a site gets.
@@ -131,6 +137,24 @@ mod tests {
         assert_eq!(client_ip(ip("10.0.0.1"), "6.6.6.6, 198.51.100.7, 10.0.0.2", &trusted), ip("198.51.100.7"));
         assert_eq!(client_ip(ip("10.0.0.1"), "garbage", &trusted), ip("10.0.0.1"));
         assert_eq!(client_ip(ip("10.0.0.1"), "", &trusted), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_hop_may_have_a_port() {
+        let trusted = [prefix("10.0.0.0/8")];
+        for (hop, expected) in [
+            ("198.51.100.7:51234", "198.51.100.7"),
+            ("[2001:db8::7]:51234", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[::ffff:198.51.100.7]:1", "198.51.100.7"),
+            ("198.51.100.7:", "10.0.0.1"),
+            ("198.51.100.7:x", "10.0.0.1"),
+            ("[2001:db8::7", "10.0.0.1"),
+        ] {
+            assert_eq!(client_ip(ip("10.0.0.1"), hop, &trusted), ip(expected), "{hop}");
+        }
+        assert_eq!(client_ip(ip("10.0.0.1"), "198.51.100.7:5, 10.0.0.2:6", &trusted), ip("198.51.100.7"), "of a trusted hop too");
     }
 
     #[test]

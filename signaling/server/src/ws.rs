@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use axum::extract::ws::{CloseFrame, close_code};
 use livekit_protocol::{JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response};
 use rand::rngs::StdRng;
-use sfu_api::Event;
 use sfu_api::telemetry::TrackSample;
+use sfu_api::{Command, Event};
 use signaling_api::{EndReason, ErrorCode, Grants};
 use signaling_core::{
     AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId,
@@ -33,6 +33,7 @@ use crate::auth;
 use crate::codec::Response;
 use crate::config::ApiKeys;
 use crate::drain::{Drain, DrainRequest, DrainStatus, DrainStep};
+use crate::give_way::give_way;
 use crate::media::MediaLink;
 use crate::metrics::Metrics;
 use crate::net::stopping;
@@ -194,6 +195,8 @@ pub(crate) struct SignalingLoop {
     signaling: Signaling,
     connections: HashMap<ConnId, Connection>,
     media: MediaLink,
+    /// For the node, until everything else is handed out.
+    commands: Vec<Command>,
     keys: ApiKeys,
     rng: StdRng,
     metrics: Metrics,
@@ -206,6 +209,7 @@ pub(crate) struct SignalingLoop {
     questions: HashMap<AdminId, oneshot::Sender<Box<AdminResult>>>,
     asked: u64,
     workers: HashMap<WorkerId, Workplace>,
+    failed: Arc<Notify>,
 }
 
 /// What the loop shares with request handlers.
@@ -215,6 +219,8 @@ pub(crate) struct Shared {
     pub(crate) timelines: Arc<Mutex<Timelines>>,
     pub(crate) drain: watch::Sender<DrainStatus>,
     pub(crate) traces: Option<Traces>,
+    /// Told when the server can't go on and is to stop.
+    pub(crate) failed: Arc<Notify>,
 }
 
 /// An agent worker's connection.
@@ -238,11 +244,12 @@ enum Attempt {
 
 impl SignalingLoop {
     pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, shared: Shared) -> Self {
-        let Shared { metrics, heartbeat, timelines, drain, traces } = shared;
+        let Shared { metrics, heartbeat, timelines, drain, traces, failed } = shared;
         Self {
             signaling,
             connections: HashMap::new(),
             media,
+            commands: Vec::new(),
             keys,
             rng,
             metrics,
@@ -254,6 +261,7 @@ impl SignalingLoop {
             questions: HashMap::new(),
             asked: 0,
             workers: HashMap::new(),
+            failed,
         }
     }
 
@@ -282,9 +290,9 @@ impl SignalingLoop {
                     Some(Event::Samples(samples)) => self.record(&samples),
                     Some(event) => self.input(Input::Media(event)),
                     None => {
-                        // calls that are up can't be told anything any more, but their rooms still work
-                        error!("the media node is gone");
+                        error!("the media node is gone: everybody is asked to come again");
                         has_media = false;
+                        self.failed.notify_one();
                     }
                 },
                 () = sleep_until(wake_at.into()) => self.signaling.handle_timeout(Instant::now(), unix_now(), &mut self.rng),
@@ -294,6 +302,7 @@ impl SignalingLoop {
                 }
             }
             self.deliver();
+            give_way();
         }
     }
 
@@ -349,25 +358,26 @@ impl SignalingLoop {
 
     /// Hands out everything that the rooms have decided.
     fn deliver(&mut self) {
+        self.hand_out();
+        // Together: what a join needs of the node is several commands, and the first alone would make it negotiate twice.
+        self.media.command(&mut self.commands);
+    }
+
+    fn hand_out(&mut self) {
         while let Some(output) = self.signaling.poll() {
             match output {
                 Output::Send { conn, response } => {
                     let is_welcome = is_welcome(&response);
-                    self.send(conn, &Arc::new(Response::new(response)));
-                    if is_welcome && let Some(connection) = self.connections.get_mut(&conn) {
-                        match connection.awaits.take() {
-                            Some(Attempt::Join) => self.metrics.welcomed(connection.asked_at.elapsed()),
-                            Some(Attempt::Resume) => self.metrics.resumed(None),
-                            None => {}
-                        }
+                    self.send(&[conn], Response::new(response));
+                    if is_welcome {
+                        self.welcomed(conn);
                     }
                 }
-                Output::Broadcast { conns, response } => {
-                    let response = Arc::new(Response::new(response));
-                    for conn in conns {
-                        self.send(conn, &response);
-                    }
+                Output::Welcome { conn, welcome } => {
+                    self.send(&[conn], Response::welcome(welcome));
+                    self.welcomed(conn);
                 }
+                Output::Broadcast { conns, response } => self.send(&conns, Response::new(response)),
                 Output::Close { conn, reason } => {
                     if let Some(connection) = self.connections.remove(&conn) {
                         self.refused(connection.awaits, reason.as_str());
@@ -376,7 +386,7 @@ impl SignalingLoop {
                 }
                 Output::RefreshToken { conn, grants } => self.refresh_token(conn, &grants),
                 Output::RoomMoved { conn, grants, moved } => self.tell_move(conn, &grants, *moved),
-                Output::Media(command) => self.media.command(command),
+                Output::Media(command) => self.commands.push(command),
                 Output::Note(note) => {
                     self.metrics.happened(&note.what);
                     self.timelines().note(&note, unix_now());
@@ -400,11 +410,30 @@ impl SignalingLoop {
         }
     }
 
-    fn send(&mut self, conn: ConnId, response: &Arc<Response>) {
-        let Some(connection) = self.connections.get(&conn) else { return };
+    /// A connection has its first message.
+    fn welcomed(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        match connection.awaits.take() {
+            Some(Attempt::Join) => self.metrics.welcomed(connection.asked_at.elapsed()),
+            Some(Attempt::Resume) => self.metrics.resumed(None),
+            None => {}
+        }
+    }
+
+    /// The same message to all of these; it is encoded once.
+    fn send(&mut self, conns: &[ConnId], response: Response) {
+        let response = Arc::new(response);
+        let sent = conns.iter().filter(|conn| self.queue(**conn, &response)).count();
+        self.metrics.sent(response.message(), sent);
+    }
+
+    /// False: there is no such connection, or no more.
+    fn queue(&mut self, conn: ConnId, response: &Arc<Response>) -> bool {
+        let Some(connection) = self.connections.get(&conn) else { return false };
         if connection.outbox.push(response) {
-            self.metrics.sent(response.message());
-        } else if let Some(connection) = self.connections.remove(&conn) {
+            return true;
+        }
+        if let Some(connection) = self.connections.remove(&conn) {
             debug!(?conn, "a client does not read what it is sent");
             // a resume is answered by that; whoever joined is in the room until its grace period ends, and is counted then
             if let Some(Attempt::Resume) = connection.awaits {
@@ -413,13 +442,14 @@ impl SignalingLoop {
             connection.outbox.drop_slow();
             self.input(Input::Closed { conn });
         }
+        false
     }
 
     fn refresh_token(&mut self, conn: ConnId, grants: &Grants) {
         match auth::refresh(&self.keys, grants, unix_now()) {
             Ok(token) => {
                 let message = Some(signal_response::Message::RefreshToken(token));
-                self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
+                self.send(&[conn], Response::new(Box::new(SignalResponse { message })));
             }
             Err(error) => error!(%error, "a token was not refreshed"),
         }
@@ -429,7 +459,7 @@ impl SignalingLoop {
         match auth::refresh(&self.keys, grants, unix_now()) {
             Ok(token) => {
                 let message = Some(signal_response::Message::RoomMoved(RoomMovedResponse { token, ..moved }));
-                self.send(conn, &Arc::new(Response::new(Box::new(SignalResponse { message }))));
+                self.send(&[conn], Response::new(Box::new(SignalResponse { message })));
             }
             Err(error) => error!(%error, "a token was not minted"),
         }
@@ -526,7 +556,7 @@ impl SignalingLoop {
 }
 
 fn is_welcome(response: &SignalResponse) -> bool {
-    matches!(response.message, Some(signal_response::Message::Join(_) | signal_response::Message::Reconnect(_)))
+    matches!(response.message, Some(signal_response::Message::Reconnect(_)))
 }
 
 /// The loop turns at least so often; `/livez` counts on it.

@@ -23,6 +23,8 @@ export interface PictureReport {
   sizes: string[];
   size: string;
   longestGapMs: number;
+  /** Time since the newest frame; 0 before the first one since the reset. */
+  sinceLastMs: number;
   /** `performance.now()` of the first readable frame since the reader was made. */
   firstAt: number;
 }
@@ -41,7 +43,8 @@ export class PictureReader {
   }
 
   report(): PictureReport {
-    return { ...this.#report };
+    const sinceLastMs = this.#lastShownAt > 0 ? Math.round(performance.now() - this.#lastShownAt) : 0;
+    return { ...this.#report, sinceLastMs };
   }
 
   /** Starts counting anew; the frame number and the first frame's time are kept. */
@@ -89,7 +92,7 @@ export class PictureReader {
 }
 
 function emptyReport(): PictureReport {
-  return { ids: [], readable: 0, unreadable: 0, backward: 0, backwardBy: 0, repeated: 0, lastNumber: -1, sizes: [], size: '', longestGapMs: 0, firstAt: 0 };
+  return { ids: [], readable: 0, unreadable: 0, backward: 0, backwardBy: 0, repeated: 0, lastNumber: -1, sizes: [], size: '', longestGapMs: 0, sinceLastMs: 0, firstAt: 0 };
 }
 
 /** The strongest frequency of an audio track, as heard in the last fraction of a second. */

@@ -28,9 +28,9 @@ use turn_proto::server::Discovery;
 use turn_proto::{Config, TurnServer};
 
 pub use config::{RelayAddress, TurnConfig};
-pub use stats::{LoopCounters, Snapshot};
+pub use stats::Snapshot;
 pub use tcp::StreamCounters;
-pub use tls::{CertificateError, Certificates};
+pub use tls::{CertificateError, Certificates, not_after};
 pub use turn_proto::Admission;
 pub use turn_proto::credentials::SharedSecret;
 pub use turn_proto::limits::Limits;

@@ -55,7 +55,7 @@ type Samples = Vec<(Vec<(&'static str, &'static str)>, f64)>;
 
 #[allow(clippy::cast_precision_loss)]
 fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<MetricFamily> {
-    let Snapshot { core, census, udp, streams, open_streams, turns: _, is_draining } = snapshot;
+    let Snapshot { core, census, udp, streams, open_streams, is_draining } = snapshot;
     let plain = |value: f64| vec![(Vec::new(), value)];
     let by = |name: &'static str, labels: Vec<&'static str>, values: &[u64]| -> Samples {
         labels.into_iter().zip(values).map(|(label, value)| (vec![(name, label)], *value as f64)).collect()

@@ -18,15 +18,6 @@ pub struct Snapshot {
     pub streams: StreamCounters,
     /// Streams of clients that are open.
     pub open_streams: usize,
-    /// How the loop runs.
-    pub turns: LoopCounters,
     /// No new allocations are made.
     pub is_draining: bool,
-}
-
-/// How the loop runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoopCounters {
-    /// Turns since the start.
-    pub turns: u64,
 }

@@ -19,8 +19,6 @@ const SLOT_BYTES: usize = HEADROOM + 65_536 + 4;
 /// What happened to datagrams in the kernel. Plain counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UdpCounters {
-    /// System calls that received something.
-    pub receives: u64,
     /// System calls that sent something.
     pub sends: u64,
     /// Datagrams sent.
@@ -109,15 +107,13 @@ impl UdpSocket {
     }
 
     /// Takes up to `most` waiting messages. Fewer than that means that the socket is empty.
-    pub(crate) fn receive(&self, inbox: &mut Inbox, most: usize, counters: &mut UdpCounters) -> io::Result<usize> {
+    pub(crate) fn receive(&self, inbox: &mut Inbox, most: usize) -> io::Result<usize> {
         let mut slots = inbox.arena.chunks_exact_mut(SLOT_BYTES);
         let mut slices: [IoSliceMut<'_>; BATCH] = std::array::from_fn(|_| {
             let slot = slots.next().expect("the arena has BATCH slots");
             IoSliceMut::new(&mut slot[HEADROOM..HEADROOM + 65_536])
         });
-        let received = self.state.recv((&self.socket).into(), &mut slices[..most.min(BATCH)], &mut inbox.meta)?;
-        counters.receives += 1;
-        Ok(received)
+        self.state.recv((&self.socket).into(), &mut slices[..most.min(BATCH)], &mut inbox.meta)
     }
 
     /// What the last [`Self::receive`] has put into this slot.

@@ -2,16 +2,18 @@
 //!
 //! One video track goes to so many subscribers. First one thread with one shard forwards everything; then two threads with a
 //! shard and half of the subscribers each do, of which the second gets every packet by way of the first. Both run as fast as they
-//! can: what is printed is forwarded packets per second of wall time and nanoseconds of processor time per packet. With sockets
-//! the kernel's part comes to each shard, which has sockets of its own.
+//! can, a packet of the publisher at a time: what is printed is forwarded packets per second of wall time, nanoseconds of processor
+//! time per packet, and two ratios. `median_ratio` is that of packets per second, and needs two cores for itself. `median_ratio_by_cpu` is
+//! the processor time of the one shard by that of the busier of the two, without what each spends in waiting for the other: what two
+//! cores would give that nobody else uses. With sockets the kernel's part comes to each shard, which has sockets of its own.
 
 #![allow(clippy::print_stdout)]
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use bench_micro::cpu::Stopwatch;
 use clap::Parser;
-use nix::time::{ClockId, clock_gettime};
 use rtrb::{Consumer, Producer, RingBuffer};
 use sfu_core::egress::Progress;
 use sfu_core::media::Codec;
@@ -37,33 +39,55 @@ struct Args {
 
 /// Bytes of the ring, as in a node.
 const RING_BYTES: usize = 1 << 20;
+/// Batches that may be on their way.
+const BATCHES: usize = 256;
 
 struct Room {
     shards: Vec<Shard>,
     batches: Vec<(Instant, Datagram)>,
 }
 
+/// The way to the other shard: frames, and how many bytes of them each batch has.
+struct Ring<B, L> {
+    bytes: B,
+    lens: L,
+}
+
+#[derive(Clone, Copy, Default)]
 struct Measured {
     packets: u64,
     wall: Duration,
+    /// Processor time without waiting.
     cpu: Duration,
+    /// Of the busiest of the threads.
+    busiest: Duration,
 }
 
 fn main() {
     let args = Args::parse();
-    let mut ratios = Vec::new();
+    let (mut ratios, mut by_cpu) = (Vec::new(), Vec::new());
     println!("| shards | packets/s | ns of CPU per packet |\n|---|---|---|");
     for _ in 0..args.runs {
         let [one, two] = [1, 2].map(|count| {
             let measured = run(room(&args, count));
-            let rate = measured.packets as f64 / measured.wall.as_secs_f64();
-            println!("| {count} | {rate:.0} | {:.0} |", measured.cpu.as_secs_f64() * 1e9 / measured.packets as f64);
-            rate
+            println!("| {count} | {:.0} | {:.0} |", measured.rate(), measured.cpu.as_secs_f64() * 1e9 / measured.packets as f64);
+            measured
         });
-        ratios.push(two / one);
+        ratios.push(two.rate() / one.rate());
+        by_cpu.push(one.busiest.as_secs_f64() / two.busiest.as_secs_f64() * two.packets as f64 / one.packets as f64);
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("\nmedian_ratio {:.2}", ratios[ratios.len() / 2]);
+    println!("\nmedian_ratio {:.2}\nmedian_ratio_by_cpu {:.2}", median(&mut ratios), median(&mut by_cpu));
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.packets as f64 / self.wall.as_secs_f64()
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// A call that has begun, with the packets that its publisher sends next.
@@ -85,37 +109,43 @@ fn room(args: &Args, count: usize) -> Room {
 
 fn run(room: Room) -> Measured {
     let Room { shards, mut batches } = room;
-    let Some(&(start, _)) = batches.first() else { return Measured { packets: 0, wall: Duration::ZERO, cpu: Duration::ZERO } };
-    let (barrier, count) = (Barrier::new(shards.len()), batches.len() as u64);
+    let Some(&(start, _)) = batches.first() else { return Measured::default() };
+    let (barrier, count) = (Barrier::new(shards.len()), batches.len());
     let mut shards = shards.into_iter();
     let (first, second) = (shards.next(), shards.next());
-    let (to, from) = RingBuffer::new(RING_BYTES);
+    let ((bytes_in, bytes_out), (lens_in, lens_out)) = (RingBuffer::new(RING_BYTES), RingBuffer::new(BATCHES));
+    let (to, from) = (Ring { bytes: bytes_in, lens: lens_in }, Ring { bytes: bytes_out, lens: lens_out });
     std::thread::scope(|scope| {
         let barrier = &barrier;
         let there = second.map(|shard| scope.spawn(move || subscribers_shard(shard, from, count, start, barrier)));
         let here = first.map(|shard| publishers_shard(shard, there.is_some().then_some(to), &mut batches, barrier));
         let there = there.and_then(|thread| thread.join().ok());
-        let zero = Measured { packets: 0, wall: Duration::ZERO, cpu: Duration::ZERO };
-        here.into_iter().chain(there).fold(zero, |sum, part| Measured {
+        here.into_iter().chain(there).fold(Measured::default(), |sum, part| Measured {
             packets: sum.packets + part.packets,
             wall: sum.wall.max(part.wall),
             cpu: sum.cpu + part.cpu,
+            busiest: sum.busiest.max(part.busiest),
         })
     })
 }
 
-fn publishers_shard(mut shard: Shard, mut to: Option<Producer<u8>>, batches: &mut [(Instant, Datagram)], barrier: &Barrier) -> Measured {
-    measure(&mut shard, barrier, |shard| {
+fn publishers_shard(
+    mut shard: Shard,
+    mut to: Option<Ring<Producer<u8>, Producer<usize>>>,
+    batches: &mut [(Instant, Datagram)],
+    barrier: &Barrier,
+) -> Measured {
+    measure(&mut shard, barrier, |shard, waiting| {
         for (now, datagram) in batches {
             shard.handle_datagram(*now, datagram.flow, &mut datagram.bytes);
-            if let Some(to) = &mut to {
+            if let Some(Ring { bytes, lens }) = &mut to {
                 let outbox = shard.relay_outbox(LinkId(1));
                 // Faster than real time the ring would overflow; the other shard has to keep up.
-                while to.slots() < RING_BYTES / 2 {
-                    std::thread::yield_now();
-                }
-                let frames = outbox.prepare(to.slots());
-                let sent = if to.push_entire_slice(frames).is_ok() { frames.len() } else { 0 };
+                waiting.until(|| bytes.slots() >= RING_BYTES / 2 && !lens.is_full());
+                let frames = outbox.prepare(bytes.slots());
+                let sent = if bytes.push_entire_slice(frames).is_ok() { frames.len() } else { 0 };
+                // There is room, as was waited for.
+                let _ = lens.push(sent);
                 outbox.sent(sent);
             }
             flush(shard, *now);
@@ -123,17 +153,18 @@ fn publishers_shard(mut shard: Shard, mut to: Option<Producer<u8>>, batches: &mu
     })
 }
 
-fn subscribers_shard(mut shard: Shard, mut from: Consumer<u8>, count: u64, now: Instant, barrier: &Barrier) -> Measured {
-    let before = shard.snapshot().relayed;
+fn subscribers_shard(
+    mut shard: Shard,
+    mut from: Ring<Consumer<u8>, Consumer<usize>>,
+    count: usize,
+    now: Instant,
+    barrier: &Barrier,
+) -> Measured {
     let mut joined = Vec::new();
-    measure(&mut shard, barrier, |shard| {
-        let mut relayed = 0;
-        while relayed < count {
-            let Ok(chunk) = from.read_chunk(from.slots()) else { continue };
-            if chunk.is_empty() {
-                std::thread::yield_now();
-                continue;
-            }
+    measure(&mut shard, barrier, |shard, waiting| {
+        for _ in 0..count {
+            waiting.until(|| !from.lens.is_empty());
+            let Some(chunk) = from.lens.pop().ok().and_then(|len| from.bytes.read_chunk(len).ok()) else { continue };
             let (head, tail) = chunk.as_slices();
             joined.clear();
             joined.extend_from_slice(head);
@@ -141,18 +172,39 @@ fn subscribers_shard(mut shard: Shard, mut from: Consumer<u8>, count: u64, now: 
             shard.handle_relay(now, LinkId(0), &joined);
             chunk.commit_all();
             flush(shard, now);
-            relayed = shard.relayed() - before;
         }
     })
 }
 
-fn measure(shard: &mut Shard, barrier: &Barrier, work: impl FnOnce(&mut Shard)) -> Measured {
+/// Processor time that a thread spends in waiting for the other one.
+struct Waiting {
+    stopwatch: Stopwatch,
+    spent: Duration,
+}
+
+impl Waiting {
+    fn until(&mut self, mut is_over: impl FnMut() -> bool) {
+        if is_over() {
+            return;
+        }
+        let (took, ()) = self.stopwatch.time(|| {
+            while !is_over() {
+                std::thread::yield_now();
+            }
+        });
+        self.spent += took + self.stopwatch.overhead();
+    }
+}
+
+fn measure(shard: &mut Shard, barrier: &Barrier, work: impl FnOnce(&mut Shard, &mut Waiting)) -> Measured {
     let before = shard.snapshot().forwarded.packets;
+    let mut waiting = Waiting { stopwatch: Stopwatch::calibrated(), spent: Duration::ZERO };
+    let stopwatch = Stopwatch::calibrated();
     barrier.wait();
-    let (start, cpu) = (Instant::now(), thread_time());
-    work(shard);
-    let (wall, cpu) = (start.elapsed(), thread_time() - cpu);
-    Measured { packets: shard.snapshot().forwarded.packets - before, wall, cpu }
+    let start = Instant::now();
+    let (cpu, ()) = stopwatch.time(|| work(shard, &mut waiting));
+    let (wall, cpu) = (start.elapsed(), cpu.saturating_sub(waiting.spent));
+    Measured { packets: shard.snapshot().forwarded.packets - before, wall, cpu, busiest: cpu }
 }
 
 fn flush(shard: &mut Shard, now: Instant) {
@@ -168,8 +220,4 @@ fn empty() -> Shard {
         std::process::exit(1)
     });
     Shard::new(ShardConfig { candidates: Vec::new(), certificate, ufrag_prefix: String::new(), seed: [0; 32] })
-}
-
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

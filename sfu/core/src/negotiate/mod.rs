@@ -15,6 +15,7 @@ mod publisher;
 mod simulcast;
 mod single;
 mod subscriber;
+mod wanted;
 mod write;
 
 pub use codecs::{EncodingWish, assumed_fmtp};

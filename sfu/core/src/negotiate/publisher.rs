@@ -39,6 +39,8 @@ pub struct PublisherAnswer {
     pub remote: RemoteParams,
     /// RTP m-lines in order, without those that the client closed (port 0).
     pub media: Vec<UpMedia>,
+    /// Feedback may come without a report in front of it (RFC 5506): every RTP m-line says so, since they share one transport.
+    pub takes_reduced_rtcp: bool,
     /// What became of the down tracks, if this is the client's only peer connection.
     pub downs: Vec<DownMediaState>,
 }
@@ -150,12 +152,14 @@ impl PublisherSession {
         });
         let sdp = write::session(version, sections.collect());
         let media = up_media(&offer, &decisions, &bindings);
+        let mut rtp = offer.sections.iter().enumerate().filter(|&(index, _)| is_rtp(index));
+        let takes_reduced_rtcp = rtp.all(|(_, section)| section.has_rtcp_rsize);
 
         self.version = version;
         let downs = self.downs.as_mut().zip(plan).map(|(downs, plan): (_, Plan)| downs.commit(plan)).unwrap_or_default();
         let lines = offer.sections.iter().zip(bindings);
         self.lines = lines.map(|(s, binding)| Line { kind: s.kind, mid: s.mid, is_closed: s.is_closed, binding }).collect();
-        Ok(PublisherAnswer { sdp, remote, media, downs })
+        Ok(PublisherAnswer { sdp, remote, media, takes_reduced_rtcp, downs })
     }
 
     fn check_continuity(&self, offer: &Description) -> Result<(), NegotiationError> {

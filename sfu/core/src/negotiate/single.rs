@@ -14,13 +14,14 @@ use super::codecs::{self, AnsweredCodec};
 use super::extensions::{self, ExtensionLine};
 use super::parse::{Description, Direction, Section, SectionKind};
 use super::subscriber::{DownChoice, DownFormat, DownMedia, DownMediaState, configuration};
+use super::wanted::Wanted;
 use crate::limits;
 use crate::media::Mid;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct DownLines {
-    wanted: Vec<DownMedia>,
+    wanted: Wanted,
     /// M-lines that carry a track as the last answer has it; the track may have ended since.
     places: Vec<Place>,
     /// M-lines of the last offer that another track may have.
@@ -88,33 +89,18 @@ impl Count {
 impl DownLines {
     /// Wants a down track; one with the same key is replaced. Fails if there are as many as m-lines are allowed.
     pub fn add(&mut self, media: DownMedia) -> Result<(), NegotiationError> {
-        if let Some(known) = self.wanted.iter_mut().find(|m| m.key == media.key) {
-            self.is_due |= *known != media;
-            *known = media;
-            return Ok(());
-        }
-        // One m-line is for data.
-        if self.wanted.len() + 1 >= limits::MAX_MEDIA_LINES {
-            return Err(NegotiationError::TooManyLines(self.wanted.len() + 2));
-        }
-        self.wanted.push(media);
-        self.is_due = true;
+        self.is_due |= self.wanted.add(media)?;
         Ok(())
     }
 
     /// A down track may come in other codecs than before.
     pub fn set_codecs(&mut self, key: u64, codecs: Vec<DownChoice>) {
-        if let Some(media) = self.wanted.iter_mut().find(|m| m.key == key && m.codecs != codecs) {
-            media.codecs = codecs;
-            self.is_due = true;
-        }
+        self.is_due |= self.wanted.set_codecs(key, codecs);
     }
 
     /// Wants a down track no longer.
     pub fn remove(&mut self, key: u64) {
-        let before = self.wanted.len();
-        self.wanted.retain(|m| m.key != key);
-        self.is_due |= self.wanted.len() != before;
+        self.is_due |= self.wanted.remove(key);
     }
 
     /// The m-lines that the client is to add to its next offer; `Some` of none asks for an offer with those that it has.
@@ -144,7 +130,7 @@ impl DownLines {
     /// Tracks without an m-line.
     fn homeless(&self) -> Count {
         let mut count = Count::default();
-        for media in &self.wanted {
+        for media in self.wanted.iter() {
             if self.places.iter().all(|place| place.key != media.key) {
                 *count.of(media.kind()) += 1;
             }

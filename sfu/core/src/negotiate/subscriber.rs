@@ -13,6 +13,7 @@ use super::NegotiationError;
 use super::codecs::DownCodec;
 use super::extensions;
 use super::parse::{Description, Section, is_token};
+use super::wanted::Wanted;
 use super::write::{self, SectionWriter, SessionVersion};
 use crate::limits;
 use crate::media::{Codec, ExtensionMap, Mid};
@@ -116,7 +117,7 @@ impl DownMediaState {
 /// A subscriber's side of offer and answer.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriberSession {
-    wanted: Vec<DownMedia>,
+    wanted: Wanted,
     wants_data: bool,
     lines: Vec<Line>,
     next_mid: u32,
@@ -161,33 +162,18 @@ impl SubscriberSession {
 
     /// Wants a down track; one with the same key is replaced. Fails if there are as many as m-lines are allowed.
     pub fn add(&mut self, media: DownMedia) -> Result<(), NegotiationError> {
-        if let Some(known) = self.wanted.iter_mut().find(|m| m.key == media.key) {
-            self.is_due |= *known != media;
-            *known = media;
-            return Ok(());
-        }
-        // One m-line is for data.
-        if self.wanted.len() + 1 >= limits::MAX_MEDIA_LINES {
-            return Err(NegotiationError::TooManyLines(self.wanted.len() + 2));
-        }
-        self.wanted.push(media);
-        self.is_due = true;
+        self.is_due |= self.wanted.add(media)?;
         Ok(())
     }
 
     /// A down track may come in other codecs than before.
     pub fn set_codecs(&mut self, key: u64, codecs: Vec<DownChoice>) {
-        if let Some(media) = self.wanted.iter_mut().find(|m| m.key == key && m.codecs != codecs) {
-            media.codecs = codecs;
-            self.is_due = true;
-        }
+        self.is_due |= self.wanted.set_codecs(key, codecs);
     }
 
     /// Wants a down track no longer.
     pub fn remove(&mut self, key: u64) {
-        let before = self.wanted.len();
-        self.wanted.retain(|m| m.key != key);
-        self.is_due |= self.wanted.len() != before;
+        self.is_due |= self.wanted.remove(key);
     }
 
     /// Wants data channels, from the next offer on and for good.

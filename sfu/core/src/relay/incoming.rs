@@ -16,7 +16,6 @@ use crate::negotiate::UpMedia;
 use crate::publish::UpTrack;
 use crate::publish::encoding::{Arrived, ReceivedSenderReport};
 use crate::publish::ring::Meta;
-use crate::quality::Monitor;
 use crate::room::Participant;
 use crate::rtp::payload;
 use crate::shard::Shard;
@@ -202,19 +201,7 @@ impl Shard {
         if let Some(guest) = known {
             return guest.key;
         }
-        let guest = Participant {
-            id,
-            room,
-            publisher: None,
-            subscriber: None,
-            pending: Vec::new(),
-            ups: Vec::new(),
-            quality: Monitor::default(),
-            sampled_at: None,
-            prefers_tcp: false,
-            is_guest: true,
-        };
-        let key = self.participants.insert(guest);
+        let key = self.participants.insert(Participant { is_guest: true, ..Participant::new(id, room) });
         self.rooms[room].shared.guests.push(Guest { link, id, key });
         key
     }

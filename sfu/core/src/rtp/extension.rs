@@ -184,6 +184,30 @@ pub fn with_descriptor(block: &[u8], place: DescriptorPlace, descriptor: &[u8]) 
     writer.finish()
 }
 
+/// A forwarded block again, with a playout delay (as [`playout_delay_value`] writes it), and where its dependency descriptor stands
+/// then. `None`: it has one already.
+#[must_use]
+pub fn with_playout_delay(block: &[u8], place: DescriptorPlace, delay: [u8; 3]) -> Option<(Block, DescriptorPlace)> {
+    let is_one_byte = !is_two_byte(block);
+    let mut writer = BlockWriter::new(is_one_byte);
+    let mut rest = block.get(SLOT + 4..).unwrap_or_default();
+    let mut descriptor = None;
+    while let Some((id, value, tail)) = next_element(rest, is_one_byte) {
+        rest = tail;
+        if id == Extension::PlayoutDelay.offered_id() {
+            return None;
+        }
+        if place.len > 0 && id == Extension::DependencyDescriptor.offered_id() {
+            descriptor = Some(value);
+        } else {
+            writer.element(id, value);
+        }
+    }
+    writer.element(Extension::PlayoutDelay.offered_id(), &delay);
+    let place = writer.descriptor(descriptor.unwrap_or_default());
+    Some((writer.finish(), place))
+}
+
 /// The block has two-byte element headers.
 #[must_use]
 pub fn is_two_byte(block: &[u8]) -> bool {
@@ -377,6 +401,21 @@ mod tests {
         let value = playout_delay_value(100, 2_000);
         assert_eq!(read(&found.forwarded_block(None).0).playout_delay, Some([1, 2, 3].as_slice()));
         assert_eq!(read(&found.forwarded_block(Some(&value)).0).playout_delay, Some([0, 0xa0, 0xc8].as_slice()));
+    }
+
+    #[test]
+    fn a_playout_delay_is_put_in_front_of_the_descriptor_of_a_block_without_one() {
+        let delay = playout_delay_value(300, 10_000);
+        for len in [0, 3, 16, 17, 100] {
+            let value: Vec<u8> = (0..len).map(|i| 255 - i).collect();
+            let descriptor = Some(value.as_slice()).filter(|value| !value.is_empty());
+            let plain = Extensions { dependency_descriptor: descriptor, video_orientation: Some(&[3]), ..Extensions::default() };
+            let (block, place) = plain.forwarded_block(None);
+            let (with, moved) = with_playout_delay(&block, place, delay).unwrap();
+            assert_eq!(with.as_slice(), Extensions { playout_delay: Some(&delay), ..plain }.forwarded_block(None).0.as_slice());
+            assert_eq!(with[usize::from(moved.at)..][..usize::from(moved.len)], value);
+            assert_eq!(with_playout_delay(&with, moved, delay), None, "the publisher's or the room's holds");
+        }
     }
 
     #[test]

@@ -2,16 +2,19 @@
 //!
 //! Nearly all copies are the publisher's packet with a few bytes patched in place. A copy gets a block of its own where its
 //! dependency descriptor has to say something else in another length: which decode targets are left for this subscriber, or
-//! template ids of a structure; and where the subscriber can't read the block that the others get.
+//! template ids of a structure; where the subscriber can't read the block that the others get; and where its player has to hear
+//! how long to wait.
 
 use super::DownTrack;
-use super::rewrite::Epoch;
+use super::rewrite::{Epoch, Placed};
 use crate::bandwidth::history::SendHistory;
 use crate::egress::SendTime;
 use crate::publish::encoding::described;
 use crate::publish::layers::Layers;
 use crate::publish::ring::Meta;
-use crate::rtp::extension::{Block, DescriptorPlace, SendStamp, TRANSPORT_CC_OFFSET, is_two_byte, stamp_send_time, with_descriptor};
+use crate::rtp::extension::{
+    Block, DescriptorPlace, SendStamp, TRANSPORT_CC_OFFSET, is_two_byte, stamp_send_time, with_descriptor, with_playout_delay,
+};
 use crate::rtp::header::FIXED_LEN;
 use crate::rtp::payload::dependency_descriptor::{MAX_LEN, Patch, patch};
 use crate::rtp::sequence::low16;
@@ -53,13 +56,34 @@ pub fn own_block(meta: &Meta, stored: &[u8], announces: bool, down: &DownTrack, 
     Some(with_descriptor(block, meta.descriptor, changed.get(..len)?))
 }
 
+/// The block of this subscriber's copy, if its player is to be told how long to wait: with the first packet of a frame, which is
+/// where libwebrtc looks for it. A frame that comes with a delay keeps that.
+#[must_use]
+pub fn delayed_block(meta: &Meta, stored: &[u8], down: &mut DownTrack, placed: &Placed) -> Option<Block> {
+    if !down.flow.is_frame_complete || !placed.is_newest || stored.len() <= usize::from(meta.block_len) {
+        return None;
+    }
+    let delay = down.playout_delay.take()?;
+    let (mut block, place) = with_playout_delay(stored.get(..usize::from(meta.block_len))?, meta.descriptor, delay)?;
+    if let Some(epoch) = down.rewriter.epoch() {
+        patch_descriptor_in(&mut block, place, meta.frame.number, &epoch);
+    }
+    Some(block)
+}
+
 /// Patches the numbers of the dependency descriptor in a copy of the common block; `packet` begins with the RTP header.
 pub fn patch_descriptor(place: DescriptorPlace, frame_number: u32, epoch: &Epoch, packet: &mut [u8]) {
-    let at = FIXED_LEN + usize::from(place.at);
+    if let Some(block) = packet.get_mut(FIXED_LEN..) {
+        patch_descriptor_in(block, place, frame_number, epoch);
+    }
+}
+
+fn patch_descriptor_in(block: &mut [u8], place: DescriptorPlace, frame_number: u32, epoch: &Epoch) {
+    let at = usize::from(place.at);
     if place.len < 3 || (epoch.frame_number == 0 && epoch.template_id == 0) {
         return;
     }
-    if let Some([first, number @ ..]) = packet.get_mut(at..at + 3) {
+    if let Some([first, number @ ..]) = block.get_mut(at..at + 3) {
         *first = (*first & 0xc0) | (first.wrapping_add(epoch.template_id) & 0x3f);
         number.copy_from_slice(&low16(frame_number.into()).wrapping_add(epoch.frame_number).to_be_bytes());
     }

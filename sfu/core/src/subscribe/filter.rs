@@ -234,9 +234,11 @@ impl LayerFilter {
     }
 
     fn go_to(&mut self, (mask, layer): (u32, Layer), number: u32, layers: &Layers) {
-        let before = std::mem::replace(&mut self.current, Flowing { mask, layer });
-        self.previous = before;
-        self.since = number;
+        let (before, after) = (self.current, Flowing { mask, layer });
+        // A keyframe of which a higher layer came first leads where that has led: earlier pictures stay what they were.
+        if before != after {
+            (self.previous, self.current, self.since) = (before, after, number);
+        }
         self.is_settled = mask == layers.target_for(self.wanted).0;
         self.announced_in = None;
         let (all, left) = (layers.active(), layers.announced_for(layer));

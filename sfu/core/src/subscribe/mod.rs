@@ -4,6 +4,8 @@ pub mod asking;
 pub mod copy;
 pub mod filter;
 pub mod history;
+pub mod playout;
+pub mod resent;
 pub mod retransmit;
 pub mod rewrite;
 pub mod selector;
@@ -30,6 +32,8 @@ use crate::telemetry::sampler::DownlinkSampler;
 use asking::Asking;
 use filter::LayerFilter;
 use history::History;
+use playout::Playout;
+use resent::Resent;
 use retransmit::ResendBudget;
 use rewrite::Rewriter;
 use selector::Target;
@@ -53,6 +57,8 @@ pub struct DownTrack {
     pub red_payload_type: Option<u8>,
     /// Which header extensions it agreed to.
     pub reads: Reads,
+    /// Value of the playout delay extension that the next frame is to carry.
+    pub playout_delay: Option<[u8; 3]>,
     /// Header extension ids, where the subscriber's are not ours.
     pub renumbering: Option<Renumbering>,
     /// Which layers of the live encoding flow; None: it has none, or they are not known yet.
@@ -91,6 +97,10 @@ pub struct DownTrack {
     pub next_rtx_sequence: u64,
     /// Bounds retransmission.
     pub resend_budget: ResendBudget,
+    /// What was resent a moment ago.
+    pub resent: Resent,
+    /// How long the player should wait for it.
+    pub playout: Playout,
     /// Newest sender report: how the subscriber will refer to it, and when it was sent.
     pub last_sender_report: Option<(CompactNtp, Instant)>,
     /// What the subscriber reports.
@@ -137,6 +147,8 @@ pub struct Reads {
     pub stamp: SendStamp,
     /// It agreed to the dependency descriptor, and to blocks that are long enough for one with a structure.
     pub descriptors: bool,
+    /// It agreed to the playout delay.
+    pub playout_delay: bool,
 }
 
 /// A switch to come.
@@ -204,6 +216,7 @@ impl DownTrack {
             red_payload_type: None,
             redundancy: Redundancy::default(),
             reads: Reads::default(),
+            playout_delay: None,
             target: None,
             filter: None,
             renumbering: None,
@@ -215,6 +228,8 @@ impl DownTrack {
             history: History::default(),
             next_rtx_sequence: u64::from(first_sequence & 0x7fff),
             resend_budget: ResendBudget::default(),
+            resent: Resent::default(),
+            playout: Playout::default(),
             sent: Sent::default(),
             last_sender_report: None,
             reported: Reported::default(),

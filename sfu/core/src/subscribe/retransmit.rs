@@ -14,7 +14,7 @@ use crate::peer::Peer;
 use crate::publish::UpTrack;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::{FIXED_LEN, FixedHeader};
-use crate::rtp::payload::vp8::Vp8Offsets;
+use crate::rtp::payload::picture::PictureOffsets;
 use crate::rtp::sequence::{low16, nearest};
 
 /// Retransmissions per [`BUDGET_WINDOW`] and subscription: a fifth of what a 1.7 Mbit/s video has, and a keyframe.
@@ -78,7 +78,11 @@ pub fn resend(
     if !down.resend_budget.take(now) {
         return false;
     }
-    send_again(wire, origin, up, down, peer, outbox, send_time).is_some()
+    let is_sent = send_again(wire, origin, up, down, peer, outbox, send_time).is_some();
+    if is_sent {
+        down.resent.note(wire, now);
+    }
+    is_sent
 }
 
 /// Sends a recent packet once more for a probe, the `back`th newest; returns its length.
@@ -189,7 +193,7 @@ fn send_again(
         renumbering.apply(&mut packet[FIXED_LEN..header_len]);
     }
     if let Some(fields) = meta.payload.picture.filter(|_| !is_filler) {
-        let offsets = Vp8Offsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
+        let offsets = PictureOffsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
         fields.rewrite(&mut packet[header_len + 2..], offsets);
     }
     srtp.sender.seal_rtp(down.rtx_ssrc, index, packet, header_len);

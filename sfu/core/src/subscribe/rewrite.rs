@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::window::Window;
 use crate::publish::ring::Meta;
 use crate::rtp::ntp::ticks_in;
-use crate::rtp::payload::vp8::Vp8Offsets;
+use crate::rtp::payload::picture::PictureOffsets;
 use crate::rtp::sequence::low16;
 
 /// Switches that are remembered for retransmission; older packets can't be resent. A power of two.
@@ -38,7 +38,7 @@ pub struct Epoch {
     /// Output timestamp = source timestamp + this (wrapping).
     pub timestamp_delta: u32,
     /// Added to the fields of the VP8 or VP9 descriptor.
-    pub picture: Vp8Offsets,
+    pub picture: PictureOffsets,
     /// Added to the frame number of the dependency descriptor, modulo 65536.
     pub frame_number: u16,
     /// Added to its template ids, modulo 64, so that two encodings' structures are told apart.
@@ -71,7 +71,7 @@ pub struct Placed {
     /// Output timestamp.
     pub timestamp: u32,
     /// Added to the fields of its payload descriptor.
-    pub picture: Vp8Offsets,
+    pub picture: PictureOffsets,
     /// No later packet went out before it.
     pub is_newest: bool,
 }
@@ -133,7 +133,7 @@ impl Rewriter {
                 self.continue_timestamp(last, first.timestamp, aligned, now)
             }
         };
-        let mut picture = Vp8Offsets::default();
+        let mut picture = PictureOffsets::default();
         if let (Some(last), Some(fields)) = (&self.last, first.payload.picture) {
             if let Some(id) = fields.picture_id {
                 picture.picture_id = last.picture_id.wrapping_add(1).wrapping_sub(id.value);
@@ -204,7 +204,7 @@ impl Rewriter {
             // What was left out since makes the difference smaller than it was.
             sequence = sequence.wrapping_add(self.left_out.count_above(meta.sequence)?);
         }
-        let picture = Vp8Offsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
+        let picture = PictureOffsets { picture_id: epoch.picture.picture_id.wrapping_sub(pictures_left_out), ..epoch.picture };
         let frame_number = epoch.frame_number;
         let new = Last { sequence, timestamp, at: now, picture_id: 0, tl0_picture_index: 0, key_index: 0, frame_number: 0 };
         let last = self.last.get_or_insert(new);
@@ -352,7 +352,7 @@ mod tests {
 
     use super::*;
     use crate::rtp::payload::PayloadInfo;
-    use crate::rtp::payload::vp8::{PictureId, Vp8Fields};
+    use crate::rtp::payload::picture::{PictureFields, PictureId};
 
     const EDGES: [u16; 6] = [0, 1, 32_767, 32_768, 65_534, 65_535];
 
@@ -361,7 +361,7 @@ mod tests {
     }
 
     fn vp8(sequence: u64, picture_id: u16, tl0: u8, key: u8) -> Meta {
-        let fields = Vp8Fields {
+        let fields = PictureFields {
             picture_id: Some(PictureId { offset: 2, is_long: true, value: picture_id }),
             tl0_picture_index: Some((4, tl0)),
             key_index: Some((5, key)),

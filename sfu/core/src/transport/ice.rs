@@ -29,9 +29,7 @@ pub struct StunOutcome {
     pub newly_valid: bool,
     /// The flow that lost its place to this one.
     pub evicted: Option<Flow>,
-    /// The client nominated another path than the selected one.
-    pub selected_changed: bool,
-    /// That took the place of a path that was in use.
+    /// The client nominated another path than the one that was in use.
     pub has_moved: bool,
 }
 
@@ -138,8 +136,7 @@ impl IceAgent {
     pub(crate) fn prove(&mut self, now: Instant, flow: Flow) -> StunOutcome {
         let mut outcome = StunOutcome::default();
         self.validate(now, flow, self.current.number, &mut outcome);
-        outcome.selected_changed = self.selected != Some(flow);
-        outcome.has_moved = outcome.selected_changed && self.selected.is_some();
+        outcome.has_moved = self.selected.is_some_and(|selected| selected != flow);
         self.selected = Some(flow);
         outcome
     }
@@ -204,8 +201,7 @@ impl IceAgent {
     }
 
     fn select(&mut self, flow: Flow, generation: u32, outcome: &mut StunOutcome) {
-        outcome.selected_changed = self.selected != Some(flow);
-        outcome.has_moved = outcome.selected_changed && self.selected.is_some();
+        outcome.has_moved = self.selected.is_some_and(|selected| selected != flow);
         self.selected = Some(flow);
         if generation == self.current.number {
             self.previous = None;
@@ -255,9 +251,9 @@ mod tests {
         assert_eq!(outcome, StunOutcome { newly_valid: true, ..StunOutcome::default() });
         assert!(w.agent.accepts_from(flow(1)) && w.agent.selected().is_none());
         let outcome = w.check(1, Check::nominating).unwrap();
-        assert_eq!(outcome, StunOutcome { selected_changed: true, ..StunOutcome::default() });
+        assert_eq!(outcome, StunOutcome::default());
         assert_eq!(w.agent.selected(), Some(flow(1)));
-        assert!(!w.check(1, Check::nominating).unwrap().selected_changed);
+        assert!(!w.check(1, Check::nominating).unwrap().has_moved);
     }
 
     #[test]
@@ -265,7 +261,7 @@ mod tests {
         let mut w = World::new();
         w.check(1, |c| c.nominating().priority(u32::MAX)).unwrap();
         let outcome = w.check(2, |c| c.nominating().priority(1)).unwrap();
-        assert!(outcome.selected_changed && outcome.has_moved);
+        assert!(outcome.has_moved);
         assert_eq!(w.agent.selected(), Some(flow(2)));
         assert!(w.agent.accepts_from(flow(1)));
     }
@@ -337,7 +333,8 @@ mod tests {
         w.now += Duration::from_millis(1);
         assert_eq!(w.agent.expire(w.now), Some(flow(1)));
         assert_eq!((w.agent.expire(w.now), w.agent.selected(), w.agent.next_timeout()), (None, None, None));
-        assert!(w.check(1, Check::nominating).unwrap().selected_changed);
+        w.check(1, Check::nominating).unwrap();
+        assert_eq!(w.agent.selected(), Some(flow(1)));
     }
 
     #[test]
@@ -354,7 +351,7 @@ mod tests {
         w.check(2, |c| c).unwrap();
         assert!(w.agent.close(flow(1)) && !w.agent.close(flow(1)));
         assert_eq!((w.agent.selected(), w.agent.accepts_from(flow(1))), (Some(flow(2)), false));
-        assert!(w.check(3, Check::nominating).unwrap().selected_changed);
+        assert!(w.check(3, Check::nominating).unwrap().has_moved);
         w.now += CONSENT_TIMEOUT - Duration::from_secs(1);
         w.check(2, |c| c).unwrap();
         w.now += Duration::from_secs(1);
@@ -380,7 +377,7 @@ mod tests {
         assert_eq!(w.agent.selected(), Some(flow(1)));
         w.agent.set_remote("them2");
         assert_eq!(w.check(2, with(&new, "them")), Err(Discard::StunUnknownUser));
-        assert!(w.check(2, |c| with(&new, "them2")(c).nominating()).unwrap().selected_changed);
+        assert!(w.check(2, |c| with(&new, "them2")(c).nominating()).unwrap().has_moved);
         assert_eq!(w.check(1, with(&old, "them")), Err(Discard::StunUnknownUser));
         assert!(w.agent.accepts_from(flow(1)), "packets in flight on the old path still count");
     }

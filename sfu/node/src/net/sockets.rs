@@ -27,13 +27,15 @@ struct Endpoint {
     socket: UdpEndpoint,
     /// Readiness is told once, until the socket was found empty.
     is_readable: bool,
+    /// The last look found something.
+    has_given: bool,
 }
 
 impl Sockets {
     /// Uses tokens from `first_token`, one per endpoint.
     pub(crate) fn new(endpoints: Vec<UdpEndpoint>, first_token: usize) -> Self {
         Self {
-            endpoints: endpoints.into_iter().map(|socket| Endpoint { socket, is_readable: true }).collect(),
+            endpoints: endpoints.into_iter().map(|socket| Endpoint { socket, is_readable: true, has_given: false }).collect(),
             first_token,
             buffer: ReceiveBuffer::new(),
             tcp: TcpConnections::new(),
@@ -66,12 +68,19 @@ impl Sockets {
         self.tcp.is_readable() || self.endpoints.iter().any(|e| e.is_readable)
     }
 
+    /// The next [`Self::receive`] looks again where the last one found something, whether or not readiness was told.
+    pub(crate) fn look_again(&mut self) {
+        self.endpoints.iter_mut().for_each(|endpoint| endpoint.is_readable |= endpoint.has_given);
+    }
+
     /// Reads one batch from everything that is ready and visits each datagram with the kernel's receive time, if it has one.
     pub(crate) fn receive(&mut self, registry: &Registry, mut visit: impl FnMut(Flow, Option<Duration>, &mut [u8])) {
         for endpoint in self.endpoints.iter_mut().filter(|e| e.is_readable) {
             endpoint.is_readable = endpoint.socket.fill(&mut self.buffer);
+            endpoint.has_given = false;
             for message in endpoint.socket.messages(&mut self.buffer) {
                 self.udp_counters.received_messages += 1;
+                endpoint.has_given = true;
                 if message.bytes.is_empty() || !is_answerable(&message.flow) {
                     self.udp_counters.refused_messages += 1;
                     continue;

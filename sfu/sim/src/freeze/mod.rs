@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use sfu_core::media::Codec;
 
 use crate::frame::Frame;
+use crate::player::Player;
 use crate::reorder::{Ordered, Reorder};
 
 pub use report::Report;
@@ -72,6 +73,7 @@ pub struct VideoReceiver {
     descriptors: Descriptors,
     decoder: Decoder,
     meter: FreezeMeter,
+    player: Player,
     report: Report,
 }
 
@@ -92,6 +94,7 @@ impl VideoReceiver {
             descriptors: Descriptors::default(),
             decoder: Decoder::new(),
             meter: FreezeMeter::default(),
+            player: Player::default(),
             report: Report::default(),
         }
     }
@@ -142,6 +145,11 @@ impl VideoReceiver {
     pub fn set_codec(&mut self, codec: Codec) {
         self.codec = codec;
         self.numbering.forget_picture_id();
+    }
+
+    /// A frame says how long the player should wait, in a playout delay extension.
+    pub fn hold(&mut self, value: &[u8]) {
+        self.player.hold(value);
     }
 
     /// The track is meant to pause here; the time until the next frame is no freeze.
@@ -267,6 +275,7 @@ impl VideoReceiver {
         report.current = Some(frame);
         report.first_shown.get_or_insert(now);
         report.frames_shown += 1;
+        report.frames_late += u64::from(self.numbering.timestamp.is_some_and(|timestamp| self.player.is_late(timestamp, now)));
         report.temporal_shown[usize::from(frame.temporal).min(2)] += 1;
         report.keyframes_shown += u64::from(frame.is_keyframe);
         let (gap, freeze) = self.meter.show(now);

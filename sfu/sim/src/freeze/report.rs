@@ -65,6 +65,8 @@ pub struct Report {
     pub payload_bytes: u64,
     /// Pictures shown of each temporal layer.
     pub temporal_shown: [u64; 3],
+    /// Pictures that were there only after their turn.
+    pub frames_late: u64,
 }
 
 impl Report {

@@ -4,9 +4,12 @@
 //! It behaves as a browser does: NACK, PLI, receiver and sender reports, RTX with repaired rid. Not here: who is in which
 //! room and what signaling says ([`crate::world`]).
 
+mod arriving;
+mod forging;
 mod receiving;
 mod remb;
 mod sending;
+mod side;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,20 +18,19 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
 use sfu_api::{Delivery, MediaKind, ParticipantId, RoomId, TrackId, TransportRole};
 use sfu_core::media::Codec;
-use sfu_core::net::{Flow, Outbox, Protocol};
-use sfu_core::rtp::header::{RtpHeader, is_rtcp};
+use sfu_core::net::Flow;
 use sfu_core::rtp::ntp::WallClock;
-use sfu_core::rtp::rtcp::{RtcpPacket, packets};
 
 pub use self::receiving::ReceivingTrack;
 pub use self::remb::RembStyle;
 pub use self::sending::{Feedback, SendingTrack, TrackSpec, VoiceConfig};
+pub use self::side::Side;
 
 use self::receiving::Receiving;
 use self::remb::RembEstimator;
 pub(crate) use self::sending::cid;
 use self::sending::{REPORT_INTERVAL, Wire};
-use crate::client::{ClientEvent, ClientTransport, Received};
+use crate::client::ClientTransport;
 use crate::link::Link;
 use crate::sdp::{self, ClientLine};
 
@@ -39,20 +41,6 @@ pub struct Datagram {
     pub flow: Flow,
     /// Content.
     pub bytes: Vec<u8>,
-}
-
-/// One peer connection.
-pub struct Side {
-    /// ICE, DTLS, SRTP, data.
-    pub transport: ClientTransport,
-    /// Connected at least once.
-    pub is_connected: bool,
-    /// Everything that happened.
-    pub events: Vec<ClientEvent>,
-    address: SocketAddr,
-    path: Option<Flow>,
-    remote_ufrag: Option<String>,
-    out: Outbox,
 }
 
 /// See the module.
@@ -83,6 +71,10 @@ pub struct Participant {
     pub refused: Vec<&'static str>,
     /// A video codec that it can't play, with one peer connection.
     pub refuses: Option<Codec>,
+    /// It offers to take RTCP of reduced size (RFC 5506).
+    pub takes_reduced_rtcp: bool,
+    /// RTCP datagrams that came and are no compound: they don't begin with a report, or name no sender (RFC 3550 section 6.1).
+    pub reduced_rtcp: u64,
     pub(crate) is_gone: bool,
     /// With one peer connection: its m-lines behind that of data, in order.
     lines: Option<Vec<Line>>,
@@ -112,77 +104,6 @@ pub(crate) struct Offers {
 /// Between two looks at what is missing.
 const TICK: Duration = Duration::from_millis(20);
 
-impl Side {
-    fn new(transport: ClientTransport, address: SocketAddr) -> Self {
-        let (events, out) = (Vec::new(), Outbox::default());
-        Self { transport, is_connected: false, events, address, path: None, remote_ufrag: None, out }
-    }
-
-    /// Address of the client on the path in use.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The path as the server sees it.
-    #[must_use]
-    pub fn server_flow(&self) -> Option<Flow> {
-        self.path.map(reversed)
-    }
-
-    /// Credentials of the server, as last told.
-    #[must_use]
-    pub fn remote_ufrag(&self) -> Option<&str> {
-        self.remote_ufrag.as_deref()
-    }
-
-    /// Takes the server's description; true if it has other ICE credentials than before.
-    fn set_remote(&mut self, now: Instant, description: &str) -> bool {
-        let remote = sdp::local_params(description).expect("the server's description has a transport");
-        let is_restart = self.remote_ufrag.as_ref().is_some_and(|known| *known != remote.ice.ufrag);
-        self.remote_ufrag = Some(remote.ice.ufrag.clone());
-        self.transport.set_remote(&remote);
-        if self.path.is_none()
-            && let Some(candidate) = remote.candidates.iter().find(|candidate| candidate.protocol == Protocol::Udp)
-        {
-            let flow = Flow { protocol: Protocol::Udp, local: self.address, remote: candidate.address };
-            self.path = Some(flow);
-            self.transport.add_path(now, flow);
-        }
-        is_restart
-    }
-
-    /// Goes on from another address, as after a change of network.
-    pub(crate) fn move_to(&mut self, now: Instant, address: SocketAddr) {
-        self.address = address;
-        if let Some(old) = self.path {
-            self.transport.remove_path(old);
-            let flow = Flow { local: address, ..old };
-            self.path = Some(flow);
-            self.transport.add_path(now, flow);
-        }
-    }
-
-    fn poll(&mut self, now: Instant) {
-        if self.transport.next_timeout().is_some_and(|at| at <= now) {
-            self.transport.handle_timeout(now, &mut self.out);
-        }
-    }
-
-    /// Moves the transport's events into the log; returns data messages.
-    fn collect(&mut self, messages: &mut Vec<(Delivery, Vec<u8>)>) {
-        while let Some(event) = self.transport.poll_event() {
-            match event {
-                ClientEvent::Data { delivery, payload } => messages.push((delivery, payload)),
-                event => {
-                    self.is_connected |= matches!(event, ClientEvent::Connected { .. });
-                    self.events.push(event);
-                }
-            }
-        }
-    }
-}
-
 impl Participant {
     /// A participant that has not been told anything yet.
     pub(crate) fn new(
@@ -207,6 +128,8 @@ impl Participant {
             refused_codecs: Vec::new(),
             refused: Vec::new(),
             refuses: None,
+            takes_reduced_rtcp: true,
+            reduced_rtcp: 0,
             is_gone: false,
             lines: None,
             offers: Offers::default(),
@@ -372,7 +295,11 @@ impl Participant {
                 lines.iter().map(line).collect()
             }
         };
-        Some((self.offers.last_id, sdp::publisher_offer(&media, &self.publisher.transport.params(), self.offers.last_id)))
+        let mut offer = sdp::publisher_offer(&media, &self.publisher.transport.params(), self.offers.last_id);
+        if !self.takes_reduced_rtcp {
+            offer = offer.replace("a=rtcp-rsize\r\n", "");
+        }
+        Some((self.offers.last_id, offer))
     }
 
     /// The server's answer to that.
@@ -399,86 +326,6 @@ impl Participant {
     pub(crate) fn send_data(&mut self, now: Instant, delivery: Delivery, payload: &[u8]) -> bool {
         let Side { transport, out, .. } = &mut self.publisher;
         transport.send_data(now, delivery, payload, out)
-    }
-
-    /// Takes what has come off the downlink.
-    pub(crate) fn receive(&mut self, now: Instant) {
-        while let Some(Datagram { flow, mut bytes }) = self.down.receive(now) {
-            let role = if flow.local == self.publisher.address { TransportRole::Publisher } else { TransportRole::Subscriber };
-            let Side { transport, out, .. } = self.side(role);
-            if transport.handle(now, flow, &bytes, out) == Received::Media {
-                self.open(now, role, &mut bytes);
-            }
-        }
-    }
-
-    fn open(&mut self, now: Instant, role: TransportRole, bytes: &mut [u8]) {
-        if is_rtcp(bytes) {
-            let opened = self.side(role).transport.srtp().and_then(|srtp| srtp.receiver.open_rtcp(bytes).ok());
-            let Some(compound) = opened.and_then(|len| bytes.get(..len)) else {
-                self.receiving.unopened += 1;
-                return;
-            };
-            if role == TransportRole::Publisher {
-                self.take_feedback(compound);
-            }
-            if role == self.receiving_role() {
-                for packet in packets(compound).flatten() {
-                    if let RtcpPacket::SenderReport(report) = packet {
-                        self.receiving.on_sender_report(now, report.ssrc, report.info.ntp, report.info.rtp_timestamp);
-                    }
-                }
-            }
-            return;
-        }
-        let Ok(header) = RtpHeader::parse(bytes) else {
-            self.receiving.unopened += 1;
-            return;
-        };
-        let is_expected = role == self.receiving_role();
-        let side = if self.is_single() { &mut self.publisher } else { &mut self.subscriber };
-        let (receiving, transport) = (&mut self.receiving, &mut side.transport);
-        let opened = transport.srtp().and_then(|srtp| srtp.receiver.open_rtp(receiving.replay(header.ssrc), bytes, header.len).ok());
-        match opened.and_then(|opened| bytes.get(..header.len + opened.payload_len)) {
-            Some(plain) if is_expected => receiving.take(now, &header, plain),
-            _ => receiving.unopened += 1,
-        }
-    }
-
-    /// Where media comes from the server.
-    fn receiving_role(&self) -> TransportRole {
-        if self.is_single() { TransportRole::Publisher } else { TransportRole::Subscriber }
-    }
-
-    fn take_feedback(&mut self, compound: &[u8]) {
-        for packet in packets(compound).flatten() {
-            match packet {
-                RtcpPacket::Pli(pli) => self.sending.iter_mut().for_each(|sending| sending.on_keyframe_request(pli.media_ssrc)),
-                RtcpPacket::Fir(fir) => {
-                    for entry in fir.entries() {
-                        self.sending.iter_mut().for_each(|sending| sending.on_keyframe_request(entry.ssrc));
-                    }
-                }
-                RtcpPacket::Nack(nack) => {
-                    let Some(mut wire) = wire(&mut self.publisher, &mut self.transport_sequence) else { continue };
-                    for sequence in nack.sequences() {
-                        self.sending.iter_mut().for_each(|sending| sending.on_nack(nack.media_ssrc, sequence, &mut wire));
-                    }
-                }
-                RtcpPacket::ReceiverReport(report) => {
-                    for block in report.blocks() {
-                        self.sending.iter_mut().for_each(|sending| sending.on_report(block.ssrc, block.cumulative_lost));
-                    }
-                }
-                RtcpPacket::TransportCc(feedback) => {
-                    for status in feedback.statuses() {
-                        let (arrived, lost) = &mut self.congestion;
-                        *if status.arrival.is_some() { arrived } else { lost } += 1;
-                    }
-                }
-                _ => {}
-            }
-        }
     }
 
     /// Does what is due and puts what is to be sent on the uplink.
@@ -522,39 +369,6 @@ impl Participant {
         let transports = transports.into_iter().flatten().min();
         let sources = self.sending.iter().filter_map(SendingTrack::next_timeout).min();
         [transports, sources].into_iter().flatten().fold(self.next_tick, Instant::min)
-    }
-
-    /// What a track sends from now on for a while, sealed and as the server gets it, but not sent.
-    pub(crate) fn prebuild(&mut self, track: TrackId, end: Instant) -> Vec<(Instant, Datagram)> {
-        let mut built = Vec::new();
-        let Some(index) = self.sending.iter().position(|sending| sending.track == track) else { return built };
-        while let Some(at) = self.sending[index].next_timeout().filter(|&at| at < end) {
-            let Some(mut wire) = wire(&mut self.publisher, &mut self.transport_sequence) else { return built };
-            self.sending[index].poll(at, Some(&mut wire));
-            let out = &mut self.publisher.out;
-            built.extend(out.datagrams().map(|(flow, bytes)| (at, Datagram { flow: reversed(flow), bytes: bytes.to_vec() })));
-            out.clear();
-        }
-        built
-    }
-
-    /// Seals anything as RTP of this client: what a malicious one could send.
-    pub(crate) fn forge(&mut self, index: u64, header_and_payload: &[u8]) -> Option<Datagram> {
-        let header = RtpHeader::parse(header_and_payload).ok()?;
-        let flow = self.publisher.server_flow()?;
-        let srtp = self.publisher.transport.srtp()?;
-        let mut bytes = header_and_payload.to_vec();
-        bytes.resize(bytes.len() + srtp.profile().rtp_tag_len(), 0);
-        srtp.sender.seal_rtp(header.ssrc, index, &mut bytes, header.len);
-        Some(Datagram { flow, bytes })
-    }
-
-    /// Seals anything as RTCP of one side.
-    pub(crate) fn forge_rtcp(&mut self, role: TransportRole, mut compound: Vec<u8>) -> Option<Datagram> {
-        let side = self.side(role);
-        let flow = side.server_flow()?;
-        let is_sealed = side.transport.srtp()?.sender.seal_rtcp(&mut compound, 0);
-        is_sealed.then_some(Datagram { flow, bytes: compound })
     }
 }
 

@@ -223,6 +223,9 @@ impl ReceivingTrack {
         self.last_packet = Some(now);
         self.long_blocks += u64::from(header.extension_profile != 0xbede);
         let descriptor = elements.get(&Extension::DependencyDescriptor.offered_id()).cloned().unwrap_or_default();
+        if let Some(value) = elements.get(&Extension::PlayoutDelay.offered_id()) {
+            self.video.hold(value);
+        }
         self.elements.extend(elements);
         if is_rtx {
             self.retransmissions += 1;

@@ -63,14 +63,6 @@ impl World {
         }
     }
 
-    /// The address at which the engine sees one side of a client.
-    #[must_use]
-    pub fn seen_at(&self, who: Who, role: TransportRole) -> SocketAddr {
-        let participant = &self.participants[who.0];
-        let side = if role == TransportRole::Publisher { &participant.publisher } else { &participant.subscriber };
-        self.nat.outside_of(side.address())
-    }
-
     /// Puts a bottleneck in front of the downlinks of these participants, which they share from now on.
     pub fn share_road(&mut self, config: RoadConfig, participants: &[Who]) {
         let road = Road::new(config, participants.len(), self.now(), split(&mut self.rng));
@@ -87,15 +79,6 @@ impl World {
     pub fn road_meter(&self, who: Who) -> &FlowMeter {
         let (road, flow) = self.by_road[&who.0];
         self.roads[road].meter(flow)
-    }
-
-    /// Bytes that TCP got through the bottleneck in front of somebody.
-    ///
-    /// # Panics
-    /// If there is none in front of that participant.
-    #[must_use]
-    pub fn competing_bytes(&self, who: Who) -> u64 {
-        self.roads[self.by_road[&who.0].0].tcp_bytes()
     }
 
     /// Keeps copies of the next so many datagrams that reach the engine.

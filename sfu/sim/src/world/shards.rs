@@ -45,6 +45,11 @@ impl Placing {
     }
 }
 
+/// One of the shards, where a borrow of the whole world is too much.
+pub(super) fn nth<'a>(first: &'a mut Shard, others: &'a mut [Shard], number: usize) -> &'a mut Shard {
+    if number == 0 { first } else { &mut others[number - 1] }
+}
+
 pub(super) fn link(shard: usize) -> LinkId {
     LinkId(u16::try_from(shard).unwrap_or(u16::MAX))
 }
@@ -55,7 +60,7 @@ impl World {
     /// # Panics
     /// If there is none with this number.
     pub fn engine(&mut self, shard: usize) -> &mut Shard {
-        if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] }
+        nth(&mut self.shard, &mut self.others, shard)
     }
 
     pub(super) fn engines(&self) -> impl Iterator<Item = &Shard> {
@@ -102,7 +107,7 @@ impl World {
                 {
                     self.participants[index].room = room;
                 }
-                let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+                let engine = nth(&mut self.shard, &mut self.others, shard);
                 self.meter.time(|| engine.handle_command(now, command));
             }
         }
@@ -113,31 +118,14 @@ impl World {
             Command::Unpublish { track } | Command::SetMuted { track, .. } => {
                 self.owners.get(track).map_or(0, |&owner| self.placing.shard_of(self.participants[owner].id))
             }
-            Command::Join { participant, .. }
-            | Command::Leave { participant }
-            | Command::Publish { participant, .. }
-            | Command::Offer { participant, .. }
-            | Command::Answer { participant, .. }
-            | Command::RestartIce { participant }
-            | Command::Subscribe { participant, .. }
-            | Command::Unsubscribe { participant, .. }
-            | Command::SetWish { participant, .. }
-            | Command::PreferTcp { participant, .. }
-            | Command::PublishData { participant, .. }
-            | Command::UnpublishData { participant, .. }
-            | Command::SubscribeData { participant, .. }
-            | Command::UnsubscribeData { participant, .. }
-            | Command::PublishCodec { participant, .. }
-            | Command::LimitDownlink { participant, .. }
-            | Command::Move { participant, .. } => self.placing.shard_of(*participant),
-            Command::SendData { .. } | Command::SetPlayoutDelay { .. } => 0,
+            command => command.participant().map_or(0, |participant| self.placing.shard_of(participant)),
         }
     }
 
     /// Brings the shards what is on its way to them.
     pub(super) fn cross(&mut self, now: Instant) {
         for ((from, to), bytes) in std::mem::take(&mut self.rings) {
-            let engine = if to == 0 { &mut self.shard } else { &mut self.others[to - 1] };
+            let engine = nth(&mut self.shard, &mut self.others, to);
             self.meter.time(|| engine.handle_relay(now, link(from), &bytes));
         }
     }

@@ -6,6 +6,7 @@ use sfu_core::egress::Progress;
 use sfu_core::net::Flow;
 
 use super::World;
+use super::shards::nth;
 use crate::participant::{Datagram, reversed};
 use crate::road::Road;
 
@@ -51,33 +52,7 @@ impl World {
             }
         }
         self.cross(now);
-        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, meter, .. } = self;
-        for (index, participant) in participants.iter_mut().enumerate() {
-            if participant.is_gone {
-                continue;
-            }
-            let has_arrival = participant.down.next_arrival().is_some_and(|at| at <= now);
-            if has_arrival {
-                participant.receive(now);
-            }
-            if has_arrival || wakes[index] <= now {
-                participant.poll(now);
-                wakes[index] = participant.next_timeout();
-            }
-            while let Some(Datagram { mut flow, mut bytes }) = participant.up.receive(now) {
-                flow.local = nat.outside_of(flow.local);
-                if *tap_left > 0 {
-                    *tap_left -= 1;
-                    tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
-                }
-                let engine = match place.shard_at(flow.remote) {
-                    0 => &mut *shard,
-                    number => &mut others[number - 1],
-                };
-                meter.datagrams += 1;
-                meter.time(|| engine.handle_datagram(now, reversed(flow), &mut bytes));
-            }
-        }
+        self.poll_participants(now);
         while self.signaling.front().is_some_and(|&(at, _)| at <= now) {
             let Some((_, signal)) = self.signaling.pop_front() else { break };
             self.carry(now, signal);
@@ -102,9 +77,37 @@ impl World {
         }
     }
 
+    /// Participants take what has come and do what is due; the engine gets what has reached it.
+    fn poll_participants(&mut self, now: Instant) {
+        let Self { participants, shard, others, place, nat, tapped, tap_left, wakes, meter, .. } = self;
+        for (index, participant) in participants.iter_mut().enumerate() {
+            if participant.is_gone {
+                continue;
+            }
+            let has_arrival = participant.down.next_arrival().is_some_and(|at| at <= now);
+            if has_arrival {
+                participant.receive(now);
+            }
+            if has_arrival || wakes[index] <= now {
+                participant.poll(now);
+                wakes[index] = participant.next_timeout();
+            }
+            while let Some(Datagram { mut flow, mut bytes }) = participant.up.receive(now) {
+                flow.local = nat.outside_of(flow.local);
+                if *tap_left > 0 {
+                    *tap_left -= 1;
+                    tapped.push(Datagram { flow: reversed(flow), bytes: bytes.clone() });
+                }
+                let engine = nth(shard, others, place.shard_at(flow.remote));
+                meter.datagrams += 1;
+                meter.time(|| engine.handle_datagram(now, reversed(flow), &mut bytes));
+            }
+        }
+    }
+
     fn flush(&mut self, shard: usize, now: Instant) {
         loop {
-            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            let engine = nth(&mut self.shard, &mut self.others, shard);
             let progress = self.meter.time(|| engine.flush(now));
             self.send(shard, now);
             if progress == Progress::Done {
@@ -120,7 +123,7 @@ impl World {
         while self.engine(shard).has_handshakes() {
             self.clock.advance_to(self.clock.now() + self.handshake_takes);
             let now = self.clock.now();
-            let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+            let engine = nth(&mut self.shard, &mut self.others, shard);
             has_stepped |= self.meter.time(|| engine.step_handshake(now));
             if now >= until {
                 break;
@@ -133,7 +136,7 @@ impl World {
 
     /// Puts what the engine sends on the downlinks.
     fn send(&mut self, shard: usize, now: Instant) {
-        let engine = if shard == 0 { &mut self.shard } else { &mut self.others[shard - 1] };
+        let engine = nth(&mut self.shard, &mut self.others, shard);
         let outbox = engine.outbox();
         for (flow, bytes) in outbox.datagrams() {
             self.meter.datagrams += 1;

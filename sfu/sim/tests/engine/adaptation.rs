@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sfu_api::{Event, TrackId};
+use sfu_api::TrackId;
 use sfu_core::media::Codec;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::{TrackSpec, VoiceConfig};
@@ -11,7 +11,7 @@ use sfu_sim::scalability::Mode;
 use sfu_sim::video::VideoConfig;
 use sfu_sim::world::{ROOM, Who, World};
 
-use crate::{MS, SECOND};
+use crate::{MS, SECOND, states};
 
 const KBIT: u64 = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -213,14 +213,4 @@ fn viewer(world: &mut World, rates: &[(Duration, u64)], tracks: &[TrackId]) -> W
         world.subscribe(who, track);
     }
     who
-}
-
-/// True for paused.
-fn states(world: &World, who: Who, of: TrackId) -> Vec<bool> {
-    let id = world.id(who);
-    let state = |event: &Event| match event {
-        Event::StreamState { participant, track, is_paused } if *participant == id && *track == of => Some(*is_paused),
-        _ => None,
-    };
-    world.log.iter().filter_map(state).collect()
 }

@@ -11,7 +11,7 @@ use sfu_sim::scalability::Mode;
 use sfu_sim::video::VideoConfig;
 use sfu_sim::world::{ROOM, Who, World};
 
-use crate::{MS, SECOND, assert_faultless, pair};
+use crate::{MS, SECOND, assert_faultless, pair, states};
 
 /// A keyframe request and its answer, at most the interval of requests apart.
 const SWITCH: Duration = Duration::from_millis(500);
@@ -308,16 +308,6 @@ fn gallery(seed: u64, tiles: usize, mode: Mode) -> (World, Who, Vec<TrackId>) {
 /// 0: no limit.
 fn limit(world: &mut World, who: Who, bps: u64) {
     world.command(Command::LimitDownlink { participant: world.id(who), limit_bps: Some(bps).filter(|&bps| bps > 0) });
-}
-
-/// True for paused.
-fn states(world: &World, who: Who, of: TrackId) -> Vec<bool> {
-    let id = world.id(who);
-    let state = |event: &Event| match event {
-        Event::StreamState { participant, track, is_paused } if *participant == id && *track == of => Some(*is_paused),
-        _ => None,
-    };
-    world.log.iter().filter_map(state).collect()
 }
 
 /// The highest layer that the publisher was told to send; None: it was told nothing.

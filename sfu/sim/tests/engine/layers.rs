@@ -173,8 +173,10 @@ fn subscribers_of_one_track_get_what_each_wants() {
 
 #[test]
 fn loss_and_reordering_cause_no_faults_while_layers_change() {
+    // With those above 1000 some of the modes had faults, where a keyframe's base layer came behind the layers above it.
+    let seeds = [44, 45, 1048, 1051, 1076, 1079, 1085, 1095, 1105, 1126, 1143];
     for case in ALL {
-        for seed in [44, 45] {
+        for seed in seeds {
             let (mut world, track, who) = pair(seed, |world| world.layered(case.0, case.1, case.2));
             let rough =
                 LinkConfig { jitter: Jitter::Reordering(8 * MS), loss: Loss::Random(Chance::percent(1.0)), ..LinkConfig::delayed(15 * MS) };
@@ -185,10 +187,11 @@ fn loss_and_reordering_cause_no_faults_while_layers_change() {
                 let (spatial, max_fps) = [(0, 0), (2, 8), (1, 16), (2, 0), (0, 8), (1, 0)][round];
                 world.set_wish(who, track, wish(spatial, max_fps));
                 world.run_for(SECOND);
-                // The keyframe or the word that asks for it may be lost.
+                // The keyframe or the word that asks for it may be lost, and after a round in which little was sent it takes a few
+                // probes to find out that there is room for more: 4.2 s at the most in 13,500 rounds.
                 let wished = Some(spatial.min(case.1.spatial - 1));
                 let what = format!("{case:?} seed {seed} round {round}: the layer that was asked for");
-                world.expect(&what, 3 * SECOND, |world| world.layer(who, track) == wished);
+                world.expect(&what, 10 * SECOND, |world| world.layer(who, track) == wished);
             }
             let report = world.report(who, track);
             assert_eq!(report.faults(), [""; 0], "{case:?} seed {seed}: {report:?}");

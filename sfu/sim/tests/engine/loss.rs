@@ -1,9 +1,13 @@
 //! Lost, late and doubled packets.
 
+use std::time::Duration;
+
+use sfu_api::{Command, PlayoutDelay, TrackId};
 use sfu_core::error::Discard;
-use sfu_core::media::Codec;
+use sfu_core::media::{Codec, Extension};
 use sfu_sim::link::{Chance, Jitter, LinkConfig, Loss};
-use sfu_sim::world::World;
+use sfu_sim::scalability::Mode;
+use sfu_sim::world::{ROOM, Who, World};
 
 use crate::{MS, SECOND, assert_faultless, pair};
 
@@ -66,6 +70,83 @@ fn downstream_loss_is_repaired_by_nack_and_rtx() {
 #[test]
 fn loss_on_both_ways_is_repaired() {
     assert_repaired(50, Codec::Vp8, losses()[1], Where::Both);
+}
+
+/// A camera behind a way of so long a round trip that loses this share of the packets each way.
+fn far(seed: u64, round_trip: Duration, percent: f64) -> (World, TrackId, Who) {
+    let (mut world, track, who) = pair(seed, |world| world.layered(Codec::Vp8, Mode::L1T3, false));
+    set_way(&mut world, who, round_trip, percent);
+    (world, track, who)
+}
+
+fn set_way(world: &mut World, who: Who, round_trip: Duration, percent: f64) {
+    let way = LinkConfig { loss: Loss::Random(Chance::percent(percent)), ..LinkConfig::delayed(round_trip / 2) };
+    world.participant_mut(who).down.reconfigure(way);
+    world.participant_mut(who).up.reconfigure(way);
+}
+
+/// The newest playout delay that somebody was told.
+fn told(world: &World, who: Who, track: TrackId) -> Option<Vec<u8>> {
+    world.participant(who).receiving(track).unwrap().elements.get(&Extension::PlayoutDelay.offered_id()).cloned()
+}
+
+/// Shares of the pictures of the next half a minute that are shown, and that come after their turn.
+fn shown_and_late(world: &mut World, who: Who, track: TrackId) -> (f64, f64) {
+    let before = world.report(who, track);
+    world.run_for(30 * SECOND);
+    let after = world.report(who, track);
+    let share = |from: u64, to: u64| f64::from(u32::try_from(to - from).unwrap()) / 900.0;
+    (share(before.frames_shown, after.frames_shown), share(before.frames_late, after.frames_late))
+}
+
+#[test]
+fn on_a_long_way_that_loses_packets_pictures_wait_for_what_is_resent() {
+    for (seed, round_trip) in (54..).zip([60, 200, 280]) {
+        let (mut world, track, who) = far(seed, MS * round_trip, 3.0);
+        world.run_for(10 * SECOND);
+        let (shown, late) = shown_and_late(&mut world, who, track);
+        assert!(shown > 0.98 && late < 0.06, "{round_trip} ms: {shown:.3} shown, {late:.3} late");
+        assert_faultless(&world, who, track);
+    }
+}
+
+#[test]
+fn who_loses_nothing_is_not_told_to_wait() {
+    let (mut world, track, who) = far(57, 200 * MS, 0.0);
+    world.run_for(20 * SECOND);
+    assert_eq!(told(&world, who, track), None);
+}
+
+#[test]
+fn the_wait_ends_with_the_losses() {
+    let (mut world, track, who) = far(58, 100 * MS, 5.0);
+    world.run_for(20 * SECOND);
+    let [high, low, _] = told(&world, who, track).unwrap()[..] else { panic!("three bytes") };
+    assert!((16..=30).contains(&((u16::from(high) << 4) | u16::from(low >> 4))), "in tens of ms: {high} {low}");
+    set_way(&mut world, who, 100 * MS, 0.0);
+    world.run_for(45 * SECOND);
+    assert_eq!(told(&world, who, track), Some(vec![0, 0x03, 0xe8]), "nothing at least, ten seconds at most");
+    assert_faultless(&world, who, track);
+}
+
+#[test]
+fn a_wait_that_the_room_asks_for_is_kept() {
+    let (mut world, track, who) = far(59, 200 * MS, 5.0);
+    world.command(Command::SetPlayoutDelay { room: ROOM, delay: Some(PlayoutDelay { min_ms: 100, max_ms: 200 }) });
+    world.run_for(20 * SECOND);
+    assert_eq!(told(&world, who, track), Some(vec![0, 0xa0, 0x14]));
+}
+
+/// The extension goes in front of a descriptor, whose place is another one then.
+#[test]
+fn a_described_stream_stays_whole_when_its_player_is_told_to_wait() {
+    for (seed, mode) in (53..).zip([Mode::L1T3, Mode::L3T3_KEY]) {
+        let (mut world, track, who) = pair(seed, |world| world.layered(Codec::Vp9, mode, true));
+        set_way(&mut world, who, 120 * MS, 4.0);
+        world.run_for(25 * SECOND);
+        assert!(told(&world, who, track).is_some());
+        assert_faultless(&world, who, track);
+    }
 }
 
 #[test]

@@ -29,7 +29,8 @@ mod telemetry;
 
 use std::time::Duration;
 
-use sfu_api::TrackId;
+use sfu_api::{Event, RoomId, TrackId};
+use sfu_core::media::Codec;
 use sfu_sim::participant::TrackSpec;
 use sfu_sim::world::{ROOM, Who, World};
 
@@ -47,6 +48,34 @@ fn room(seed: u64, people: usize) -> (World, Vec<Who>) {
     let mut world = World::new(seed);
     let people = (0..people).map(|_| world.join(ROOM)).collect();
     (world, people)
+}
+
+/// Ten people at a time join, of whom every second one publishes for the next; then all of them leave.
+fn come_and_go(world: &mut World, rounds: usize, join: fn(&mut World, RoomId) -> Who) {
+    for _ in 0..rounds {
+        let people: Vec<Who> = (0..10).map(|_| join(world, ROOM)).collect();
+        for pair in people.chunks(2) {
+            let spec = world.single(Codec::Vp8);
+            let track = world.publish(pair[0], spec);
+            world.subscribe(pair[1], track);
+        }
+        world.run_for(600 * MS);
+        assert_eq!(world.snapshot().live_subscriptions, 5);
+        for who in people {
+            world.leave(who);
+        }
+        world.run_for(20 * MS);
+    }
+}
+
+/// What somebody was told of the flow of a track, in order: true for paused.
+fn states(world: &World, who: Who, of: TrackId) -> Vec<bool> {
+    let id = world.id(who);
+    let state = |event: &Event| match event {
+        Event::StreamState { participant, track, is_paused } if *participant == id && *track == of => Some(*is_paused),
+        _ => None,
+    };
+    world.log.iter().filter_map(state).collect()
 }
 
 /// Nothing was wrong with what somebody got of a video track.

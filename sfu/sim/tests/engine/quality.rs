@@ -10,7 +10,7 @@ use sfu_sim::participant::TrackSpec;
 use sfu_sim::scalability::Mode;
 use sfu_sim::world::{Who, World};
 
-use crate::{MS, SECOND, pair, room};
+use crate::{MS, SECOND, pair, room, states};
 
 /// Issued within five seconds of a change: a look every second, over the last three of them, and reports every second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
@@ -185,14 +185,4 @@ fn found(world: &World, who: Who) -> (Quality, (QualityDirection, QualityCause))
         _ => None,
     });
     newest.unwrap()
-}
-
-/// True for paused.
-fn states(world: &World, who: Who, of: TrackId) -> Vec<bool> {
-    let id = world.id(who);
-    let state = |event: &Event| match event {
-        Event::StreamState { participant, track, is_paused } if *participant == id && *track == of => Some(*is_paused),
-        _ => None,
-    };
-    world.log.iter().filter_map(state).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sfu_api::{Event, ParticipantId, TrackId};
 use sfu_core::media::Codec;
 use sfu_core::rtp::ntp::NtpTime;
-use sfu_sim::link::LinkConfig;
+use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::TrackSpec;
 use sfu_sim::world::{Who, World};
 
@@ -36,6 +36,29 @@ fn a_publisher_learns_of_the_arrival_of_all_its_packets() {
     let (arrived, lost) = world.participant(owner).congestion;
     assert!(arrived > 2_000 && lost == 0, "{arrived} arrived, {lost} lost");
     assert!(world.sender(track).feedback(0).reports >= 9);
+}
+
+#[test]
+fn a_client_that_did_not_agree_to_reduced_size_gets_all_feedback_in_compounds() {
+    for agrees in [true, false] {
+        let (mut world, people) = room(105, 2);
+        world.participant_mut(people[0]).takes_reduced_rtcp = agrees;
+        let lossy = LinkConfig { loss: Loss::Random(Chance::percent(5.0)), ..LinkConfig::delayed(10 * MS) };
+        world.participant_mut(people[0]).up.reconfigure(lossy);
+        let camera = world.simulcast(Codec::Vp8);
+        let track = world.publish(people[0], camera);
+        world.subscribe(people[1], track);
+        for layer in [2, 0, 2] {
+            world.want_layer(people[1], track, layer);
+            world.run_for(2 * SECOND);
+        }
+
+        let feedback = [0, 1, 2].map(|encoding| world.sender(track).feedback(encoding));
+        assert!(feedback.iter().any(|told| told.keyframe_requests > 0) && feedback.iter().any(|told| told.nacked > 0), "{feedback:?}");
+        let publisher = world.participant(people[0]);
+        assert!(publisher.congestion.0 > 1_000, "{:?}", publisher.congestion);
+        assert_eq!(publisher.reduced_rtcp > 0, agrees);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::TrackSpec;
 use sfu_sim::world::{ROOM, Who, World};
 
-use crate::{MS, SECOND, assert_faultless};
+use crate::{MS, SECOND, assert_faultless, come_and_go};
 
 /// People with one peer connection each.
 fn singles(seed: u64, people: usize) -> (World, Vec<Who>) {
@@ -364,20 +364,7 @@ fn a_client_that_can_play_no_codec_of_a_track_is_told_so() {
 #[test]
 fn nothing_is_left_after_100_joins_and_leaves_with_one_connection() {
     let mut world = World::new(316);
-    for _ in 0..10 {
-        let people: Vec<_> = (0..10).map(|_| world.join_single(ROOM)).collect();
-        for pair in people.chunks(2) {
-            let spec = world.single(Codec::Vp8);
-            let track = world.publish(pair[0], spec);
-            world.subscribe(pair[1], track);
-        }
-        world.run_for(600 * MS);
-        assert_eq!(world.snapshot().live_subscriptions, 5);
-        for who in people {
-            world.leave(who);
-        }
-        world.run_for(20 * MS);
-    }
+    come_and_go(&mut world, 10, World::join_single);
     world.run_for(60 * SECOND);
     let snapshot = world.snapshot();
     let tracks = snapshot.audio_tracks + snapshot.video_tracks;

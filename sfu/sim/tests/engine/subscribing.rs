@@ -6,7 +6,7 @@ use sfu_core::transport::srtp::SrtpProfile;
 use sfu_sim::participant::TrackSpec;
 use sfu_sim::world::{ROOM, World};
 
-use crate::{MS, SECOND, assert_faultless, pair, room};
+use crate::{MS, SECOND, assert_faultless, come_and_go, pair, room};
 
 #[test]
 fn video_goes_on_seamlessly_after_a_mute() {
@@ -113,20 +113,7 @@ fn leaving_ends_everything_that_others_had_of_it() {
 #[test]
 fn nothing_is_left_after_200_joins_and_leaves() {
     let mut world = World::new(76);
-    for _ in 0..20 {
-        let people: Vec<_> = (0..10).map(|_| world.join(ROOM)).collect();
-        for pair in people.chunks(2) {
-            let spec = world.single(Codec::Vp8);
-            let track = world.publish(pair[0], spec);
-            world.subscribe(pair[1], track);
-        }
-        world.run_for(600 * MS);
-        assert_eq!(world.snapshot().live_subscriptions, 5);
-        for who in people {
-            world.leave(who);
-        }
-        world.run_for(20 * MS);
-    }
+    come_and_go(&mut world, 20, World::join);
     // Deadlines of transports that are gone come up within consent's time.
     world.run_for(60 * SECOND);
     let snapshot = world.snapshot();

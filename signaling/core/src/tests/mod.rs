@@ -101,6 +101,7 @@ impl World {
         while let Some(output) = self.signaling.poll() {
             match output {
                 Output::Send { conn, response } => self.deliver(conn, response.message.unwrap()),
+                Output::Welcome { conn, welcome } => self.deliver(conn, welcome.whole().message.unwrap()),
                 Output::Broadcast { conns, response } => {
                     assert!(conns.len() > 1, "a broadcast has several addressees");
                     for conn in conns {

@@ -66,6 +66,10 @@ async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
         app.ask(ANSWER_TIME, ToLoop::Barrier).await
     };
     match asked.await {
+        Ok(()) if request == DrainRequest::Undo && app.drain.borrow().stopping => {
+            let detail = "the process is about to stop, and what has asked for that would kill it: SIGUSR2 lets it serve on all the same";
+            Refused::new(ErrorCode::PreconditionFailed, detail).into_problem()
+        }
         Ok(()) => status(app),
         Err(error) => Refused::from(error).into_problem(),
     }

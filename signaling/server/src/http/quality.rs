@@ -4,6 +4,7 @@
 //! Who reads needs a token with `roomAdmin` for the room, or `roomList`; who reports needs its own token. `{id}` is an identity
 //! or a sid (`PA_…`). Stays that are over are found for an hour.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,19 +54,23 @@ async fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderM
         return Err(Refused::new(ErrorCode::TokenGrant, "the access token grants neither roomList nor roomAdmin for this room"));
     }
     let wanted = Wanted::parse(query)?;
-    // decoded without the lock
-    let person = app.timelines().person(room, who, |track| wanted.wants(track));
-    let person =
-        person.ok_or_else(|| Refused::new(ErrorCode::ParticipantNotFound, "nobody of that name was in this room within the last hour"))?;
     let now = unix_now();
-    let since_s = wanted.since_s(&person, now);
-    let rows: u64 = person.tracks.values().map(|track| track.series.count_since(since_s)).sum();
-    if rows > MAX_ROWS {
-        return Err(Refused::new(
-            ErrorCode::BadRequest,
-            format!("{rows} seconds of tracks are more than {MAX_ROWS}: ask for one `track`, or for fewer `seconds`"),
-        ));
-    }
+    // Under the lock, for which the loop of all rooms waits, no more is copied than is answered; it is decoded without the lock.
+    let (person, since_s) = {
+        let timelines = app.timelines();
+        let person = timelines.person(room, who);
+        let person = person
+            .ok_or_else(|| Refused::new(ErrorCode::ParticipantNotFound, "nobody of that name was in this room within the last hour"))?;
+        let since_s = wanted.since_s(person, now);
+        let rows = person.count_since(since_s, |track| wanted.wants(track));
+        if rows > MAX_ROWS {
+            return Err(Refused::new(
+                ErrorCode::BadRequest,
+                format!("{rows} seconds of tracks are more than {MAX_ROWS}: ask for one `track`, or for fewer `seconds`"),
+            ));
+        }
+        (person.since(since_s, |track| wanted.wants(track)), since_s)
+    };
     Ok(document(&person, since_s))
 }
 
@@ -268,12 +273,11 @@ fn not_its_own() -> Refused {
 
 fn take(app: &App, room: &str, who: &str, grants: &Grants, body: &[u8]) -> Result<(), Refused> {
     let now = unix_now();
-    let id = {
+    let (stay, lasted) = {
         let mut timelines = app.timelines();
-        let id = timelines.present(room, who, &grants.identity).ok_or_else(not_its_own)?;
-        let wait = timelines.may_hear(id, now);
-        wait.map_err(|wait| Refused::new(ErrorCode::RateLimited, "one report a second is enough").retry_after(wait))?;
-        id
+        let stay = timelines.present(room, who, &grants.identity).ok_or_else(not_its_own)?;
+        let lasted = timelines.may_hear(stay, now);
+        (stay, lasted.map_err(|wait| Refused::new(ErrorCode::RateLimited, "one report a second is enough").retry_after(wait))?)
     };
     // read without the lock, for which the loop of all rooms waits
     let report: Report =
@@ -281,16 +285,18 @@ fn take(app: &App, room: &str, who: &str, grants: &Grants, body: &[u8]) -> Resul
     if report.tracks.len() > MAX_REPORTED {
         return Err(Refused::new(ErrorCode::BadRequest, format!("more than {MAX_REPORTED} tracks")));
     }
-    let mut views = Vec::with_capacity(report.tracks.len());
+    let mut views = BTreeMap::new();
     for track in &report.tracks {
         let bad_sid = || Refused::new(ErrorCode::BadRequest, format!("`{}` is no track sid", track.sid.escape_debug()));
         let key = (track.direction.into(), parse_track_sid(&track.sid).ok_or_else(bad_sid)?);
-        views.push((key, track.view(report.current_round_trip_time)));
+        if views.insert(key, track.view(report.current_round_trip_time)).is_some() {
+            return Err(Refused::new(ErrorCode::BadRequest, format!("`{}` stands twice", track.sid.escape_debug())));
+        }
     }
     let mut timelines = app.timelines();
     for (key, view) in views {
         // a track that ended meanwhile, or was not sampled yet
-        let _ = timelines.hear(id, key, view, now);
+        let _ = timelines.hear(stay, key, view, lasted, now);
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ struct Chunk {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Series {
     chunks: VecDeque<Chunk>,
     newest: Row,
@@ -90,7 +90,16 @@ impl Series {
 
     /// How many rows there are since a time, about: chunks count as a whole.
     pub(crate) fn count_since(&self, since_s: u64) -> u64 {
-        self.chunks.iter().filter(|chunk| chunk.start_s + chunk.rows >= since_s).map(|chunk| chunk.rows).sum()
+        self.chunks_since(since_s).map(|chunk| chunk.rows).sum()
+    }
+
+    /// A copy without what is older, but for what shares a chunk with what is not.
+    pub(super) fn since(&self, since_s: u64) -> Self {
+        Self { chunks: self.chunks_since(since_s).cloned().collect(), newest: self.newest }
+    }
+
+    fn chunks_since(&self, since_s: u64) -> impl Iterator<Item = &Chunk> {
+        self.chunks.range(self.chunks.partition_point(|chunk| chunk.start_s + chunk.rows < since_s)..)
     }
 
     /// Bytes of all rows.
@@ -101,7 +110,7 @@ impl Series {
     /// The rows since a time, with the second that each stands for.
     pub(crate) fn rows(&self, since_s: u64) -> Vec<(u64, Row)> {
         let mut rows = Vec::new();
-        for chunk in self.chunks.iter().filter(|chunk| chunk.start_s + chunk.rows >= since_s) {
+        for chunk in self.chunks_since(since_s) {
             let (mut bytes, mut before) = (chunk.bytes.as_slice(), Row::default());
             for second in chunk.start_s.. {
                 let Some(row) = Row::read(&before, &mut bytes) else { break };

@@ -1,21 +1,21 @@
 //! Sends spans to a collector of OpenTelemetry: OTLP over HTTP with JSON (opentelemetry.io/docs/specs/otlp, "OTLP/HTTP").
 //!
 //! In: spans. Out: POST requests of up to [`BATCH`] spans, from a thread of its own. Invariants: nobody waits for the collector
-//! but that thread; what it can't take in time is counted and dropped. The crates of OpenTelemetry would bring three dozen
+//! but that thread, at the end for [`FAREWELL`] at most; what it can't take in time is counted and dropped. The crates of OpenTelemetry would bring three dozen
 //! others, an HTTP client among them, for one document and one request.
 //! Not here: TLS. A collector that is not on a trusted network is reached by way of a local one.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntCounterVec};
 use serde_json::{Value, json};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::Span;
 
@@ -25,8 +25,10 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 512;
 /// A request has waited at most so long for its spans.
 const LINGER: Duration = Duration::from_secs(1);
-/// For connecting, and for each read and write.
+/// For a whole request: connecting, sending it, and the first line of the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// At the end, for what waits.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// `SPAN_KIND_SERVER` and `SPAN_KIND_INTERNAL`.
 const KIND_SERVER: u8 = 2;
 const KIND_INTERNAL: u8 = 1;
@@ -61,10 +63,12 @@ impl fmt::Display for Collector {
     }
 }
 
-/// The queue to the thread that sends. At its end what waits is sent.
+/// The queue to the thread that sends. At its end what waits is sent, as far as there is time.
 pub(crate) struct Exporter {
     queue: Option<SyncSender<Span>>,
-    thread: Option<JoinHandle<()>>,
+    /// Its other end is the thread's.
+    end: Receiver<()>,
+    farewell: Duration,
     dropped: IntCounter,
 }
 
@@ -74,23 +78,44 @@ impl Exporter {
     /// # Errors
     /// The thread can't be started.
     pub(crate) fn start(collector: Collector, region: &str, counts: &IntCounterVec) -> io::Result<Self> {
+        Self::with_patience(collector, region, counts, PATIENCE, FAREWELL)
+    }
+
+    fn with_patience(
+        collector: Collector,
+        region: &str,
+        counts: &IntCounterVec,
+        patience: Duration,
+        farewell: Duration,
+    ) -> io::Result<Self> {
         let (queue, spans) = sync_channel(QUEUE);
+        let (running, end) = sync_channel::<()>(0);
         let (sent, failed) = (counts.with_label_values(&["sent"]), counts.with_label_values(&["failed"]));
         let resource = resource(region);
         let work = move || {
+            let _running = running;
+            let mut outage = Outage::default();
             while let Some(batch) = next_batch(&spans) {
                 let size = batch.len() as u64;
-                match post(&collector, &document(&batch, &resource)) {
-                    Ok(()) => sent.inc_by(size),
+                match post(&collector, &document(&batch, &resource), patience) {
+                    Ok(()) => {
+                        sent.inc_by(size);
+                        if outage.ends() {
+                            info!(%collector, "spans are sent again");
+                        }
+                    }
                     Err(error) => {
                         failed.inc_by(size);
-                        debug!(%error, %collector, "spans were not sent");
+                        if outage.begins() {
+                            warn!(%error, %collector, "spans can't be sent and are lost; a line will say when they are sent again");
+                        }
+                        debug!(%error, spans = size, "spans were not sent");
                     }
                 }
             }
         };
-        let thread = thread::Builder::new().name("traces".to_owned()).spawn(work)?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), dropped: counts.with_label_values(&["dropped"]) })
+        thread::Builder::new().name("traces".to_owned()).spawn(work)?;
+        Ok(Self { queue: Some(queue), end, farewell, dropped: counts.with_label_values(&["dropped"]) })
     }
 
     /// Waits for nothing.
@@ -103,17 +128,34 @@ impl Exporter {
     #[cfg(test)]
     #[expect(clippy::unwrap_used, reason = "a counter with a good name")]
     pub(crate) fn none() -> Self {
-        Self { queue: None, thread: None, dropped: IntCounter::new("dropped", "dropped").unwrap() }
+        let (_, end) = sync_channel(0);
+        Self { queue: None, end, farewell: FAREWELL, dropped: IntCounter::new("dropped", "dropped").unwrap() }
     }
 }
 
 impl Drop for Exporter {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // bounded by what fits into the queue and the patience with a collector; a panic has been reported
-            let _ = thread.join();
+        // nothing is ever sent: what ends it is the thread's end
+        if self.end.recv_timeout(self.farewell) == Err(RecvTimeoutError::Timeout) {
+            warn!("the collector of traces is too slow: what waits for it is lost");
         }
+    }
+}
+
+/// Whether the collector takes what it gets: one line of the log at each change, however many requests there are.
+#[derive(Default)]
+struct Outage(bool);
+
+impl Outage {
+    /// A request has failed. True: the one before has not.
+    fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.0, true)
+    }
+
+    /// A request has not failed. True: the one before has.
+    fn ends(&mut self) -> bool {
+        std::mem::replace(&mut self.0, false)
     }
 }
 
@@ -173,30 +215,65 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn post(collector: &Collector, body: &str) -> io::Result<()> {
+fn post(collector: &Collector, body: &str, patience: Duration) -> io::Result<()> {
     let Collector { authority, path } = collector;
+    let until = Instant::now() + patience;
+    let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
+    let stream = connect(&addresses, until)?;
+    let mut stream = Timed { stream: &stream, until };
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    // "HTTP/1.1 2"
+    let mut status = [0; 10];
+    stream.read_exact(&mut status)?;
+    let is_taken = status.starts_with(b"HTTP/1.") && status.ends_with(b" 2");
+    if is_taken { Ok(()) } else { Err(io::Error::other("the collector refuses them")) }
+}
+
+/// To the first address that answers. One that does not leaves time for those behind it.
+fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in authority.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(mut stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                let length = body.len();
-                let head = format!(
-                    "POST {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-                );
-                stream.write_all(head.as_bytes())?;
-                stream.write_all(body.as_bytes())?;
-                // "HTTP/1.1 2"
-                let mut status = [0; 10];
-                stream.read_exact(&mut status)?;
-                let is_taken = status.starts_with(b"HTTP/1.") && status.ends_with(b" 2");
-                return if is_taken { Ok(()) } else { Err(io::Error::other("the collector refuses them")) };
-            }
+    for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share = left(until)? / u32::try_from(untried).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// A stream that is given up at a time, however little comes or goes at once.
+struct Timed<'a> {
+    stream: &'a TcpStream,
+    until: Instant,
+}
+
+impl io::Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.until)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl io::Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.until)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 #[cfg(test)]
@@ -240,18 +317,7 @@ mod tests {
         });
         let counts = IntCounterVec::new(Opts::new("spans", "spans"), &["result"]).unwrap();
         let exporter = Exporter::start(collector.clone(), "eu", &counts).unwrap();
-        let root = Span {
-            trace: [0xab; 16],
-            id: [1; 8],
-            parent: None,
-            name: "stay",
-            began: Duration::from_nanos(1_700_000_000_000_000_001),
-            ended: Duration::from_nanos(1_700_000_001_000_000_000),
-            participant: "PA_x".to_owned(),
-            conn: 7,
-            reason: Some("ice-no-path"),
-            is_failure: true,
-        };
+        let root = a_span();
         exporter.send(Span { id: [2; 8], parent: Some([1; 8]), name: "join", ..root.clone() });
         exporter.send(root.clone());
         drop(exporter);
@@ -269,5 +335,58 @@ mod tests {
         exporter.send(root);
         drop(exporter);
         assert_eq!(counts.with_label_values(&["failed"]).get(), 1);
+    }
+
+    #[test]
+    fn a_collector_that_takes_everything_and_says_nothing_holds_nobody_up_at_the_end() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let collector = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+        let counts = IntCounterVec::new(Opts::new("spans", "spans"), &["result"]).unwrap();
+        // waiting for the thread would take an hour
+        let (patience, farewell) = (Duration::from_secs(3600), Duration::from_millis(1));
+        let exporter = Exporter::with_patience(collector, "", &counts, patience, farewell).unwrap();
+        exporter.send(a_span());
+        let (_asking, _) = silent.accept().unwrap();
+        drop(exporter);
+        assert_eq!((counts.with_label_values(&["sent"]).get(), counts.with_label_values(&["failed"]).get()), (0, 0));
+    }
+
+    #[test]
+    fn a_request_whose_time_is_over_goes_on_for_no_byte_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        listener.accept().unwrap().0.write_all(b"HTTP/1.1 200 OK").unwrap();
+        let (mut byte, now) = ([0], Instant::now());
+        let over = |result: io::Result<()>| assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        over(Timed { stream: &stream, until: now }.read_exact(&mut byte));
+        over(Timed { stream: &stream, until: now }.write_all(&byte));
+        over(connect(&[address], now).map(drop));
+        Timed { stream: &stream, until: now + Duration::from_secs(3600) }.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"H");
+    }
+
+    #[test]
+    fn an_outage_is_told_once_and_its_end_once() {
+        let mut outage = Outage::default();
+        assert!(!outage.ends());
+        assert_eq!([outage.begins(), outage.begins(), outage.begins()], [true, false, false]);
+        assert_eq!([outage.ends(), outage.ends()], [true, false]);
+        assert!(outage.begins());
+    }
+
+    fn a_span() -> Span {
+        Span {
+            trace: [0xab; 16],
+            id: [1; 8],
+            parent: None,
+            name: "stay",
+            began: Duration::from_nanos(1_700_000_000_000_000_001),
+            ended: Duration::from_nanos(1_700_000_001_000_000_000),
+            participant: "PA_x".to_owned(),
+            conn: 7,
+            reason: Some("ice-no-path"),
+            is_failure: true,
+        }
     }
 }

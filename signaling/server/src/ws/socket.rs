@@ -24,6 +24,7 @@ use super::{Newcomer, Outbox, Outgoing, SocketEnd, ToLoop};
 use crate::codec::Encoding;
 use crate::config::ServerLimits;
 use crate::gate::{Pass, TokenBucket};
+use crate::give_way::give_way;
 use crate::metrics::Metrics;
 
 /// Who arrived; everything about them is verified.
@@ -216,7 +217,9 @@ impl Session<'_> {
             written += 1;
             next = if written < MESSAGES_AT_ONCE { self.queue.try_recv().ok() } else { None };
         }
-        self.flush().await.and(end)
+        let flushed = self.flush().await;
+        give_way();
+        flushed.and(end)
     }
 
     async fn write(&mut self, frame: Message) -> Result<(), SocketEnd> {

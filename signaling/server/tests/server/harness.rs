@@ -41,7 +41,7 @@ impl TestServer {
         change(&mut config);
         let (commands_in, commands) = mpsc::unbounded_channel();
         let (events, events_out) = mpsc::channel(64);
-        let media = MediaLink::new(move |command| drop(commands_in.send(command)), events_out);
+        let media = MediaLink::new(move |commands| commands.drain(..).for_each(|command| drop(commands_in.send(command))), events_out);
         let (shutdown, is_shutdown) = oneshot::channel::<()>();
         let server = Server::serve(config, media, Registry::new(), async move { drop(is_shutdown.await) }).await.unwrap();
         Self { address: server.local_addr(), server, commands, events, shutdown }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sfu_api::telemetry::{Direction, LayerLimit, LayerPlace, LayerState, TrackSample};
 use sfu_api::{Command, Event, FailReason, MediaKind, ParticipantId, TrackId, TransportRole, TransportState};
 use signaling_api::VideoGrant;
-use signaling_server::MetricsAccess;
 use signaling_server::auth::TokenOptions;
+use signaling_server::{DrainRequest, MetricsAccess};
 
 use crate::harness::{Client, TestServer, minted, soon, token};
 
@@ -181,7 +181,8 @@ async fn a_client_reports_on_itself_once_a_second_and_on_nobody_else() {
     let (_bob, _) = server.join("bob", "lobby").await;
     server.events.send(Event::Samples(vec![sample(participant, track)])).await.unwrap();
     server.events.send(Event::Samples(Vec::new())).await.unwrap();
-    let report = format!(r#"{{"tracks":[{{"sid":"{sid}","direction":"out","freezeDuration":0.4,"framesPerSecond":12}}]}}"#);
+    let entry = format!(r#"{{"sid":"{sid}","direction":"out","freezeDuration":0.4,"framesPerSecond":12}}"#);
+    let report = format!(r#"{{"tracks":[{entry}]}}"#);
     let path = "/v1/rooms/lobby/participants/alice/stats";
     let post = async |token: &str, body: &str| server.http("POST", path, &[bearer(token).as_ref()], body).await;
     assert_eq!(post(&token("bob", "lobby"), &report).await.status, 403);
@@ -192,6 +193,9 @@ async fn a_client_reports_on_itself_once_a_second_and_on_nobody_else() {
     assert_eq!((too_soon.status, too_soon.json()["code"].as_str()), (429, Some("rate-limited")));
     assert_eq!(server.metric(r#"sfu_client_reports_total{result="taken"}"#).await, 1);
     assert_eq!(server.metric(r#"sfu_client_reports_total{result="refused"}"#).await, 4);
+    let twice = format!(r#"{{"tracks":[{entry},{entry}]}}"#);
+    let reply = server.http("POST", "/v1/rooms/lobby/participants/bob/stats", &[bearer(&token("bob", "lobby")).as_ref()], &twice).await;
+    assert_eq!((reply.status, reply.json()["detail"].as_str()), (400, Some(format!("`{sid}` stands twice").as_str())));
 }
 
 #[tokio::test]
@@ -268,6 +272,25 @@ async fn a_drain_refuses_new_rooms_and_can_be_undone() {
     });
     assert!(goodbye.await.can_reconnect, "the deadline is over");
     assert_eq!(alice.close_code().await.1, "server-shutdown");
+}
+
+#[tokio::test]
+async fn over_rest_nobody_keeps_a_process_from_stopping() {
+    let server = TestServer::start().await;
+    let (_alice, _) = server.join("alice", "lobby").await;
+    let grants = VideoGrant { room_create: true, room_list: true, ..VideoGrant::default() };
+    let operator = minted(&TokenOptions { grants, ttl: HOUR, ..TokenOptions::default() });
+    let undrain = async || server.http("POST", "/v1/nodes/self:undrain", &[bearer(&operator).as_ref()], "").await;
+    // what SIGTERM does, and SIGUSR2
+    let signals = server.server.drain();
+    soon(signals.ask(DrainRequest::Stop { deadline: HOUR })).await;
+    let refused = undrain().await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (412, Some("precondition-failed")));
+    let status = server.http("GET", "/v1/nodes/self", &[bearer(&operator).as_ref()], "").await.json();
+    assert_eq!((status["drain"]["phase"].as_str(), status["drain"]["stopping"].as_bool()), (Some("draining"), Some(true)));
+    soon(signals.ask(DrainRequest::ServeOn)).await;
+    assert_eq!(undrain().await.json()["drain"]["stopping"], false);
+    assert_eq!(server.get("/readyz").await.status, 200);
 }
 
 #[tokio::test]

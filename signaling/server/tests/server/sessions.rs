@@ -90,13 +90,22 @@ async fn a_client_gets_fresh_tokens_that_say_the_same() {
     assert_eq!((grants.identity.as_str(), grants.room.as_str(), grants.room_join), ("alice", "lobby", true));
 }
 
+/// Without media nothing works, and whatever started this process starts it again.
 #[tokio::test]
-async fn the_loss_of_the_node_does_not_end_the_server() {
-    let TestServer { address, server, commands, events, shutdown } = TestServer::start().await;
-    drop((commands, events));
-    let (commands, events) = (tokio::sync::mpsc::unbounded_channel().1, tokio::sync::mpsc::channel(1).0);
-    let server = TestServer { address, server, commands, events, shutdown };
-    let (mut client, _) = server.join("alice", "lobby").await;
+async fn when_the_node_fails_clients_are_told_to_come_back_and_the_server_ends() {
+    let server = TestServer::start().await;
+    let mut client = server.open(&format!("/rtc?protocol=17&access_token={}", token("alice", "lobby"))).await.unwrap();
     client.ping(1).await;
-    assert_eq!(server.get("/livez").await.status, 200);
+    let TestServer { server, events, shutdown: _not_asked_for, commands: _commands, .. } = server;
+    drop(events);
+    let leave = client
+        .until(|message| match message {
+            signal_response::Message::Leave(leave) => Some(leave),
+            _ => None,
+        })
+        .await;
+    assert_eq!((leave.reason(), leave.action()), (DisconnectReason::ServerShutdown, leave_request::Action::Reconnect));
+    assert_eq!(client.close_code().await.1, "server-shutdown");
+    drop(client);
+    soon(server.stopped()).await;
 }

@@ -25,7 +25,7 @@ impl EventLoop {
     pub(super) fn serve_clients(&mut self, index: usize, at: Moment) {
         for _ in 0..BATCHES_PER_TURN {
             let Some(socket) = self.udp.get(index) else { return };
-            let Ok(count) = socket.receive(&mut self.inbox, BATCH, &mut self.udp_counters) else { return };
+            let Ok(count) = socket.receive(&mut self.inbox, BATCH) else { return };
             for slot in 0..count {
                 self.pass_up(index, slot, at);
             }
@@ -76,7 +76,7 @@ impl EventLoop {
     pub(super) fn serve_relay(&mut self, id: RelayId, at: Moment) {
         for _ in 0..BATCHES_PER_TURN {
             let count = match self.relays.get(id.0 as usize) {
-                Some(Some(Relay::Udp(socket))) => match socket.receive(&mut self.inbox, RELAY_BATCH, &mut self.udp_counters) {
+                Some(Some(Relay::Udp(socket))) => match socket.receive(&mut self.inbox, RELAY_BATCH) {
                     Ok(count) => count,
                     // an ICMP error of an earlier datagram; what is behind it can be read
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,

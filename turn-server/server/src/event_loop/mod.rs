@@ -22,7 +22,7 @@ use turn_proto::{Moment, RelayId, TurnServer};
 
 use crate::audit::Audit;
 use crate::config::RelayAddress;
-use crate::stats::{LoopCounters, Snapshot};
+use crate::stats::Snapshot;
 use crate::tcp::Streams;
 use crate::tls::Certificates;
 use crate::train::Train;
@@ -68,7 +68,6 @@ pub(crate) struct EventLoop {
     rng: SmallRng,
     audit: Audit,
     udp_counters: UdpCounters,
-    counters: LoopCounters,
     snapshot: Arc<Mutex<Snapshot>>,
     next_snapshot: Instant,
     next_look: Instant,
@@ -118,7 +117,6 @@ impl EventLoop {
             rng: SmallRng::seed_from_u64(parts.seed),
             audit: Audit::new(now),
             udp_counters: UdpCounters::default(),
-            counters: LoopCounters::default(),
             snapshot: parts.snapshot,
             next_snapshot: now,
             next_look: now + CERTIFICATE_INTERVAL,
@@ -139,7 +137,6 @@ impl EventLoop {
                 return;
             }
             let at = read_clock();
-            self.counters.turns += 1;
             for token in std::mem::take(&mut self.again) {
                 self.serve(token, at);
             }
@@ -220,7 +217,6 @@ impl EventLoop {
             udp: self.udp_counters,
             streams: self.streams.counters,
             open_streams: self.streams.len(),
-            turns: self.counters,
             is_draining: self.is_draining,
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;

@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+pub use expiry::not_after;
+
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -135,7 +137,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, CertificateError> {
     let chain = CertificateDer::pem_file_iter(certificate).map_err(file_error(certificate))?;
     let chain = chain.collect::<Result<Vec<_>, _>>().map_err(file_error(certificate))?;
     let first = chain.first().ok_or_else(|| CertificateError::Empty(certificate.to_owned()))?;
-    let expires_at = expiry::not_after(first);
+    let expires_at = not_after(first);
     let private = PrivateKeyDer::from_pem_file(key).map_err(file_error(key))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key_error = |source| CertificateError::Key { path: key.to_owned(), source };

@@ -1,5 +1,7 @@
 //! H.264 payload (RFC 6184): where a keyframe starts.
 
+use super::aggregation::aggregated_units;
+
 /// NAL unit types (ITU-T H.264 table 7-1, RFC 6184 table 1).
 const IDR_SLICE: u8 = 5;
 const SPS: u8 = 7;
@@ -23,16 +25,6 @@ pub fn starts_keyframe(payload: &[u8]) -> bool {
 /// `first_mb_in_slice` is an Exp-Golomb number: zero is coded as a single 1 bit (H.264 sections 7.3.3, 9.1).
 fn is_first_slice(slice_header: Option<&u8>) -> bool {
     slice_header.is_some_and(|byte| byte & 0x80 != 0)
-}
-
-/// Units of an aggregation packet: 16-bit size, then the unit (RFC 6184 section 5.7.1).
-fn aggregated_units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (size, tail) = rest.split_first_chunk::<2>()?;
-        let (unit, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*size)))?;
-        rest = tail;
-        Some(unit)
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Without `sprop-max-don-diff` (browsers never send it) packets carry no decoding order numbers, which is assumed here.
 
+use super::aggregation::aggregated_units;
+
 /// NAL unit types (ITU-T H.265 table 7-1, RFC 7798 section 4.4).
 const BLA_W_LP: u8 = 16;
 const RSV_IRAP_VCL23: u8 = 23;
@@ -57,16 +59,6 @@ fn is_keyframe_type(kind: u8, slice_header: Option<&u8>) -> bool {
         BLA_W_LP..=RSV_IRAP_VCL23 => slice_header.is_some_and(|byte| byte & 0x80 != 0),
         _ => false,
     }
-}
-
-/// Units of an aggregation packet: 16-bit size, then the unit (RFC 7798 section 4.4.2).
-fn aggregated_units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (size, tail) = rest.split_first_chunk::<2>()?;
-        let (unit, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*size)))?;
-        rest = tail;
-        Some(unit)
-    })
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! What each codec leaves readable in its RTP payload, as far as forwarding needs it.
 
+mod aggregation;
 pub mod av1;
 pub mod bits;
 pub mod dependency_descriptor;
 pub mod h264;
 pub mod h265;
+pub mod picture;
 pub mod red;
 pub mod vp8;
 pub mod vp9;
 
 use crate::media::Codec;
-use vp8::Vp8Fields;
+use picture::PictureFields;
 use vp9::Vp9Payload;
 
 /// What a subscriber's copy of a packet needs to know of the payload.
@@ -18,8 +20,8 @@ use vp9::Vp9Payload;
 pub struct PayloadInfo {
     /// First packet of a frame that needs no other frame; a switch may happen here.
     pub starts_keyframe: bool,
-    /// Fields of the VP8 or VP9 descriptor to be rewritten; VP9 has no `KEYIDX`. Absent for other codecs.
-    pub picture: Option<Vp8Fields>,
+    /// Fields of the VP8 or VP9 descriptor to be rewritten. Absent for other codecs.
+    pub picture: Option<PictureFields>,
     /// Its picture id must have no gaps: decoders of VP8 take one for a loss. References of VP9 are counted in picture ids.
     pub counts_pictures: bool,
 }
@@ -67,6 +69,5 @@ fn read_vp8(info: vp8::Vp8Payload) -> (PayloadInfo, Layering) {
 }
 
 fn read_vp9(info: Vp9Payload) -> (PayloadInfo, Layering) {
-    let fields = Vp8Fields { picture_id: info.fields.picture_id, tl0_picture_index: info.fields.tl0_picture_index, key_index: None };
-    (PayloadInfo { starts_keyframe: info.starts_keyframe, picture: Some(fields), counts_pictures: false }, Layering::Vp9(info))
+    (PayloadInfo { starts_keyframe: info.starts_keyframe, picture: Some(info.fields), counts_pictures: false }, Layering::Vp9(info))
 }

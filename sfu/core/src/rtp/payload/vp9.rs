@@ -4,7 +4,7 @@
 //! In: the payload as it came. Out: a small value, offsets instead of slices. What stands in the frame itself is not
 //! read: it may be encrypted end to end.
 
-use super::vp8::PictureId;
+use super::picture::{Cursor, PictureFields};
 
 /// Spatial layers that a scalability structure can describe: `N_S` has three bits.
 pub const MAX_SPATIAL_LAYERS: usize = 8;
@@ -39,7 +39,7 @@ pub struct Vp9Payload {
     /// V: a scalability structure is present.
     pub structure: Option<Structure>,
     /// Fields to be rewritten.
-    pub fields: Vp9Fields,
+    pub fields: PictureFields,
     /// Bytes of the descriptor; the VP9 frame follows.
     pub len: u16,
 }
@@ -72,28 +72,10 @@ pub struct Structure {
     pub temporal_layers: u8,
 }
 
-/// Where the rewritable fields stand in the payload, and their values as received.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Vp9Fields {
-    /// Picture id, 7 or 15 bits.
-    pub picture_id: Option<PictureId>,
-    /// Offset and value of `TL0PICIDX`.
-    pub tl0_picture_index: Option<(u8, u8)>,
-}
-
-/// What is added to a source's fields for one subscriber; constant between two switches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Vp9Offsets {
-    /// Added to the picture id, modulo its width.
-    pub picture_id: u16,
-    /// Added to `TL0PICIDX`, modulo 256.
-    pub tl0_picture_index: u8,
-}
-
 /// Parses the descriptor; None if it is cut short or says something impossible.
 #[must_use]
 pub fn parse(payload: &[u8]) -> Option<Vp9Payload> {
-    let mut cursor = Cursor { payload, at: 0 };
+    let mut cursor = Cursor::new(payload);
     let first = cursor.byte()?;
     let has = |bit: u8| first & bit != 0;
     let (has_picture_id, has_layers, has_structure) = (has(0x80), has(0x20), has(0x02));
@@ -119,10 +101,10 @@ pub fn parse(payload: &[u8]) -> Option<Vp9Payload> {
         }
     }
     if info.is_flexible && info.is_inter_predicted {
-        info.references = cursor.references()?;
+        info.references = read_references(&mut cursor)?;
     }
     if has_structure {
-        info.structure = Some(cursor.structure()?);
+        info.structure = Some(read_structure(&mut cursor)?);
     }
     // A picture starts with the lowest spatial layer, or without layer indices with its only frame.
     info.starts_keyframe = info.starts_frame && !info.is_inter_predicted && info.spatial == 0;
@@ -131,86 +113,41 @@ pub fn parse(payload: &[u8]) -> Option<Vp9Payload> {
     payload.get(cursor.at).map(|_| info)
 }
 
-impl Vp9Fields {
-    /// Writes the fields with their offsets added into a copy of the payload.
-    pub fn rewrite(&self, payload: &mut [u8], offsets: Vp9Offsets) {
-        if let Some(id) = self.picture_id {
-            id.write(payload, id.value.wrapping_add(offsets.picture_id));
-        }
-        if let Some((at, value)) = self.tl0_picture_index
-            && let Some(byte) = payload.get_mut(usize::from(at))
-        {
-            *byte = value.wrapping_add(offsets.tl0_picture_index);
+/// `P_DIFF` in seven bits and N, "another one follows". A fourth is malformed.
+fn read_references(cursor: &mut Cursor<'_>) -> Option<References> {
+    let mut references = References::default();
+    for diff in &mut references.diffs {
+        let byte = cursor.byte()?;
+        *diff = byte >> 1;
+        references.count += 1;
+        if byte & 1 == 0 {
+            return Some(references);
         }
     }
+    None
 }
 
-struct Cursor<'a> {
-    payload: &'a [u8],
-    at: usize,
-}
-
-impl Cursor<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let byte = *self.payload.get(self.at)?;
-        self.at += 1;
-        Some(byte)
-    }
-
-    fn word(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes([self.byte()?, self.byte()?]))
-    }
-
-    fn offset(&self) -> Option<u8> {
-        u8::try_from(self.at).ok()
-    }
-
-    fn picture_id(&mut self) -> Option<PictureId> {
-        let offset = self.offset()?;
-        let high = self.byte()?;
-        if high & 0x80 == 0 {
-            return Some(PictureId { offset, is_long: false, value: u16::from(high) });
+fn read_structure(cursor: &mut Cursor<'_>) -> Option<Structure> {
+    let head = cursor.byte()?;
+    let mut structure = Structure { spatial_layers: (head >> 5) + 1, ..Structure::default() };
+    if head & 0x10 != 0 {
+        let mut resolutions = [(0, 0); MAX_SPATIAL_LAYERS];
+        for resolution in resolutions.iter_mut().take(usize::from(structure.spatial_layers)) {
+            *resolution = (cursor.word()?, cursor.word()?);
         }
-        let low = self.byte()?;
-        Some(PictureId { offset, is_long: true, value: u16::from_be_bytes([high & 0x7f, low]) })
+        structure.resolutions = Some(resolutions);
     }
-
-    /// `P_DIFF` in seven bits and N, "another one follows". A fourth is malformed.
-    fn references(&mut self) -> Option<References> {
-        let mut references = References::default();
-        for diff in &mut references.diffs {
-            let byte = self.byte()?;
-            *diff = byte >> 1;
-            references.count += 1;
-            if byte & 1 == 0 {
-                return Some(references);
+    if head & 0x08 != 0 {
+        structure.group_len = cursor.byte()?;
+        for _ in 0..structure.group_len {
+            let picture = cursor.byte()?;
+            structure.temporal_layers = structure.temporal_layers.max((picture >> 5) + 1);
+            for _ in 0..(picture >> 2) & 0x03 {
+                cursor.byte()?;
             }
         }
-        None
     }
-
-    fn structure(&mut self) -> Option<Structure> {
-        let head = self.byte()?;
-        let mut structure = Structure { spatial_layers: (head >> 5) + 1, ..Structure::default() };
-        if head & 0x10 != 0 {
-            let mut resolutions = [(0, 0); MAX_SPATIAL_LAYERS];
-            for resolution in resolutions.iter_mut().take(usize::from(structure.spatial_layers)) {
-                *resolution = (self.word()?, self.word()?);
-            }
-            structure.resolutions = Some(resolutions);
-        }
-        if head & 0x08 != 0 {
-            structure.group_len = self.byte()?;
-            for _ in 0..structure.group_len {
-                let picture = self.byte()?;
-                structure.temporal_layers = structure.temporal_layers.max((picture >> 5) + 1);
-                for _ in 0..(picture >> 2) & 0x03 {
-                    self.byte()?;
-                }
-            }
-        }
-        Some(structure)
-    }
+    Some(structure)
 }
 
 #[cfg(test)]
@@ -218,6 +155,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
+    use super::super::picture::{PictureId, PictureOffsets};
     use super::*;
 
     /// I L B V; 15-bit picture id 0x1234; TID 0, SID 0, U; TL0PICIDX 9; three layers with sizes, a group of four pictures
@@ -279,14 +217,14 @@ mod tests {
     fn rewritten_fields_wrap_at_their_width_and_leave_the_rest_alone() {
         let fields = parse(&L3T3_KEYFRAME).unwrap().fields;
         let mut payload = L3T3_KEYFRAME;
-        fields.rewrite(&mut payload, Vp9Offsets { picture_id: 0x7fff, tl0_picture_index: 250 });
+        fields.rewrite(&mut payload, PictureOffsets { picture_id: 0x7fff, tl0_picture_index: 250, key_index: 0 });
         let mut expected = L3T3_KEYFRAME;
         (expected[2], expected[4]) = (0x33, 3);
         assert_eq!(payload, expected);
 
         let short = [0x8c, 0x7f, 0xff];
         let mut payload = short;
-        parse(&short).unwrap().fields.rewrite(&mut payload, Vp9Offsets { picture_id: 1, tl0_picture_index: 1 });
+        parse(&short).unwrap().fields.rewrite(&mut payload, PictureOffsets { picture_id: 1, tl0_picture_index: 1, key_index: 0 });
         assert_eq!(payload, [0x8c, 0x00, 0xff]);
     }
 
@@ -295,7 +233,7 @@ mod tests {
         for start in [0, 1, 32_767_u16] {
             let mut payload = [0x8c, 0x80 | start.to_be_bytes()[0], start.to_be_bytes()[1], 0xff];
             let fields = parse(&payload).unwrap().fields;
-            fields.rewrite(&mut payload, Vp9Offsets { picture_id: 1, tl0_picture_index: 0 });
+            fields.rewrite(&mut payload, PictureOffsets { picture_id: 1, ..PictureOffsets::default() });
             assert_eq!(parse(&payload).unwrap().fields.picture_id.unwrap().value, (start + 1) % 0x8000);
         }
     }
@@ -305,7 +243,7 @@ mod tests {
         fn arbitrary_payloads_never_panic(mut payload in proptest::collection::vec(any::<u8>(), 0..64), offset in any::<u16>()) {
             if let Some(info) = parse(&payload) {
                 prop_assert!(usize::from(info.len) < payload.len());
-                let offsets = Vp9Offsets { picture_id: offset, tl0_picture_index: 7 };
+                let offsets = PictureOffsets { picture_id: offset, tl0_picture_index: 7, key_index: 3 };
                 info.fields.rewrite(&mut payload, offsets);
                 let again = parse(&payload).unwrap();
                 prop_assert_eq!((again.spatial, again.temporal, again.len), (info.spatial, info.temporal, info.len));

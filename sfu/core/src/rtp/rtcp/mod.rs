@@ -1,4 +1,4 @@
-//! RTCP (RFC 3550, 3611, 4585, 5104, transport-wide congestion control): views of what arrives, writers for what is sent.
+//! RTCP (RFC 3550, 4585, 5104, transport-wide congestion control): views of what arrives, writers for what is sent.
 //!
 //! In: a decrypted datagram, see [`packets`]; views borrow from it and nothing is allocated. Out: packets appended to a buffer,
 //! of which one datagram may take several. Invariant: what a view hands out was checked when the view was made.
@@ -12,24 +12,17 @@ mod transport_cc;
 mod write;
 
 pub use congestion::{CongestionFeedback, StreamPacketStatus};
-pub use parse::{
-    ExtendedReport, Fir, FirEntry, Nack, Packets, Pli, ReceiverReport, ReceiverTime, Remb, RtcpPacket, SenderReport, SourceDescription,
-    Ssrcs, packets,
-};
+pub use parse::{Fir, FirEntry, Nack, Packets, Pli, ReceiverReport, Remb, RtcpPacket, SenderReport, SourceDescription, Ssrcs, packets};
 pub use transport_cc::{PacketStatus, TransportCc, TransportCcHead, TransportCcTime, write_transport_cc};
-pub use write::{write_bye, write_fir, write_nack, write_pli, write_receiver_report, write_remb, write_sdes_cname, write_sender_report};
-
-use std::time::Duration;
+pub use write::{write_fir, write_nack, write_pli, write_receiver_report, write_remb, write_sdes_cname, write_sender_report};
 
 use crate::rtp::ntp::{CompactNtp, NtpTime};
 
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
-const BYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
-const EXTENDED_REPORT: u8 = 207;
 
 /// Formats of transport feedback.
 const NACK: u8 = 1;
@@ -82,22 +75,6 @@ pub struct ReportBlock {
 impl ReportBlock {
     /// Bytes on the wire.
     const LEN: usize = 24;
-
-    /// Round-trip time of the sender report that this block answers (RFC 3550 section 6.4.1); `now` is the sender's wall clock.
-    /// `None` if it answers none, or if the times contradict each other.
-    #[must_use]
-    pub fn round_trip(&self, now: NtpTime) -> Option<Duration> {
-        if self.last_sr == CompactNtp::default() {
-            return None;
-        }
-        let round_trip = now.compact().since(self.last_sr).since(self.delay_since_last_sr);
-        // A delay that was rounded up can make it negative by a unit, a wrong one by anything.
-        match round_trip.0.cast_signed() {
-            -64..0 => Some(Duration::ZERO),
-            0.. => Some(round_trip.duration()),
-            _ => None,
-        }
-    }
 
     fn parse(bytes: &[u8; Self::LEN]) -> Self {
         let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);

@@ -1,11 +1,11 @@
 //! Views of received RTCP packets.
 
 use super::{
-    APPLICATION, BYE, CNAME, CONGESTION_FEEDBACK, CongestionFeedback, EXTENDED_REPORT, FIR, NACK, PADDING, PAYLOAD_FEEDBACK, PLI,
-    RECEIVER_REPORT, ReportBlock, SENDER_REPORT, SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_CC, TRANSPORT_FEEDBACK, TransportCc,
+    APPLICATION, CNAME, CONGESTION_FEEDBACK, CongestionFeedback, FIR, NACK, PADDING, PAYLOAD_FEEDBACK, PLI, RECEIVER_REPORT, ReportBlock,
+    SENDER_REPORT, SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_CC, TRANSPORT_FEEDBACK, TransportCc,
 };
 use crate::error::Discard;
-use crate::rtp::ntp::{CompactNtp, NtpTime};
+use crate::rtp::ntp::NtpTime;
 
 /// One packet of a compound.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +16,6 @@ pub enum RtcpPacket<'a> {
     ReceiverReport(ReceiverReport<'a>),
     /// RFC 3550 section 6.5.
     SourceDescription(SourceDescription<'a>),
-    /// RFC 3550 section 6.6: streams that have ended.
-    Bye(Ssrcs<'a>),
     /// RFC 4585 section 6.2.1.
     Nack(Nack<'a>),
     /// RFC 4585 section 6.3.1.
@@ -30,8 +28,6 @@ pub enum RtcpPacket<'a> {
     TransportCc(TransportCc<'a>),
     /// RFC 8888.
     CongestionFeedback(CongestionFeedback<'a>),
-    /// RFC 3611.
-    ExtendedReport(ExtendedReport<'a>),
 }
 
 /// The packets of a compound, one after the other. Unknown types are left out; the first malformed packet ends it with
@@ -99,14 +95,12 @@ impl<'a> RawPacket<'a> {
             (SENDER_REPORT, count) => RtcpPacket::SenderReport(SenderReport::parse(count, body)?),
             (RECEIVER_REPORT, count) => RtcpPacket::ReceiverReport(ReceiverReport::parse(count, body)?),
             (SOURCE_DESCRIPTION, count) => RtcpPacket::SourceDescription(SourceDescription::parse(count, body)?),
-            (BYE, count) => RtcpPacket::Bye(Ssrcs::parse(count, body)?),
             (TRANSPORT_FEEDBACK, NACK) => RtcpPacket::Nack(Nack::parse(body)?),
             (TRANSPORT_FEEDBACK, TRANSPORT_CC) => RtcpPacket::TransportCc(TransportCc::parse(body)?),
             (TRANSPORT_FEEDBACK, CONGESTION_FEEDBACK) => RtcpPacket::CongestionFeedback(CongestionFeedback::parse(body)?),
             (PAYLOAD_FEEDBACK, PLI) => RtcpPacket::Pli(Pli::parse(body)?),
             (PAYLOAD_FEEDBACK, FIR) => RtcpPacket::Fir(Fir::parse(body)?),
             (PAYLOAD_FEEDBACK, APPLICATION) => return Ok(Remb::parse(body)?.map(RtcpPacket::Remb)),
-            (EXTENDED_REPORT, _) => RtcpPacket::ExtendedReport(ExtendedReport::parse(body)?),
             _ => return Ok(None),
         }))
     }
@@ -212,10 +206,6 @@ fn read_chunk<'a>(reader: &mut Reader<'a>) -> Result<(u32, Option<&'a [u8]>), Di
 pub struct Ssrcs<'a>(&'a [[u8; 4]]);
 
 impl<'a> Ssrcs<'a> {
-    fn parse(count: u8, body: &'a [u8]) -> Result<Self, Discard> {
-        Reader(body).items(usize::from(count)).map(Self)
-    }
-
     /// The streams.
     pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
         self.0.iter().map(|&ssrc| u32::from_be_bytes(ssrc))
@@ -320,55 +310,6 @@ impl<'a> Remb<'a> {
         // 18 bits shifted by up to 63 fit.
         let bitrate_bps = u64::try_from(mantissa << (exponent_and_mantissa >> 2)).unwrap_or(u64::MAX);
         Ok(Some(Self { sender_ssrc, bitrate_bps, ssrcs: Ssrcs(reader.items(usize::from(count))?) }))
-    }
-}
-
-/// What of an extended report serves to measure a receiver's round-trip time (RFC 3611 sections 4.4 and 4.5).
-#[derive(Clone, Copy, Debug)]
-pub struct ExtendedReport<'a> {
-    /// Who reports.
-    pub sender_ssrc: u32,
-    /// Its wall clock, which wants an answer.
-    pub receiver_reference_time: Option<NtpTime>,
-    receiver_times: &'a [[u8; 12]],
-}
-
-/// Answer to a receiver reference time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ReceiverTime {
-    /// Whose time is answered.
-    pub ssrc: u32,
-    /// Middle bits of that time.
-    pub last_rr: CompactNtp,
-    /// From its arrival to the answer.
-    pub delay_since_last_rr: CompactNtp,
-}
-
-impl<'a> ExtendedReport<'a> {
-    fn parse(body: &'a [u8]) -> Result<Self, Discard> {
-        const RECEIVER_REFERENCE_TIME: u8 = 4;
-        const DELAY_SINCE_LAST_RR: u8 = 5;
-        let mut reader = Reader(body);
-        let mut report = Self { sender_ssrc: reader.u32()?, receiver_reference_time: None, receiver_times: &[] };
-        while !reader.0.is_empty() {
-            let &[block_type, _, len_high, len_low] = reader.array()?;
-            let mut block = Reader(reader.take(4 * usize::from(u16::from_be_bytes([len_high, len_low])))?);
-            match block_type {
-                RECEIVER_REFERENCE_TIME => report.receiver_reference_time = Some(NtpTime(block.u64()?)),
-                DELAY_SINCE_LAST_RR => report.receiver_times = block.all_items()?,
-                _ => {}
-            }
-        }
-        Ok(report)
-    }
-
-    /// Answers to receiver reference times.
-    pub fn receiver_times(&self) -> impl Iterator<Item = ReceiverTime> + use<'a> {
-        self.receiver_times.iter().map(|&[a, b, c, d, e, f, g, h, i, j, k, l]| ReceiverTime {
-            ssrc: u32::from_be_bytes([a, b, c, d]),
-            last_rr: CompactNtp(u32::from_be_bytes([e, f, g, h])),
-            delay_since_last_rr: CompactNtp(u32::from_be_bytes([i, j, k, l])),
-        })
     }
 }
 

@@ -1,13 +1,10 @@
 //! Writers and parser against each other, and both against the independent implementation in `rtc-rtcp`.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use rtc_rtcp::goodbye::Goodbye;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
@@ -112,16 +109,6 @@ fn a_description_of_several_streams_with_other_items_gives_the_canonical_names()
 }
 
 #[test]
-fn goodbye_agrees_with_the_other_implementation() {
-    let mut out = Vec::new();
-    write_bye(&mut out, &[1, 2, 3]);
-    assert_eq!(Goodbye::unmarshal(&mut &out[..]).unwrap().sources, [1, 2, 3]);
-    let bytes = Goodbye { sources: vec![4, 5], reason: Bytes::from_static(b"because") }.marshal().unwrap();
-    let [RtcpPacket::Bye(ssrcs)] = parse_all(&bytes)[..] else { panic!("one goodbye") };
-    assert_eq!(ssrcs.iter().collect::<Vec<_>>(), [4, 5]);
-}
-
-#[test]
 fn nacks_agree_with_the_other_implementation_across_every_wrap() {
     let mut rng = SmallRng::seed_from_u64(4);
     for start in [0_u16, 1, 32_767, 32_768, 65_500, 65_534, 65_535] {
@@ -205,19 +192,6 @@ fn a_bitrate_estimate_is_read_by_the_other_implementation_as_it_was_written() {
     write_remb(&mut out, 1, u64::MAX, &[0; 100]);
     let [RtcpPacket::Remb(remb)] = parse_all(&out)[..] else { panic!("one REMB") };
     assert_eq!((remb.bitrate_bps >> 46, remb.ssrcs.iter().count()), (0x3_ffff, 31));
-}
-
-#[test]
-fn an_extended_report_gives_what_measures_a_round_trip() {
-    let mut bytes = vec![0x80, 207, 0, 11, 0, 0, 0, 6];
-    bytes.extend_from_slice(&[1, 0, 0, 1, 9, 9, 9, 9]);
-    bytes.extend_from_slice(&[4, 0, 0, 2, 0, 0, 0, 1, 0x80, 0, 0, 0]);
-    bytes.extend_from_slice(&[5, 0, 0, 3, 0, 0, 0, 7, 0, 1, 0, 0, 0, 0, 0x80, 0]);
-    bytes.extend_from_slice(&[200, 0, 0, 0]);
-    let [RtcpPacket::ExtendedReport(report)] = parse_all(&bytes)[..] else { panic!("one report") };
-    assert_eq!((report.sender_ssrc, report.receiver_reference_time), (6, Some(NtpTime(0x1_8000_0000))));
-    let time = ReceiverTime { ssrc: 7, last_rr: CompactNtp(0x1_0000), delay_since_last_rr: CompactNtp(0x8000) };
-    assert_eq!(report.receiver_times().collect::<Vec<_>>(), [time]);
 }
 
 #[test]
@@ -307,29 +281,6 @@ fn arrival_times_survive_the_wrap_of_their_clock() {
 }
 
 #[test]
-fn the_round_trip_is_known_only_if_the_block_answers_a_report() {
-    let sent = NtpTime::from_unix(Duration::from_secs(1_700_000_000));
-    let block = |last_sr, delay_ms| ReportBlock {
-        last_sr,
-        delay_since_last_sr: CompactNtp::from_duration(Duration::from_millis(delay_ms)),
-        ..ReportBlock::default()
-    };
-    let now = sent.plus(Duration::from_millis(750));
-    assert_eq!(block(sent.compact(), 500).round_trip(now), Some(Duration::from_millis(250)));
-    assert_eq!(block(sent.compact(), 750).round_trip(now), Some(Duration::ZERO));
-    assert_eq!(block(sent.compact(), 2_000).round_trip(now), None);
-    assert_eq!(block(CompactNtp(0), 500).round_trip(now), None);
-}
-
-#[test]
-fn a_delay_that_was_rounded_up_is_a_round_trip_of_zero() {
-    let sent = NtpTime::from_unix(Duration::from_secs(1_700_000_000));
-    let delay_since_last_sr = CompactNtp(sent.plus(Duration::from_millis(10)).compact().since(sent.compact()).0 + 1);
-    let block = ReportBlock { last_sr: sent.compact(), delay_since_last_sr, ..ReportBlock::default() };
-    assert_eq!(block.round_trip(sent.plus(Duration::from_millis(10))), Some(Duration::ZERO));
-}
-
-#[test]
 fn a_compound_is_read_in_order_and_unknown_packets_are_left_out() {
     let mut out = Vec::new();
     write_receiver_report(&mut out, 1, &[]);
@@ -346,7 +297,7 @@ fn a_compound_is_read_in_order_and_unknown_packets_are_left_out() {
 fn a_malformed_packet_ends_the_compound() {
     let mut good = Vec::new();
     write_pli(&mut good, Pli { sender_ssrc: 1, media_ssrc: 2 });
-    let malformed: [&[u8]; 12] = [
+    let malformed: [&[u8]; 11] = [
         &[0x80],
         &[0x40, 201, 0, 1, 0, 0, 0, 1],                                     // version 1
         &[0x80, 201, 0, 2, 0, 0, 0, 1],                                     // longer than the datagram
@@ -355,7 +306,6 @@ fn a_malformed_packet_ends_the_compound() {
         &[0xa0, 201, 0, 1, 0, 0, 0, 0],                                     // padding of 0
         &[0xa0, 201, 0, 1, 0, 0, 0, 5],                                     // more padding than packet
         &[0x81, 202, 0, 2, 0, 0, 0, 1, 1, 9, b'a', 0],                      // text longer than the chunk
-        &[0x82, 203, 0, 1, 0, 0, 0, 1],                                     // fewer streams than counted
         &[0x81, 205, 0, 1, 0, 0, 0, 1],                                     // NACK without a media SSRC
         &[0x84, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2],             // half a FIR entry
         &[0x8f, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0], // feedback without chunks
@@ -399,14 +349,12 @@ fn exhaust(compound: &[u8]) {
             RtcpPacket::SenderReport(report) => assert!(report.blocks().count() <= MAX_COUNT),
             RtcpPacket::ReceiverReport(report) => assert!(report.blocks().count() <= MAX_COUNT),
             RtcpPacket::SourceDescription(sdes) => assert!(sdes.cnames().count() <= MAX_COUNT),
-            RtcpPacket::Bye(ssrcs) => assert!(ssrcs.iter().count() <= MAX_COUNT),
             RtcpPacket::Nack(nack) => drop(nack.sequences().count()),
             RtcpPacket::Pli(_) => {}
             RtcpPacket::Fir(fir) => drop(fir.entries().count()),
             RtcpPacket::Remb(remb) => assert!(remb.ssrcs.iter().count() <= 255),
             RtcpPacket::TransportCc(feedback) => assert_eq!(feedback.statuses().count(), feedback.len()),
             RtcpPacket::CongestionFeedback(feedback) => drop(feedback.statuses().count()),
-            RtcpPacket::ExtendedReport(report) => drop(report.receiver_times().count()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Writers of RTCP packets. Each appends to a buffer; several in a row are a compound.
 
 use super::{
-    APPLICATION, BYE, CNAME, FIR, FirEntry, MAX_COUNT, NACK, PAYLOAD_FEEDBACK, PLI, Pli, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
+    APPLICATION, CNAME, FIR, FirEntry, MAX_COUNT, NACK, PAYLOAD_FEEDBACK, PLI, Pli, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
     SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_FEEDBACK,
 };
 use crate::limits::MAX_NACKS;
@@ -60,12 +60,6 @@ pub fn write_sdes_cname(out: &mut Vec<u8>, ssrc: u32, cname: &str) {
         // The end of the items is at least one zero byte; write_packet() fills the word, but adds nothing to a full one.
         out.push(0);
     });
-}
-
-/// Appends a BYE for streams that have ended, at most 31 of them.
-pub fn write_bye(out: &mut Vec<u8>, ssrcs: &[u32]) {
-    let ssrcs = &ssrcs[..ssrcs.len().min(MAX_COUNT)];
-    write_packet(out, BYE, count(ssrcs.len()), |out| ssrcs.iter().for_each(|ssrc| out.extend_from_slice(&ssrc.to_be_bytes())));
 }
 
 /// Appends a NACK for sequence numbers, ascending in the sense of their wrapping: the first [`MAX_NACKS`] of them, and nothing

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dimpl::crypto::CryptoProvider;
 use dimpl::{Config, Output};
 
 use super::offer::{HelloAssembler, HelloInput};
-use super::{Certificate, Dtls, DtlsError, DtlsOutput, DtlsPeer, DtlsVersion, fingerprint_of, transcript};
+use super::{Certificate, Dtls, DtlsError, DtlsOutput, DtlsPeer, DtlsVersion, fingerprint_of, own_key, transcript};
 use crate::limits::{CONNECT_TIMEOUT, MAX_DATAGRAM};
 use crate::transport::params::Fingerprint;
 use crate::transport::srtp::{KeyingMaterial, SrtpProfile};
@@ -168,9 +169,9 @@ impl Dtls for DimplServer {
 }
 
 /// Settings of every association; made once per certificate because the library tests its crypto when it is made.
-pub(super) fn config() -> Result<Arc<Config>, dimpl::Error> {
+pub(super) fn config(private_key: &[u8]) -> Result<Arc<Config>, dimpl::Error> {
     let config = Config::builder()
-        .with_crypto_provider(transcript::provider())
+        .with_crypto_provider(CryptoProvider { key_provider: own_key::provider(private_key), ..transcript::provider() })
         .use_server_cookie(false)
         .require_client_certificate(true)
         .mtu(HANDSHAKE_MTU)

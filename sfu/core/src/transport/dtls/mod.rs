@@ -13,6 +13,7 @@
 
 mod dimpl_server;
 mod offer;
+mod own_key;
 mod transcript;
 
 use std::sync::Arc;
@@ -155,7 +156,7 @@ impl Certificate {
     /// If the crypto library can't make one.
     pub fn generate() -> Result<Self, CertificateError> {
         let pair = dimpl::certificate::generate_self_signed_certificate().map_err(|e| CertificateError(e.to_string()))?;
-        let config = dimpl_server::config().map_err(|e| CertificateError(e.to_string()))?;
+        let config = dimpl_server::config(&pair.private_key).map_err(|e| CertificateError(e.to_string()))?;
         let fingerprint = fingerprint_of(&pair.certificate);
         Ok(Self(Arc::new(CertificateInner { pair, fingerprint, config })))
     }

@@ -46,15 +46,6 @@ impl Cipher {
         }
     }
 
-    /// Opens `body` (payload and tag) into the front of `out`; returns the payload's length.
-    #[inline]
-    pub(super) fn open_rtp_into(&self, ssrc: u32, index: u64, header: &[u8], body: &[u8], out: &mut [u8]) -> Result<usize, Discard> {
-        match self {
-            Self::Gcm(gcm) => gcm.open_rtp_into(ssrc, index, header, body, out),
-            Self::Cm(cm) => cm.open_rtp_into(ssrc, index, header, body, out),
-        }
-    }
-
     /// Seals the RTCP packet that begins at `start` and appends its trailer.
     pub(super) fn seal_rtcp(&self, ssrc: u32, index: u32, buf: &mut Vec<u8>, start: usize) {
         match self {

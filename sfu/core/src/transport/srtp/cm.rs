@@ -42,15 +42,6 @@ impl Cm {
         Ok(payload.len())
     }
 
-    pub(super) fn open_rtp_into(&self, ssrc: u32, index: u64, header: &[u8], body: &[u8], out: &mut [u8]) -> Result<usize, Discard> {
-        let (payload, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(Discard::SrtpAuthentication)?;
-        let out = out.get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
-        self.rtp.verify(&[header, payload, &rollover_counter(index)], tag)?;
-        out.copy_from_slice(payload);
-        self.rtp.apply(ssrc, index, out);
-        Ok(payload.len())
-    }
-
     pub(super) fn seal_rtcp(&self, ssrc: u32, index: u32, buf: &mut Vec<u8>, start: usize) {
         self.rtcp.apply(ssrc, u64::from(index), &mut buf[start + RTCP_HEADER_LEN..]);
         buf.extend_from_slice(&(RTCP_E_BIT | index).to_be_bytes());

@@ -36,13 +36,6 @@ impl Gcm {
         plaintext.map(|payload| payload.len()).map_err(|_| Discard::SrtpAuthentication)
     }
 
-    pub(super) fn open_rtp_into(&self, ssrc: u32, index: u64, header: &[u8], body: &[u8], out: &mut [u8]) -> Result<usize, Discard> {
-        let (payload, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(Discard::SrtpAuthentication)?;
-        let out = out.get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
-        let opened = self.rtp.aead.open_separate_gather(self.rtp.nonce(ssrc, index), Aad::from(header), payload, tag, out);
-        opened.map(|()| payload.len()).map_err(|_| Discard::SrtpAuthentication)
-    }
-
     pub(super) fn seal_rtcp(&self, ssrc: u32, index: u32, buf: &mut Vec<u8>, start: usize) {
         let word = (RTCP_E_BIT | index).to_be_bytes();
         let end = buf.len();
@@ -143,10 +136,6 @@ mod tests {
         packet.resize(plaintext.len() + TAG_LEN, 0);
         gcm.seal_rtp(SSRC, 0xf17b, &mut packet, 12);
         assert_eq!(hex::encode(&packet), sealed);
-
-        let mut into = [0; 64];
-        let len = gcm.open_rtp_into(SSRC, 0xf17b, &packet[..12], &packet[12..], &mut into).unwrap();
-        assert_eq!(into[..len], plaintext[12..]);
 
         let (header, body) = packet.split_at_mut(12);
         let len = gcm.open_rtp(SSRC, 0xf17b, header, body).unwrap();

@@ -39,16 +39,6 @@ impl SrtpReceiver {
         Ok(Opened { index, payload_len })
     }
 
-    /// Like [`Self::open_rtp`], but writes the payload to the front of `out` and leaves the packet as it is: decryption is
-    /// the copy from the receive buffer to where the packet is kept. Too little room is [`Discard::TooLarge`].
-    pub fn open_rtp_into(&self, stream: &mut InboundStream, packet: &[u8], header_len: usize, out: &mut [u8]) -> Result<Opened, Discard> {
-        let (header, body) = packet.split_at_checked(header_len).ok_or(Discard::RtpMalformed)?;
-        let (ssrc, index) = identify(stream, header)?;
-        let payload_len = self.cipher.open_rtp_into(ssrc, index, header, body, out)?;
-        stream.accept(index);
-        Ok(Opened { index, payload_len })
-    }
-
     /// Opens a compound packet in place; returns the plaintext's length. After an error its bytes are undefined.
     pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Discard> {
         let ssrc = u32_at(packet, RTCP_HEADER_LEN - 4).ok_or(Discard::RtcpMalformed)?;
