@@ -92,6 +92,12 @@ version of the constants chosen here for Opus (`Ie` 0, `Bpl` 10, 20 with in-band
 anyone can compute it again. What clients report of themselves (`POST .../stats`) replaces what the node infers there: the time in the jitter
 buffer and the share of concealed audio.
 
+How a connection is: `sfu_connection_quality_participants` counts participants by `level` (what clients are told: `excellent`, `good`, `poor`,
+`lost`), and by `direction` (`up` from the client, `down` to it, `both`) and `cause` of what ails it most: `loss`, `jitter`, `delay`, `bandwidth` (layers
+that are wanted are left out), `silence` (nothing is heard of the client), `transport` (it has no path left), `signal` (its signal connection is gone).
+The same words, with the score and since when, are in `connection` of `GET /v1/rooms/{room}/participants/{id}/quality`, and the changes before in
+`connectionChanges`.
+
 `sfu_video_score` is a score and no mean opinion score: 93.2 - Idd(Ta) - 6.5 per percent of residual loss - 1.5 per percent of repaired loss, 0 to 100.
 
 ## List

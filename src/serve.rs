@@ -319,6 +319,8 @@ fn server_limits(limits: &Limits) -> ServerLimits {
         max_connections: limits.max_connections,
         sockets_per_ip: limits.sockets_per_ip,
         joins_per_ip: Rate { per_second: limits.joins_per_ip_per_second, burst: limits.joins_per_ip_burst },
+        api_per_key: Rate { per_second: limits.api_per_key_per_second, burst: limits.api_per_key_burst },
+        api_per_ip: Rate { per_second: limits.api_per_ip_per_second, burst: limits.api_per_ip_burst },
         max_message_bytes: limits.max_message.0,
         send_queue_bytes: limits.send_queue.0,
         idle_timeout: limits.idle_timeout.0,
@@ -348,6 +350,7 @@ fn signaling_config(rooms: &Rooms, limits: &Limits, server: &crate::config::mode
         revocation_leeway: rooms.revocation_leeway.0,
         presets: rooms.presets.iter().map(|(name, preset)| (name.clone(), room_config(preset))).collect(),
         max_total_participants: limits.max_participants,
+        max_profile_bytes: limits.room_profiles.0,
         max_rooms: limits.max_rooms,
         ..SignalingConfig::default()
     }

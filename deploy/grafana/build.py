@@ -89,6 +89,12 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
             Panel("Loss after repair, worst tenth", "percentunit", ((quantile(0.9, "sfu_residual_loss_ratio", "direction, kind"), "{{direction}} {{kind}}"),)),
             Panel("Voice quality (MOS)", "none", tuple((quantile(q, "sfu_mos", "direction"), f"{{{{direction}}}} p{int(q * 100)}") for q in (0.1, 0.5)), threshold=3.5, threshold_is_floor=True),
             Panel("Video score", "none", ((quantile(0.1, "sfu_video_score", "direction"), "{{direction}} p10"),)),
+            Panel(
+                "Connections that are not excellent",
+                "short",
+                ((total("sfu_connection_quality_participants", "level, cause, direction", 'level!="excellent"'), "{{level}}: {{cause}} {{direction}}"),),
+                description="Participants, by what ails their connections most, and in which direction.",
+            ),
             Panel("Layers of live subscriptions", "short", ((total("sfu_video_layers", "state, layer", 'of="size"'), "{{state}} {{layer}}"),)),
             Panel("Layer switches", "cps", ((rate("sfu_layer_switches_total", "instance"), "{{instance}}"),)),
             Panel("Retransmissions", "pps", ((rate("sfu_rtp_retransmitted_packets_total", "instance"), "{{instance}}"),)),

@@ -133,9 +133,20 @@ section! {
         joins_per_ip_burst: u32 = ServerLimits::default().joins_per_ip.burst,
         /// See joins_per_ip_burst.
         joins_per_ip_per_second: f64 = ServerLimits::default().joins_per_ip.per_second,
+        /// Requests of administrators (Twirp and REST) with one API key: so many at once, then so many a second. Beyond: 429 with Retry-After.
+        api_per_key_burst: u32 = ServerLimits::default().api_per_key.burst,
+        /// See api_per_key_burst.
+        api_per_key_per_second: f64 = ServerLimits::default().api_per_key.per_second,
+        /// The same from one address, whatever the token; participants' reports of their statistics count too.
+        api_per_ip_burst: u32 = ServerLimits::default().api_per_ip.burst,
+        /// See api_per_ip_burst.
+        api_per_ip_per_second: f64 = ServerLimits::default().api_per_ip.per_second,
+        /// What the participants of one room tell others of themselves (metadata, attributes, names, tracks), beyond 4 KiB of each: beyond it
+        /// joins are refused with profile-limit, changes and tracks with LIMIT_EXCEEDED. Each newcomer is sent all of it.
+        room_profiles: ByteSize = ByteSize(signaling_defaults().max_profile_bytes),
         /// Largest WebSocket message.
         max_message: ByteSize = ByteSize(ServerLimits::default().max_message_bytes),
-        /// Messages waiting for one client; a client that reads too slowly for it is closed.
+        /// Messages waiting for one client; a client that reads too slowly for it is closed. What it is told of a large room has room beside.
         send_queue: ByteSize = ByteSize(ServerLimits::default().send_queue_bytes),
         /// A client that sent nothing, not even a pong, for so long is gone. It is asked three times within it, at least every 10 s.
         idle_timeout: Span = Span(ServerLimits::default().idle_timeout),

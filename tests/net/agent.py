@@ -11,6 +11,7 @@ import hashlib
 import json
 import random
 import sys
+import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,14 @@ from server import Server  # noqa: E402
 from node import KEY, SECRET  # noqa: E402
 
 
+QUALITIES = {
+    rtc.ConnectionQuality.QUALITY_EXCELLENT: "excellent",
+    rtc.ConnectionQuality.QUALITY_GOOD: "good",
+    rtc.ConnectionQuality.QUALITY_POOR: "poor",
+    rtc.ConnectionQuality.QUALITY_LOST: "lost",
+}
+
+
 class NativeAgent:
     """Orders for the native SDK."""
 
@@ -39,6 +48,8 @@ class NativeAgent:
         self.states: list[str] = []
         for name in ("reconnecting", "reconnected", "disconnected"):
             self.peer.room.on(name, lambda *_, name=name: self.states.append(name))
+        self.told: list[tuple[float, str, str]] = []
+        self.peer.room.on("connection_quality_changed", lambda who, quality: self.told.append((time.monotonic(), who.identity, QUALITIES[quality])))
         await self.peer.join(self._token)
 
     async def publish_picture(self, **options: Any) -> None:
@@ -65,6 +76,10 @@ class NativeAgent:
 
     async def room_states(self) -> list[str]:
         return self.states
+
+    async def qualities(self) -> list[tuple[float, str, str]]:
+        """Every quality of a connection that it was told: when by the monotonic clock, whose, which."""
+        return self.told
 
     async def listen_for_files(self) -> None:
         """Keeps the digest of every byte stream on the topic `file` and the numbers of all reliable packets."""

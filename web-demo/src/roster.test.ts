@@ -30,9 +30,13 @@ describe('tiles', () => {
     expect(only(person('ann', {}, { name: '' })).name).toBe('ann');
   });
 
-  it('a bad connection is told apart from a lost one', () => {
-    expect(only(person('ann', {}, { connectionQuality: ConnectionQuality.Poor })).quality).toBe('poor');
-    expect(only(person('ann', {}, { connectionQuality: ConnectionQuality.Lost })).quality).toBe('lost');
+  it('every class of connection is shown as what it is, and none before the server has said one', () => {
+    const shown = (['Excellent', 'Good', 'Poor', 'Lost', 'Unknown'] as const).map((quality) => only(person('ann', {}, { connectionQuality: ConnectionQuality[quality] })).quality);
+    expect(shown).toEqual(['excellent', 'good', 'poor', 'lost', null]);
+  });
+
+  it('a shared screen has no connection of its own', () => {
+    expect(only(person('ann', { [Track.Source.ScreenShare]: { trackSid: 'TR_s' } })).quality).toBeNull();
   });
 });
 

@@ -1,7 +1,7 @@
 // From livekit-client's participants to the tiles of the grid.
 
 import { ConnectionQuality, Track, type Participant, type Room } from 'livekit-client';
-import type { Me, Tile } from './state.ts';
+import type { Me, Quality, Tile } from './state.ts';
 
 /** What a tile needs to know about a participant. */
 export type Person = Pick<Participant, 'sid' | 'identity' | 'name' | 'isLocal' | 'isSpeaking' | 'isMicrophoneEnabled' | 'connectionQuality' | 'getTrackPublication'>;
@@ -33,7 +33,7 @@ function screenTile(person: Person): Tile[] {
   const sid = videoSid(person, Track.Source.ScreenShare);
   if (sid === null) return [];
   const name = person.isLocal ? 'Your screen' : `${nameOf(person)}’s screen`;
-  return [{ key: `${person.sid}/screen`, name, isLocal: person.isLocal, isScreen: true, isSpeaking: false, isMuted: false, videoSid: sid, quality: 'good' }];
+  return [{ key: `${person.sid}/screen`, name, isLocal: person.isLocal, isScreen: true, isSpeaking: false, isMuted: false, videoSid: sid, quality: null }];
 }
 
 /** The track to show: there, not muted, and (if it is someone else's) received. */
@@ -46,7 +46,12 @@ function nameOf(person: Person): string {
   return person.name || person.identity;
 }
 
-function qualityOf(quality: ConnectionQuality): Tile['quality'] {
-  if (quality === ConnectionQuality.Lost) return 'lost';
-  return quality === ConnectionQuality.Poor ? 'poor' : 'good';
+function qualityOf(quality: ConnectionQuality): Quality | null {
+  switch (quality) {
+    case ConnectionQuality.Excellent: return 'excellent';
+    case ConnectionQuality.Good: return 'good';
+    case ConnectionQuality.Poor: return 'poor';
+    case ConnectionQuality.Lost: return 'lost';
+    case ConnectionQuality.Unknown: return null;
+  }
 }

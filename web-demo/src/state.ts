@@ -2,6 +2,8 @@
 
 import type { Problem } from './problem.ts';
 
+export type Quality = 'excellent' | 'good' | 'poor' | 'lost';
+
 /** One picture in the grid: a participant's camera (or their initial), or a shared screen. */
 export interface Tile {
   /** Stable while the participant stays: "sid/camera" or "sid/screen". */
@@ -13,7 +15,8 @@ export interface Tile {
   isMuted: boolean;
   /** Identifies the video track to show; null: no picture. */
   videoSid: string | null;
-  quality: 'good' | 'poor' | 'lost';
+  /** How well the participant's media gets through, as the server says; null: it has not said yet, or it is said elsewhere. */
+  quality: Quality | null;
 }
 
 export interface Me {

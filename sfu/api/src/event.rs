@@ -116,7 +116,8 @@ pub enum Event {
         /// New state.
         is_paused: bool,
     },
-    /// How well a participant's media gets through, both ways; sent when the class changes, and once at the beginning.
+    /// How well a participant's media gets through, both ways; sent when the class changes or what it follows from, and once at the
+    /// beginning.
     ConnectionQuality {
         /// Whose.
         participant: ParticipantId,

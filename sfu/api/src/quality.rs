@@ -1,4 +1,4 @@
-//! How well a participant's media gets through, and what is the matter with it.
+//! How well a participant's media gets through: a class, and what it follows from.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,19 @@ pub enum Quality {
     Excellent,
 }
 
+impl Quality {
+    /// The word used in REST, logs and metric labels.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Poor => "poor",
+            Self::Good => "good",
+            Self::Excellent => "excellent",
+        }
+    }
+}
+
 /// Direction of what ails a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum QualityDirection {
@@ -29,8 +42,30 @@ pub enum QualityDirection {
     Both,
 }
 
+/// What ails a connection most.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum QualityCause {
+    /// Nothing does.
+    #[default]
+    None,
+    /// Packets are lost.
+    Loss,
+    /// The way takes long.
+    Delay,
+    /// Bandwidth lacks: layers are left out.
+    Bandwidth,
+    /// Nothing is heard of the client.
+    Silence,
+    /// The delay of packets varies.
+    Jitter,
+    /// No path to the client is left. Not said by the node here, which tells of transports.
+    Transport,
+    /// The client's signal connection is gone. Not said by the node, which knows nothing of it.
+    Signal,
+}
+
 impl QualityDirection {
-    /// The word used in logs and metric labels.
+    /// The word used in REST, logs and metric labels.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -42,24 +77,8 @@ impl QualityDirection {
     }
 }
 
-/// What ails a connection most.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum QualityCause {
-    /// Nothing does.
-    #[default]
-    None,
-    /// Packets are lost.
-    Loss,
-    /// The way takes long, or its delay varies.
-    Delay,
-    /// Bandwidth lacks: layers are left out.
-    Bandwidth,
-    /// Nothing is heard of the client.
-    Silence,
-}
-
 impl QualityCause {
-    /// The word used in logs and metric labels.
+    /// The word used in REST, logs and metric labels.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -68,6 +87,24 @@ impl QualityCause {
             Self::Delay => "delay",
             Self::Bandwidth => "bandwidth",
             Self::Silence => "silence",
+            Self::Jitter => "jitter",
+            Self::Transport => "transport",
+            Self::Signal => "signal",
+        }
+    }
+
+    /// A sentence for people.
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::None => "nothing is the matter",
+            Self::Loss => "packets are lost on the way",
+            Self::Delay => "the way to the participant and back takes long",
+            Self::Bandwidth => "there is too little bandwidth for all layers that are wanted",
+            Self::Silence => "nothing has been heard of the participant for seconds",
+            Self::Jitter => "packets take now shorter, now longer, so that its jitter buffer has to be long",
+            Self::Transport => "no path to the participant works any more, and it is to look for another",
+            Self::Signal => "the participant's signal connection is gone, and it may come back",
         }
     }
 }

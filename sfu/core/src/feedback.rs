@@ -69,7 +69,9 @@ impl Shard {
                 self.retarget(down_key, now);
             }
             let Some(down) = self.downs.get_mut(down_key) else { continue };
-            let Some((_, sent)) = down.last_sender_report.filter(|(ntp, _)| *ntp == block.last_sr) else { continue };
+            // On a long way the newest has not arrived when the block is written that is about the one before.
+            let about = down.sender_reports.into_iter().flatten().find(|(ntp, _)| *ntp == block.last_sr);
+            let Some((_, sent)) = about else { continue };
             let round_trip = now.saturating_duration_since(sent).saturating_sub(block.delay_since_last_sr.duration());
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.rtt = Some(round_trip);

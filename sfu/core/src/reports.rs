@@ -259,7 +259,7 @@ impl Shard {
                 packet_count: down.sent.packets as u32,
                 octet_count: down.sent.octets as u32,
             };
-            down.last_sender_report = Some((ntp.compact(), now));
+            down.sender_reports = [Some((ntp.compact(), now)), down.sender_reports[0]];
             write_sender_report(&mut self.scratch, down.ssrc, &info, &[]);
             write_sdes_cname(&mut self.scratch, down.ssrc, &down.cname);
             if self.scratch.len() > REPORTS_BYTES {

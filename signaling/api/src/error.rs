@@ -59,11 +59,13 @@ pub enum ErrorCode {
     TooLarge,
     /// A request did not come in time.
     RequestTimeout,
+    /// The profiles of a room's participants (metadata, attributes, names, tracks) are as large as they may be together.
+    ProfileLimit,
 }
 
 impl ErrorCode {
     /// Every code, for documentation and metrics.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenExpired,
@@ -89,6 +91,7 @@ impl ErrorCode {
         Self::Forbidden,
         Self::TooLarge,
         Self::RequestTimeout,
+        Self::ProfileLimit,
     ];
 
     /// The word used in SDK errors, problem documents, logs and metric labels.
@@ -120,6 +123,7 @@ impl ErrorCode {
             Self::Forbidden => "forbidden",
             Self::TooLarge => "too-large",
             Self::RequestTimeout => "request-timeout",
+            Self::ProfileLimit => "profile-limit",
         }
     }
 
@@ -136,7 +140,7 @@ impl ErrorCode {
             Self::UpgradeRequired => 426,
             Self::BadRequest => 400,
             Self::RateLimited => 429,
-            Self::RoomFull => 409,
+            Self::RoomFull | Self::ProfileLimit => 409,
             Self::RoomLimit | Self::ParticipantLimit | Self::Unavailable => 503,
             Self::Internal => 500,
             Self::PreconditionFailed => 412,
@@ -150,6 +154,7 @@ impl ErrorCode {
     pub const fn is_retryable(self) -> bool {
         match self {
             Self::RoomFull
+            | Self::ProfileLimit
             | Self::RoomLimit
             | Self::ParticipantLimit
             | Self::RateLimited
@@ -206,6 +211,7 @@ impl ErrorCode {
             Self::Forbidden => "not from this address",
             Self::TooLarge => "the body of the request is too large",
             Self::RequestTimeout => "the request did not come in time",
+            Self::ProfileLimit => "the profiles of the room's participants are as large as they may be together",
         }
     }
 }

@@ -41,6 +41,10 @@ pub struct SignalingConfig {
     /// In a room of more participants than this, others are not told at once of those who come and go, but now and then of all
     /// who did: otherwise what joins cost would grow with the square of the room.
     pub small_room: usize,
+    /// What the participants of a room tell others of themselves, beyond [`crate::limits::FREE_PROFILE_BYTES`] of each. Beyond it a join is
+    /// refused with `profile-limit`, a change or a track with `LIMIT_EXCEEDED`. So a join response has at most this, and what is free of
+    /// each participant.
+    pub max_profile_bytes: usize,
     /// Participants on this server.
     pub max_total_participants: usize,
     /// Rooms on this server.
@@ -89,6 +93,7 @@ impl Default for SignalingConfig {
             departure_timeout: Duration::from_secs(20),
             max_participants: 0,
             small_room: 24,
+            max_profile_bytes: 8 * 1024 * 1024,
             max_total_participants: 20_000,
             max_rooms: 5_000,
             auto_create_rooms: true,

@@ -12,6 +12,7 @@ use livekit_protocol::{
     data_track_frame_encoding, data_track_schema_encoding, data_track_subscriber_handles::PublishedDataTrack, request_response,
     request_response::Reason, signal_response::Message,
 };
+use prost::Message as _;
 use sfu_api::{Command, ParticipantId, TrackId};
 
 use crate::{ids, limits, room::Room, turn::Turn};
@@ -157,6 +158,7 @@ impl Room {
             frame_encoding: request.frame_encoding.clone(),
             schema: request.schema.clone(),
         };
+        self.check_profile(id, info.encoded_len(), turn)?;
         self.data_tracks.insert(handle, DataTrack { id: track, owner: id, info: info.clone() });
         turn.out.media(Command::PublishData { participant: id, track, handle });
         self.tell(id, Message::PublishDataTrackResponse(proto::PublishDataTrackResponse { info: Some(info) }), turn);

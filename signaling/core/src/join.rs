@@ -69,6 +69,7 @@ impl Room {
         self.tell_farewell_of(participant.identity(), turn);
         tracing::info!(participant = participant.sid, conn = conn.0, room = ids::room_sid(self.id), "participant joined");
         self.members.insert(participant);
+        self.weigh(id);
         turn.directory.enter(id, self.id);
         turn.directory.seat(conn, id);
         self.note_arrival(turn);

@@ -10,10 +10,10 @@ use livekit_protocol::DisconnectReason;
 use sfu_api::{FailReason, MediaKind, ParticipantId, TrackId};
 use signaling_api::EndReason;
 
-use crate::{ConnId, Signaling};
+use crate::{ConnId, Judgement, Signaling};
 
 /// Something that happened to a participant's stay.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Note {
     /// Whose.
     pub participant: ParticipantId,
@@ -22,7 +22,7 @@ pub struct Note {
 }
 
 /// See [`Note`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Happening {
     /// It is in a room.
     Joined {
@@ -53,6 +53,8 @@ pub enum Happening {
         /// Name of the room.
         room: String,
     },
+    /// Its connection is as good or bad as this from here on, or so for another reason.
+    Quality(Judgement),
     /// It is gone.
     Ended {
         /// Why.

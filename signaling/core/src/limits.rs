@@ -12,6 +12,9 @@ pub const ROOM_NAME_BYTES: usize = 256;
 pub const METADATA_BYTES: usize = 64_000;
 /// Keys and values of all attributes of a participant together. Larger: as for metadata.
 pub const ATTRIBUTES_BYTES: usize = 64_000;
+/// What a participant may tell others of itself, in identity, name, metadata, attributes and tracks, however much the others of its room
+/// tell: all of a usual one. What it has beyond counts towards [`crate::SignalingConfig::max_profile_bytes`].
+pub const FREE_PROFILE_BYTES: usize = 4096;
 /// A session description. Larger: the session is asked to start anew.
 pub const SDP_BYTES: usize = 1 << 20;
 /// Tracks of a participant, those without media included. More: answered `LIMIT_EXCEEDED`.
@@ -54,8 +57,9 @@ pub const BLOB_KEY_BYTES: usize = 512;
 pub const DATA_ENCODING_BYTES: usize = 32;
 /// Data tracks that a participant may want. More are not subscribed.
 pub const DATA_SUBSCRIPTIONS: usize = 1024;
-/// Connection qualities are told after this time, if they are still another than before.
-pub const QUALITY_BEAT: Duration = Duration::from_secs(1);
+/// Connection qualities are told after this time, if they are still another than before. The node takes four to five seconds to
+/// find a change, and clients are to know within five.
+pub const QUALITY_BEAT: Duration = Duration::from_millis(500);
 /// An encoded data packet. Larger: counted and dropped (Chromium's largest data channel message).
 pub const DATA_PACKET_BYTES: usize = 256 * 1024;
 /// Addressees of a data packet. More: counted and dropped.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use livekit_protocol as proto;
 use livekit_protocol::participant_info::State;
 use sfu_api::{FailReason, ParticipantId, PeerMode, TransportRole};
-use signaling_api::{EndReason, Grants};
+use signaling_api::{EndReason, ErrorCode, Grants};
 
 use crate::{
     JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, journal, limits, permissions, permissions::TrackGate,
@@ -62,6 +62,8 @@ pub(crate) enum ProfileError {
     Name,
     Metadata,
     Attributes,
+    /// With it the profiles of the room would be larger than they may be together.
+    Room,
 }
 
 impl Participant {
@@ -159,8 +161,13 @@ impl Participant {
         proto::ParticipantInfo { state: State::Disconnected.into(), disconnect_reason: reason.into(), ..self.info(region, Vec::new()) }
     }
 
-    /// Empty name and metadata stay as they are; an empty attribute is removed. True if something changed.
-    pub(crate) fn update_profile(&mut self, update: &proto::UpdateParticipantMetadata) -> Result<bool, ProfileError> {
+    /// Empty name and metadata stay as they are; an empty attribute is removed. True if something changed. `has_room` is asked whether
+    /// the whole may have so many bytes.
+    pub(crate) fn update_profile(
+        &mut self,
+        update: &proto::UpdateParticipantMetadata,
+        has_room: impl FnOnce(usize) -> bool,
+    ) -> Result<bool, ProfileError> {
         if update.name.len() > limits::NAME_BYTES {
             return Err(ProfileError::Name);
         }
@@ -177,6 +184,14 @@ impl Participant {
         }
         if attributes_bytes(&attributes) > limits::ATTRIBUTES_BYTES {
             return Err(ProfileError::Attributes);
+        }
+        let or_before = |new: &String, before: &String| if new.is_empty() { before.len() } else { new.len() };
+        let bytes = self.grants.identity.len()
+            + or_before(&update.name, &self.grants.name)
+            + or_before(&update.metadata, &self.grants.metadata)
+            + attributes_bytes(&attributes);
+        if !has_room(bytes) {
+            return Err(ProfileError::Room);
         }
         let before = (self.grants.name.clone(), self.grants.metadata.clone());
         let attributes_changed = attributes != self.grants.attributes;
@@ -197,6 +212,7 @@ impl ProfileError {
             Self::Name => "exceeds name length limit",
             Self::Metadata => "exceeds metadata size limit",
             Self::Attributes => "exceeds attributes size limit",
+            Self::Room => ErrorCode::ProfileLimit.message(),
         }
     }
 }

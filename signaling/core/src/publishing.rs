@@ -2,6 +2,7 @@
 
 use livekit_protocol as proto;
 use livekit_protocol::{request_response, request_response::Reason, signal_response::Message};
+use prost::Message as _;
 use sfu_api::{Command, MediaKind, ParticipantId, TrackId};
 
 use crate::{
@@ -49,18 +50,21 @@ impl Room {
         self.make_room_for_track(id, turn)?;
 
         let track_id = self.unused_track_id(turn);
+        let info = tracks::describe(request, track_id, kind);
+        self.check_profile(id, info.encoded_len(), turn)?;
         self.tracks.insert(Track {
             id: track_id,
             owner: id,
             cid: request.cid.clone(),
             kind,
             stage,
-            info: tracks::describe(request, track_id, kind),
+            info,
             announced_at: turn.now,
             subscriber_told: false,
             mute_untold: false,
             wanted: Vec::new(),
         });
+        self.weigh(id);
         if stage == Stage::Queued {
             return Err((Reason::Queued, "waits for the end of an earlier track"));
         }
@@ -141,6 +145,7 @@ impl Room {
     /// `tell_owner`: the server ends it, the client does not know.
     pub(crate) fn end_track(&mut self, id: TrackId, tell_owner: bool, turn: &mut Turn<'_>) {
         let Some(track) = self.tracks.remove(id) else { return };
+        self.weigh(track.owner);
         for other in self.members.iter_mut() {
             other.subscriptions.forget(id);
         }

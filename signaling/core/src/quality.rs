@@ -1,33 +1,49 @@
 //! Connection quality as clients know it: a participant's own, and that of the publishers it is subscribed to.
 //!
-//! In: classes from the media node, losses of connections. Out: `ConnectionQualityUpdate`, when a class is another than the
-//! one told before and still is after [`limits::QUALITY_BEAT`]; so a connection that is lost and back at once is no news.
+//! In: judgements of the media node, losses of connections. Out: `ConnectionQualityUpdate`, when a class is another than the
+//! one told before and still is after [`limits::QUALITY_BEAT`]; so a connection that is lost and back at once is no news. The
+//! protocol has no words for direction and cause: they go into notes, with every change.
 //! A participant without a signal connection or with a lost transport is LOST whatever the node says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_response::Message;
-use sfu_api::{ParticipantId, Quality};
+use sfu_api::{ParticipantId, Quality, QualityCause, QualityDirection};
 
-use crate::{ids, limits, participant::Participant, room::Room, subscriptions::Phase, timers::Timer, turn::Turn};
+use crate::{Happening, Signaling, ids, limits, participant::Participant, room::Room, subscriptions::Phase, timers::Timer, turn::Turn};
+
+/// How good a participant's connection is, and what that follows from.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Judgement {
+    /// Class.
+    pub quality: Quality,
+    /// Mean opinion score of the worst of its media, 1.0 to 4.5.
+    pub score: f32,
+    /// In which direction the worst is.
+    pub direction: QualityDirection,
+    /// What is the matter with it.
+    pub cause: QualityCause,
+}
 
 /// See the module. Bounded by the number of participants.
 #[derive(Debug, Default)]
 pub(crate) struct Qualities {
-    found: BTreeMap<ParticipantId, Finding>,
-    told: BTreeMap<ParticipantId, Finding>,
+    found: BTreeMap<ParticipantId, Judgement>,
+    told: BTreeMap<ParticipantId, Judgement>,
     unsettled: BTreeSet<ParticipantId>,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Finding {
-    quality: Quality,
-    score: f32,
-}
+impl Judgement {
+    const fn lost(cause: QualityCause) -> Self {
+        Self { quality: Quality::Lost, score: 1.0, direction: QualityDirection::Both, cause }
+    }
 
-impl Finding {
-    const LOST: Self = Self { quality: Quality::Lost, score: 1.0 };
+    /// Words of closed lists: class, direction, cause.
+    #[must_use]
+    pub const fn words(&self) -> (&'static str, &'static str, &'static str) {
+        (self.quality.code(), self.direction.code(), self.cause.code())
+    }
 
     fn info(self, id: ParticipantId, protocol: i32) -> proto::ConnectionQualityInfo {
         let quality = match self.quality {
@@ -51,67 +67,79 @@ impl Qualities {
 
 impl Room {
     /// The media node has judged a connection.
-    pub(crate) fn quality_found(&mut self, id: ParticipantId, quality: Quality, score: f32, turn: &mut Turn<'_>) {
+    pub(crate) fn quality_found(&mut self, id: ParticipantId, found: Judgement, turn: &mut Turn<'_>) {
         if self.members.get(id).is_some() {
-            self.qualities.found.insert(id, Finding { quality, score: score.clamp(1.0, 4.5) });
+            self.qualities.found.insert(id, Judgement { score: found.score.clamp(1.0, 4.5), ..found });
             self.quality_may_change(id, turn);
         }
     }
 
     /// A connection of a participant came or went.
     pub(crate) fn quality_may_change(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
-        if self.qualities.found.contains_key(&id) {
-            self.qualities.unsettled.insert(id);
-            turn.timers.set_if_unset(Timer::QualityBeat(self.id), turn.now + limits::QUALITY_BEAT);
-        }
+        self.qualities.unsettled.insert(id);
+        turn.timers.set_if_unset(Timer::QualityBeat(self.id), turn.now + limits::QUALITY_BEAT);
     }
 
     pub(crate) fn tell_qualities(&mut self, turn: &mut Turn<'_>) {
-        let mut updates: BTreeMap<ParticipantId, Vec<(ParticipantId, Finding)>> = BTreeMap::new();
+        let mut updates: BTreeMap<ParticipantId, Vec<(ParticipantId, Judgement)>> = BTreeMap::new();
         for id in std::mem::take(&mut self.qualities.unsettled) {
-            let Some(finding) = self.present_quality(id) else { continue };
-            let before = self.qualities.told.insert(id, finding);
-            if before.is_some_and(|before| before.quality == finding.quality) {
+            let Some(judgement) = self.present_quality(id) else { continue };
+            let before = self.qualities.told.insert(id, judgement);
+            if before.is_none_or(|before| before.words() != judgement.words()) {
+                note_change(id, before, judgement, turn);
+            }
+            if before.is_some_and(|before| before.quality == judgement.quality) {
                 continue;
             }
             for viewer in self.viewers_of(id) {
-                updates.entry(viewer).or_default().push((id, finding));
+                updates.entry(viewer).or_default().push((id, judgement));
             }
         }
-        for (viewer, findings) in updates {
-            self.tell_findings(viewer, &findings, turn);
+        for (viewer, judgements) in updates {
+            self.tell_judgements(viewer, &judgements, turn);
         }
     }
 
     /// A participant became the subscriber of another.
     pub(crate) fn tell_quality_of(&self, publisher: ParticipantId, subscriber: ParticipantId, turn: &mut Turn<'_>) {
-        if let Some(finding) = self.qualities.told.get(&publisher) {
-            self.tell_findings(subscriber, &[(publisher, *finding)], turn);
+        if let Some(judgement) = self.qualities.told.get(&publisher) {
+            self.tell_judgements(subscriber, &[(publisher, *judgement)], turn);
         }
     }
 
     /// A client came back and may have missed changes.
     pub(crate) fn tell_all_qualities(&self, id: ParticipantId, turn: &mut Turn<'_>) {
-        let findings: Vec<_> = self.qualities.told.iter().filter(|(other, _)| self.views(id, **other)).map(|(id, f)| (*id, *f)).collect();
-        self.tell_findings(id, &findings, turn);
+        let judgements: Vec<_> = self.qualities.told.iter().filter(|(other, _)| self.views(id, **other)).map(|(id, f)| (*id, *f)).collect();
+        self.tell_judgements(id, &judgements, turn);
     }
 
-    fn tell_findings(&self, viewer: ParticipantId, findings: &[(ParticipantId, Finding)], turn: &mut Turn<'_>) {
+    fn tell_judgements(&self, viewer: ParticipantId, judgements: &[(ParticipantId, Judgement)], turn: &mut Turn<'_>) {
         let protocol = self.members.get(viewer).map_or(0, |participant| participant.session.protocol());
-        if protocol > PROTOCOL_BEFORE_QUALITY && !findings.is_empty() {
-            let updates = findings.iter().map(|(id, finding)| finding.info(*id, protocol)).collect();
+        if protocol > PROTOCOL_BEFORE_QUALITY && !judgements.is_empty() {
+            let updates = judgements.iter().map(|(id, judgement)| judgement.info(*id, protocol)).collect();
             self.tell(viewer, Message::ConnectionQuality(proto::ConnectionQualityUpdate { updates }), turn);
         }
     }
 
-    fn present_quality(&self, id: ParticipantId) -> Option<Finding> {
-        let found = self.qualities.found.get(&id)?;
-        let session = &self.members.get(id)?.session;
-        Some(if session.conn().is_none() || session.media.in_trouble() { Finding::LOST } else { *found })
+    fn present_quality(&self, id: ParticipantId) -> Option<Judgement> {
+        let found = self.qualities.found.get(&id);
+        let participant = self.members.get(id)?;
+        // One that never had media is not lost, but still on its way.
+        if found.is_some() || participant.connected_at.is_some() {
+            if participant.session.media.in_trouble() {
+                return Some(Judgement::lost(QualityCause::Transport));
+            } else if participant.session.conn().is_none() {
+                return Some(Judgement::lost(QualityCause::Signal));
+            }
+        }
+        found.copied()
     }
 
     /// Itself, and who is subscribed to one of its tracks.
     fn viewers_of(&self, id: ParticipantId) -> Vec<ParticipantId> {
+        if self.tracks.of(id).next().is_none() {
+            return vec![id];
+        }
         self.members.iter().map(|viewer| viewer.id).filter(|viewer| self.views(*viewer, id)).collect()
     }
 
@@ -119,6 +147,32 @@ impl Room {
         let has = |viewer: &Participant| self.tracks.of(id).any(|track| viewer.subscriptions.phase(track.id) == Some(Phase::Active));
         viewer == id || self.members.get(viewer).is_some_and(has)
     }
+}
+
+impl Signaling {
+    /// How many participants were told to have which quality: class, direction and cause, words of closed lists.
+    #[must_use]
+    pub fn quality_census(&self) -> BTreeMap<(&'static str, &'static str, &'static str), u64> {
+        let mut census = BTreeMap::new();
+        for judgement in self.rooms.iter().flat_map(|room| room.qualities.told.values()) {
+            *census.entry(judgement.words()).or_default() += 1;
+        }
+        census
+    }
+}
+
+/// What others will ask about is logged for everybody, the rest for those who look closely.
+fn note_change(id: ParticipantId, before: Option<Judgement>, now: Judgement, turn: &mut Turn<'_>) {
+    let participant = ids::participant_sid(id);
+    let was = before.map(|before| before.quality.code());
+    let (quality, direction, cause) = now.words();
+    let Judgement { score, .. } = now;
+    if now.quality.min(before.map_or(Quality::Excellent, |before| before.quality)) <= Quality::Poor {
+        tracing::info!(participant, was, quality, direction, cause, score, "connection quality");
+    } else {
+        tracing::debug!(participant, was, quality, direction, cause, score, "connection quality");
+    }
+    turn.out.note(id, Happening::Quality(now));
 }
 
 /// Older clients don't know the message (LiveKit: `SupportsConnectionQuality`).

@@ -86,11 +86,11 @@ impl Room {
         if !self.may_change(id, turn) {
             return Err((Reason::LimitExceeded, "too many changes"));
         }
-        let Some(participant) = self.members.get_mut(id) else { return Ok(()) };
+        let Some(participant) = self.members.get(id) else { return Ok(()) };
         if !participant.grants.can_update_own_metadata {
             return Err((Reason::NotAllowed, "does not have permission to update own metadata"));
         }
-        if participant.update_profile(update).map_err(|error| (Reason::LimitExceeded, error.message()))? {
+        if self.update_profile(id, update, turn).map_err(|error| (Reason::LimitExceeded, error.message()))? {
             self.announce_soon(id, true, turn);
             self.refresh_token(id, turn);
         }

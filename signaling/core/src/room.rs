@@ -24,7 +24,8 @@ use crate::{
     limits,
     members::Members,
     participant::Participant,
-    quality::Qualities,
+    profiles::Profiles,
+    quality::{Judgement, Qualities},
     reconnect::Departures,
     reliable::ReliableLog,
     session,
@@ -49,6 +50,7 @@ pub(crate) struct Room {
     pub(crate) data_tracks: DataTracks,
     pub(crate) reliable_log: ReliableLog,
     pub(crate) qualities: Qualities,
+    pub(crate) profiles: Profiles,
     pub(crate) tcp_wishes: TcpWishes,
     updates: Updates,
     sequence: u64,
@@ -157,6 +159,7 @@ impl Room {
             data_tracks: DataTracks::default(),
             reliable_log: ReliableLog::default(),
             qualities: Qualities::default(),
+            profiles: Profiles::default(),
             tcp_wishes: TcpWishes::default(),
             updates: Updates::default(),
             sequence: 0,
@@ -319,6 +322,7 @@ impl Room {
     fn note_change(&mut self, id: ParticipantId, to_itself: bool, turn: &mut Turn<'_>) {
         let Some(participant) = self.members.get_mut(id) else { return };
         participant.version += 1;
+        self.weigh(id);
         self.updates.note(id, to_itself);
         self.changed(turn);
         turn.timers.set_if_unset(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
@@ -479,6 +483,7 @@ impl Room {
         self.forget_data_tracks_of(id, turn);
         self.speakers.remove(id);
         self.qualities.forget(id);
+        self.profiles.forget(id);
         self.updates.forget(id);
         self.end_calls_to(id, turn);
         if !self.is_in_use() && !turn.timers.is_set(Timer::RoomIdle(self.id)) {
@@ -533,7 +538,9 @@ impl Room {
             Event::WantedLayers { participant, track, codecs } => self.wanted_layers(participant, track, codecs, turn),
             Event::Speakers { room: _, speakers } => self.speakers_changed(&speakers, turn),
             Event::StreamState { participant, track, is_paused } => self.stream_state_changed(participant, track, is_paused, turn),
-            Event::ConnectionQuality { participant, quality, score, .. } => self.quality_found(participant, quality, score, turn),
+            Event::ConnectionQuality { participant, quality, score, direction, cause } => {
+                self.quality_found(participant, Judgement { quality, score, direction, cause }, turn);
+            }
             Event::MediaSections { participant, audio, video } => self.media_sections(participant, (audio, video), turn),
             Event::MoveRefused { participant } => self.move_refused(participant, turn),
             Event::Samples(_) => {}

@@ -28,6 +28,7 @@ use crate::http::problem::{self, Refused};
 use crate::http::{App, access};
 use crate::net::TcpPeer;
 use crate::ws::ToLoop;
+use crate::ws::intake::Door;
 use crate::ws::socket::bounded;
 
 /// To a worker's socket task.
@@ -56,8 +57,8 @@ pub(crate) async fn connect(
     let limits = app.config.limits.clone();
     let worker = WorkerId(app.next_connection.fetch_add(1, Ordering::Relaxed));
     let upgrade = bounded(upgrade, &limits);
-    let inbox = app.inbox.clone();
-    upgrade.on_upgrade(move |socket| serve(socket, worker, api_key, inbox, limits, pass))
+    let (inbox, door) = (app.inbox.clone(), app.intake.door());
+    upgrade.on_upgrade(move |socket| serve(socket, Arrival { worker, api_key, pass }, inbox, door, limits))
 }
 
 /// The key that the worker's token is signed with signs the tokens of its agents too.
@@ -74,13 +75,21 @@ fn api_key(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<String
     }
 }
 
-async fn serve(mut socket: WebSocket, worker: WorkerId, api_key: String, inbox: mpsc::Sender<ToLoop>, limits: ServerLimits, pass: Pass) {
+/// Who arrived; its token is verified.
+struct Arrival {
+    worker: WorkerId,
+    api_key: String,
+    pass: Pass,
+}
+
+async fn serve(mut socket: WebSocket, arrival: Arrival, inbox: mpsc::Sender<ToLoop>, door: Door, limits: ServerLimits) {
+    let Arrival { worker, api_key, pass } = arrival;
     let (outbox, queue) = mpsc::channel(limits.send_queue_messages.max(1));
     if inbox.send(ToLoop::WorkerConnect { worker, api_key, outbox }).await.is_ok() {
-        let connection = Connection { worker, socket: &mut socket, inbox: &inbox, queue, limits: &limits, is_json: false };
+        let connection = Connection { worker, socket: &mut socket, door, queue, limits: &limits, is_json: false };
         let end = connection.run().await;
         debug!(?worker, ?end, "agent worker's connection closed");
-        let _ = inbox.send(ToLoop::Worker { worker, input: WorkerInput::Closed }).await;
+        let _ = inbox.send(ToLoop::Worker { worker, input: WorkerInput::Closed, weight: None }).await;
         if let Some(reason) = end {
             let frame = CloseFrame { code: reason.websocket_code(), reason: reason.as_str().into() };
             let _ = timeout(limits.write_timeout, socket.send(Message::Close(Some(frame)))).await;
@@ -92,7 +101,7 @@ async fn serve(mut socket: WebSocket, worker: WorkerId, api_key: String, inbox: 
 struct Connection<'a> {
     worker: WorkerId,
     socket: &'a mut WebSocket,
-    inbox: &'a mpsc::Sender<ToLoop>,
+    door: Door,
     queue: mpsc::Receiver<ToWorker>,
     limits: &'a ServerLimits,
     /// The worker's last message was JSON.
@@ -115,24 +124,22 @@ impl Connection<'_> {
                 },
                 frame = self.socket.recv() => {
                     heard_at = Instant::now();
-                    let message = match frame? {
-                        Ok(Message::Binary(payload)) => {
-                            self.is_json = false;
-                            WorkerMessage::decode(payload).ok()
-                        }
-                        Ok(Message::Text(text)) => {
-                            self.is_json = true;
-                            serde_json::from_str(&text).ok()
-                        }
+                    let frame = match frame? {
+                        Ok(frame @ (Message::Binary(_) | Message::Text(_))) => frame,
                         Ok(Message::Ping(_) | Message::Pong(_)) => continue,
                         Ok(Message::Close(_)) | Err(_) => return None,
                     };
                     if bucket.take(heard_at).is_err() {
                         return Some(CloseReason::Flood);
                     }
+                    self.is_json = matches!(frame, Message::Text(_));
+                    let payload = frame.into_data();
+                    let place = self.door.place(payload.len()).await?;
+                    let message = if self.is_json { serde_json::from_slice(&payload).ok() } else { WorkerMessage::decode(payload).ok() };
                     let Some(message) = message else { return Some(CloseReason::Refused(ErrorCode::BadRequest)) };
                     let input = WorkerInput::Message(Box::new(message));
-                    self.inbox.send(ToLoop::Worker { worker: self.worker, input }).await.ok()?;
+                    let worker = self.worker;
+                    place.send(|weight| ToLoop::Worker { worker, input, weight: Some(weight) });
                 }
                 _ = pings.tick() => {
                     if heard_at.elapsed() > self.limits.idle_timeout {

@@ -92,6 +92,11 @@ impl ApiKeys {
         self.0.get(key)
     }
 
+    /// Every key.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The key that this server signs with itself: the first in alphabetical order.
     #[must_use]
     pub fn signing(&self) -> Option<(&str, &Secret)> {
@@ -141,10 +146,11 @@ pub struct ServerLimits {
     pub requests: Rate,
     /// Messages waiting to be written to one client; at the bound the client is too slow and is closed with code 1008.
     pub send_queue_messages: usize,
-    /// Bytes of these messages, with the same consequence.
+    /// Bytes of these messages, with the same consequence. One message of more than half of this has room beside them: what a newcomer
+    /// is told of a large room.
     pub send_queue_bytes: usize,
-    /// Time that one write may take before the client is too slow: of a signaling message until all of it is written, of any answer
-    /// until a part of it is.
+    /// Time that one write may take before the client is too slow: of a signaling message until all of it is written (for each MiB of
+    /// a larger one), of any answer until a part of it is.
     pub write_timeout: Duration,
     /// WebSocket pings leave at this pace.
     pub ping_interval: Duration,
@@ -156,6 +162,14 @@ pub struct ServerLimits {
     pub body_timeout: Duration,
     /// Messages between all sockets and the signaling loop; at the bound the sockets stop reading.
     pub inbox_messages: usize,
+    /// Bytes of these messages on the wire, with the same consequence. Decoded they may take forty times as much.
+    pub inbox_bytes: usize,
+    /// The same for one connection alone.
+    pub inbox_bytes_per_socket: usize,
+    /// Requests of administrators (Twirp and REST) with one API key; more get 429 `rate-limited`.
+    pub api_per_key: Rate,
+    /// The same from one address (IPv6: one /64), whatever the token, wrong ones and participants' included.
+    pub api_per_ip: Rate,
 }
 
 impl Default for ServerLimits {
@@ -177,6 +191,10 @@ impl Default for ServerLimits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),
             inbox_messages: 1024,
+            inbox_bytes: 4 * 1024 * 1024,
+            inbox_bytes_per_socket: 512 * 1024,
+            api_per_key: Rate { per_second: 1_000.0, burst: 5_000 },
+            api_per_ip: Rate { per_second: 600.0, burst: 3_000 },
         }
     }
 }

@@ -20,6 +20,7 @@ mod net;
 pub mod probe;
 mod proxy;
 mod query;
+mod quota;
 mod shared;
 mod timelines;
 mod traces;
@@ -53,9 +54,11 @@ use gate::Gate;
 use http::App;
 use metrics::Metrics;
 use net::Port;
+use quota::Quota;
 use timelines::Timelines;
 use traces::Traces;
 use traces::export::Exporter;
+use ws::intake::Intake;
 use ws::{Heartbeat, Shared, SignalingLoop};
 
 /// A server that accepts connections.
@@ -158,6 +161,8 @@ impl Server {
         let app = Arc::new(App {
             sockets: Gate::new(limits.sockets_per_ip, limits.joins_per_ip, limits.tracked_ips),
             demo_tokens: Gate::new(usize::MAX, demo_rate, limits.tracked_ips),
+            quota: Quota::new(&config.keys, &limits),
+            intake: Intake::new(inbox_in.clone(), &limits),
             config,
             inbox: inbox_in,
             metrics,

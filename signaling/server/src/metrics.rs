@@ -3,6 +3,7 @@
 //! Labels are fixed words; rooms, identities and addresses never become one. What has a closed list of words is there from the
 //! start, at zero, so that rates and documentation know it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_response};
@@ -47,6 +48,8 @@ pub(crate) struct Metrics {
     timeline_bytes: IntGauge,
     freeze_seconds: Gauge,
     client_reports: IntCounterVec,
+    qualities: IntGaugeVec,
+    quality_changes: IntCounterVec,
     /// Spans for OpenTelemetry, by `result`.
     pub(crate) spans: IntCounterVec,
 }
@@ -87,6 +90,14 @@ impl Metrics {
         registry.register(Box::new(connect_seconds.clone()))?;
         let tracks = IntGaugeVec::new(Opts::new("sfu_tracks", "Published tracks."), &["kind", "source", "codec"])?;
         registry.register(Box::new(tracks.clone()))?;
+        let qualities = IntGaugeVec::new(
+            Opts::new(
+                "sfu_connection_quality_participants",
+                "Participants by how well their media gets through: level, and direction and cause of the worst.",
+            ),
+            QUALITY_LABELS,
+        )?;
+        registry.register(Box::new(qualities.clone()))?;
         let freeze_seconds =
             Gauge::new("sfu_freeze_seconds_total", "Time for which pictures stood still, by what clients report of themselves.")?;
         registry.register(Box::new(AsCounter(freeze_seconds.clone())))?;
@@ -151,6 +162,12 @@ impl Metrics {
             timeline_bytes: gauge("sfu_timeline_bytes", "Memory for quality timelines.")?,
             freeze_seconds,
             client_reports: counters("sfu_client_reports_total", "Statistics that clients sent of themselves, by result.", &["result"])?,
+            qualities,
+            quality_changes: counters(
+                "sfu_connection_quality_changes_total",
+                "Changes of how well a participant's media gets through, by what it changed to.",
+                QUALITY_LABELS,
+            )?,
             spans: counters("sfu_trace_spans_total", "Spans for OpenTelemetry, by what became of them.", &["result"])?,
         };
         metrics.begin_at_zero();
@@ -197,6 +214,10 @@ impl Metrics {
         {
             self.closes.with_label_values(&[reason]);
         }
+        for (level, direction, cause) in quality_words() {
+            self.qualities.with_label_values(&[level, direction, cause]);
+            self.quality_changes.with_label_values(&[level, direction, cause]);
+        }
         self.api_requests.with_label_values(&["livekit.RoomService", "ok"]);
         self.requests.with_label_values(&["/rtc", "101"]);
         self.count_since(&Counters::default(), &Counters::default());
@@ -223,6 +244,15 @@ impl Metrics {
         for (kind, source, codec) in [("audio", "microphone", CODEC_WORDS[0]), ("video", "camera", "vp8"), ("video", "screen_share", "vp8")]
         {
             self.tracks.with_label_values(&[kind, source, codec]).set(0);
+        }
+    }
+
+    /// Whose connections are how good.
+    pub(crate) fn qualities(&self, census: &BTreeMap<(&'static str, &'static str, &'static str), u64>) {
+        for words in quality_words() {
+            let (level, direction, cause) = words;
+            let count = census.get(&words).copied().unwrap_or(0);
+            self.qualities.with_label_values(&[level, direction, cause]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
@@ -277,6 +307,10 @@ impl Metrics {
                     self.ghosts.inc();
                     self.reconnects.with_label_values(&["gone"]).inc();
                 }
+            }
+            Happening::Quality(judgement) => {
+                let (level, direction, cause) = judgement.words();
+                self.quality_changes.with_label_values(&[level, direction, cause]).inc();
             }
             Happening::Joined { .. } | Happening::Lost { .. } | Happening::Moved { .. } => {}
         }
@@ -365,6 +399,24 @@ impl prometheus::core::Collector for AsCounter {
         }
         families
     }
+}
+
+/// Of the metrics of quality.
+const QUALITY_LABELS: &[&str] = &["level", "direction", "cause"];
+
+/// Every level with the directions and causes that it can have.
+fn quality_words() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    use sfu_api::{Quality, QualityCause as Cause, QualityDirection as Direction};
+    let word = |level: Quality, direction: Direction, cause: Cause| (level.code(), direction.code(), cause.code());
+    let middling = [Quality::Good, Quality::Poor].into_iter().flat_map(move |level| {
+        let of_one_way = [Direction::Up, Direction::Down]
+            .into_iter()
+            .flat_map(move |direction| [Cause::Loss, Cause::Jitter, Cause::Bandwidth].map(|cause| word(level, direction, cause)));
+        of_one_way.chain([word(level, Direction::Both, Cause::Delay)])
+    });
+    let lost = [(Direction::Up, Cause::Silence), (Direction::Both, Cause::Transport), (Direction::Both, Cause::Signal)];
+    let best = word(Quality::Excellent, Direction::Neither, Cause::None);
+    std::iter::once(best).chain(middling).chain(lost.map(|(direction, cause)| word(Quality::Lost, direction, cause)))
 }
 
 /// Label where there is no reason.

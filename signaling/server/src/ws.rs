@@ -4,30 +4,34 @@
 //! tasks, commands to the nodes.
 //! Invariants: nothing here waits for a client: a connection whose queue is full is dropped and the rooms learn that it
 //! closed; each connection's [`Input::Connect`] is followed by exactly one end, either from the rooms or from the socket.
-//! Not here: frames and their encodings (`ws/socket.rs`), who may connect (`http/rtc.rs`).
+//! Not here: frames and their encodings (`ws/socket.rs`), what may wait on the way in and out (`ws/intake.rs`, `ws/outbox.rs`), who may
+//! connect (`http/rtc.rs`).
 
+mod heartbeat;
+pub(crate) mod intake;
+pub(crate) mod outbox;
 pub(crate) mod socket;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{CloseFrame, close_code};
 use livekit_protocol::{JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response};
 use rand::rngs::StdRng;
 use sfu_api::telemetry::TrackSample;
 use sfu_api::{Command, Event};
 use signaling_api::{EndReason, ErrorCode, Grants};
 use signaling_core::{
-    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId,
-    WorkerInput,
+    AdminId, AdminRequest, AdminResult, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId, WorkerInput,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, error, info};
 
+pub(crate) use self::heartbeat::Heartbeat;
+use self::intake::Weight;
+use self::outbox::{Outbox, SocketEnd};
 use crate::agents::ToWorker;
 use crate::auth;
 use crate::codec::Response;
@@ -52,11 +56,11 @@ pub(crate) enum ToLoop {
     /// An agent worker is there; its token is verified.
     WorkerConnect { worker: WorkerId, api_key: String, outbox: mpsc::Sender<ToWorker> },
     /// It sent a message, or is gone.
-    Worker { worker: WorkerId, input: WorkerInput },
+    Worker { worker: WorkerId, input: WorkerInput, weight: Option<Weight> },
     /// A client is there; its token is verified.
     Connect(Box<Newcomer>),
     /// It sent a message.
-    Message { conn: ConnId, request: SignalRequest },
+    Message { conn: ConnId, request: SignalRequest, weight: Weight },
     /// It is gone. Nothing follows.
     Closed { conn: ConnId },
     /// An operator empties this server, or changed its mind.
@@ -74,120 +78,6 @@ pub(crate) struct Newcomer {
     pub(crate) outbox: Outbox,
     /// When its request came.
     pub(crate) asked_at: Instant,
-}
-
-/// The loop's end of a connection.
-pub(crate) struct Outbox {
-    queue: mpsc::Sender<Outgoing>,
-    queued_bytes: Arc<AtomicUsize>,
-    is_dropped: Arc<Notify>,
-    max_bytes: usize,
-}
-
-/// To a socket task.
-pub(crate) enum Outgoing {
-    /// To be written.
-    Message(Arc<Response>),
-    /// Write what came before, then close.
-    Close(SocketEnd),
-}
-
-impl Outbox {
-    /// False: the client is too slow.
-    fn push(&self, response: &Arc<Response>) -> bool {
-        let queued = self.queued_bytes.fetch_add(response.size(), Ordering::Relaxed);
-        let has_room = queued.saturating_add(response.size()) <= self.max_bytes;
-        has_room && self.queue.try_send(Outgoing::Message(Arc::clone(response))).is_ok()
-    }
-
-    /// Ends the connection after what is queued, or at once if the queue is full.
-    fn close(self, end: SocketEnd) {
-        if self.queue.try_send(Outgoing::Close(end)).is_err() {
-            self.is_dropped.notify_one();
-        }
-    }
-
-    /// Ends the connection at once.
-    fn drop_slow(self) {
-        self.is_dropped.notify_one();
-    }
-}
-
-/// Why a connection ended; the words are metric labels and never change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum SocketEnd {
-    /// The client closed it.
-    Client,
-    /// TCP ended without a close frame.
-    Lost,
-    /// Nothing came for too long.
-    Idle,
-    /// The client does not read what it is sent.
-    Slow,
-    /// A message above the limit.
-    Oversized,
-    /// Too many messages that are no signaling messages, or text that is not UTF-8.
-    Malformed,
-    /// A violation of RFC 6455.
-    Protocol,
-    /// The rooms decided so.
-    Session(CloseReason),
-    /// The server goes down.
-    Shutdown,
-}
-
-impl SocketEnd {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Lost => "lost",
-            Self::Idle => "idle",
-            Self::Slow => "slow",
-            Self::Oversized => "oversized",
-            Self::Malformed => "malformed",
-            Self::Protocol => "protocol",
-            Self::Session(reason) => reason.as_str(),
-            Self::Shutdown => "shutdown",
-        }
-    }
-
-    /// None: there is nobody to tell.
-    fn close_frame(self) -> Option<CloseFrame> {
-        // RFC 6455 §7.4.1; any code but 1000 makes clients try to resume
-        let code = match self {
-            Self::Client | Self::Lost => return None,
-            Self::Idle | Self::Shutdown => close_code::AWAY,
-            Self::Slow => close_code::POLICY,
-            Self::Oversized => close_code::SIZE,
-            Self::Malformed => close_code::INVALID,
-            Self::Protocol => close_code::PROTOCOL,
-            Self::Session(reason) => reason.websocket_code(),
-        };
-        Some(CloseFrame { code, reason: self.as_str().into() })
-    }
-}
-
-/// Says when the loop last turned; read by `/livez`.
-#[derive(Clone)]
-pub(crate) struct Heartbeat {
-    started: Instant,
-    beat_ms: Arc<AtomicU64>,
-}
-
-impl Heartbeat {
-    pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), beat_ms: Arc::default() }
-    }
-
-    /// Time since the last turn.
-    pub(crate) fn age(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Ordering::Relaxed)))
-    }
-
-    fn beat(&self, now: Instant) {
-        let since_start = now.saturating_duration_since(self.started).as_millis();
-        self.beat_ms.store(u64::try_from(since_start).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
 }
 
 /// The loop's state.
@@ -323,11 +213,12 @@ impl SignalingLoop {
                 self.workers.insert(worker, Workplace { api_key, outbox });
                 self.input(Input::Worker { worker, input: WorkerInput::Connect });
             }
-            ToLoop::Worker { worker, input } => {
+            ToLoop::Worker { worker, input, weight } => {
                 if input == WorkerInput::Closed {
                     self.workers.remove(&worker);
                 }
                 self.input(Input::Worker { worker, input });
+                drop(weight);
             }
             ToLoop::Drain(request) => self.go_on_draining(Some(request)),
             ToLoop::Barrier(reply) => drop(reply.send(())),
@@ -338,9 +229,10 @@ impl SignalingLoop {
                 self.input(Input::Connect { conn, grants: Box::new(grants), request: Box::new(request), remote_ip });
             }
             // what a dropped connection still had in its pipe is not heard
-            ToLoop::Message { conn, request } if self.connections.contains_key(&conn) => {
+            ToLoop::Message { conn, request, weight } if self.connections.contains_key(&conn) => {
                 self.metrics.received(&request);
                 self.input(Input::Message { conn, request: Box::new(request) });
+                drop(weight);
             }
             ToLoop::Message { .. } => {}
             ToLoop::Closed { conn } => {
@@ -544,6 +436,7 @@ impl SignalingLoop {
     fn report(&mut self) {
         self.metrics.census(&self.signaling.census());
         self.metrics.tracks(&self.signaling.track_census());
+        self.metrics.qualities(&self.signaling.quality_census());
         let (bytes, frozen) = {
             let timelines = self.timelines();
             (timelines.bytes(), timelines.frozen())

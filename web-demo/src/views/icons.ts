@@ -12,6 +12,7 @@ const PATHS = {
   link: '<path d="M10 14a4 4 0 0 0 6 .5l3-3a4 4 0 0 0-5.700-5.700L12 7M14 10a4 4 0 0 0-6-.5l-3 3a4 4 0 0 0 5.700 5.700L12 17"/>',
   send: '<path d="M4 12 20 4l-5 16-3.500-6.500L4 12Z"/>',
   close: '<path d="m6 6 12 12M18 6 6 18"/>',
+  signal: '<path d="M5 20v-4"/><path d="M12 20v-9"/><path d="M19 20V5"/>',
   warning: '<path d="M12 4 2.500 20h19L12 4ZM12 10v4.500M12 17.300v.2"/>',
 } as const;
 

@@ -1,7 +1,7 @@
 // One picture with its caption.
 
 import type { Track } from 'livekit-client';
-import type { Tile } from '../state.ts';
+import type { Quality, Tile } from '../state.ts';
 import { h, setText, type View } from './dom.ts';
 import { icon } from './icons.ts';
 
@@ -19,8 +19,8 @@ export function tileView(findVideo: FindVideo): TileView {
   const initial = h('span', { class: 'initial', 'aria-hidden': 'true' });
   const name = h('span', { class: 'name' });
   const muted = badge('microphone-off', 'Microphone off');
-  const weak = badge('warning', 'Weak connection');
-  const element = h('li', { class: 'tile' }, video, initial, h('div', { class: 'caption' }, muted, name, weak));
+  const signal = badge('signal', '');
+  const element = h('li', { class: 'tile' }, video, initial, h('div', { class: 'caption' }, muted, name, signal));
   let shown: { sid: string; track: Track } | null = null;
 
   const show = (videoSid: string | null): void => {
@@ -44,8 +44,9 @@ export function tileView(findVideo: FindVideo): TileView {
       setText(initial, tile.name.slice(0, 1).toUpperCase());
       initial.style.setProperty('--hue', String(hueOf(tile.name)));
       muted.hidden = !tile.isMuted;
-      weak.hidden = tile.quality === 'good';
-      weak.title = tile.quality === 'lost' ? 'Connection lost' : 'Weak connection';
+      signal.hidden = tile.quality === null;
+      signal.dataset.quality = tile.quality ?? '';
+      signal.title = tile.quality === null ? '' : QUALITY_TEXTS[tile.quality];
       element.setAttribute('aria-label', describe(tile));
       show(tile.videoSid);
     },
@@ -55,6 +56,13 @@ export function tileView(findVideo: FindVideo): TileView {
     },
   };
 }
+
+const QUALITY_TEXTS: Record<Quality, string> = {
+  excellent: 'Excellent connection',
+  good: 'Good connection',
+  poor: 'Weak connection',
+  lost: 'Connection lost',
+};
 
 /** The same name has the same colour everywhere. */
 export function hueOf(name: string): number {
@@ -66,9 +74,10 @@ function describe(tile: Tile): string {
   if (tile.isMuted) facts.push('microphone off');
   if (!tile.videoSid) facts.push('camera off');
   if (tile.isSpeaking) facts.push('speaking');
+  if (tile.quality === 'poor' || tile.quality === 'lost') facts.push(QUALITY_TEXTS[tile.quality].toLowerCase());
   return facts.join(', ');
 }
 
-function badge(name: 'microphone-off' | 'warning', title: string): HTMLElement {
+function badge(name: 'microphone-off' | 'signal', title: string): HTMLElement {
   return h('span', { class: `badge ${name}`, title, hidden: true }, icon(name));
 }

@@ -83,6 +83,8 @@ pub struct DownlinkMeter {
     before: DownlinkCounters,
     /// Losses at the last two reports: our counters are ahead of the client's, so the higher one counts.
     lost_before: [i64; 2],
+    /// Packets sent until the last look, reported or not.
+    sent_before: u64,
 }
 
 impl UplinkMeter {
@@ -108,6 +110,11 @@ impl UplinkMeter {
 }
 
 impl DownlinkMeter {
+    /// Whether packets were sent since the last call.
+    pub fn is_sending(&mut self, sent: u64) -> bool {
+        std::mem::replace(&mut self.sent_before, sent) != sent
+    }
+
     /// What happened since the last report that was looked at; nothing if there is no newer one. `in_flight` is the share
     /// of the time between two looks for which a report is old when it comes, 0.0 to 1.0.
     pub fn take(&mut self, counters: DownlinkCounters, in_flight: f64, jitter: Duration) -> Traffic {

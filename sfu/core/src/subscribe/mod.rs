@@ -102,7 +102,7 @@ pub struct DownTrack {
     /// How long the player should wait for it.
     pub playout: Playout,
     /// Newest sender report: how the subscriber will refer to it, and when it was sent.
-    pub last_sender_report: Option<(CompactNtp, Instant)>,
+    pub sender_reports: [Option<(CompactNtp, Instant)>; 2],
     /// What the subscriber reports.
     pub reported: Reported,
     /// For the judgement of the connection.
@@ -231,7 +231,7 @@ impl DownTrack {
             resent: Resent::default(),
             playout: Playout::default(),
             sent: Sent::default(),
-            last_sender_report: None,
+            sender_reports: [None; 2],
             reported: Reported::default(),
             meter: DownlinkMeter::default(),
             stream_state: StreamState::default(),

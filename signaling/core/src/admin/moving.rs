@@ -18,6 +18,7 @@ use crate::{
     agents::News,
     limits,
     participant::Participant,
+    profiles::{self, Profiles},
     room::{Farewell, Room},
     subscriptions::Subscriptions,
     tracks::{Stage, Track},
@@ -51,9 +52,14 @@ impl Signaling {
             let message = "the participant is reconnecting: try again in a moment";
             return Err(AdminError::new(ErrorCode::Unavailable, message));
         }
+        let bytes = from.members.get(id).map_or(0, |participant| profiles::profile_bytes(&participant.grants)) + from.tracks_bytes(id);
+        let earlier = self.rooms.by_name(&request.destination_room).and_then(|room| room.members.id_of(&request.identity));
+        let there = self.rooms.by_name(&request.destination_room).map(|room| &room.profiles);
+        if !there.unwrap_or(&Profiles::default()).fits(earlier, bytes, self.config.max_profile_bytes) {
+            return Err(AdminError::plain(ErrorCode::ProfileLimit));
+        }
         let from = from.id;
         let to = self.destination(&request.destination_room, &request.identity, now, unix_now, rng)?;
-        let earlier = self.rooms.by_name(&request.destination_room).and_then(|room| room.members.id_of(&request.identity));
         if let Some(earlier) = earlier {
             let farewell = Farewell::Leave(Action::Disconnect);
             self.with_room(to, now, unix_now, rng, |room, turn| room.remove(earlier, EndReason::DuplicateIdentity, farewell, turn));
@@ -140,6 +146,7 @@ impl Room {
             track.subscriber_told = false;
             self.tracks.insert(track);
         }
+        self.weigh(id);
         turn.directory.enter(id, self.id);
         turn.out.note(id, Happening::Moved { room: self.name.clone() });
         self.note_arrival(turn);

@@ -9,7 +9,9 @@ use signaling_api::{EndReason, ErrorCode};
 
 use super::{AdminError, AdminResponse, AdminResult};
 use crate::{
-    Output, SignalingConfig, permissions,
+    Output, SignalingConfig,
+    participant::ProfileError,
+    permissions,
     room::{Farewell, Room},
     turn::Turn,
 };
@@ -57,8 +59,10 @@ impl Room {
             attributes: request.attributes,
             ..Default::default()
         };
-        let participant = self.members.get_mut(id).ok_or_else(AdminError::no_participant)?;
-        let is_changed = participant.update_profile(&update).map_err(|error| AdminError::invalid(error.message()))?;
+        let is_changed = self.update_profile(id, &update, turn).map_err(|error| match error {
+            ProfileError::Room => AdminError::plain(ErrorCode::ProfileLimit),
+            _ => AdminError::invalid(error.message()),
+        })?;
         match request.permission {
             // Tells of the profile too.
             Some(permission) => self.set_permission(id, &permission, turn),

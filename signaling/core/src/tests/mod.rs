@@ -11,6 +11,7 @@ mod ends;
 mod joining;
 mod malformed;
 mod messaging;
+mod profiles;
 mod publishing;
 mod qualities;
 mod requesting;

@@ -2,16 +2,24 @@ use livekit_protocol::{ConnectionQuality, StreamState};
 use sfu_api::{Quality, QualityCause, QualityDirection};
 
 use super::*;
-use crate::limits::QUALITY_BEAT;
+use crate::{Happening, limits::QUALITY_BEAT};
 
 fn judged(world: &mut World, client: &Client, quality: Quality) {
-    world.media(Event::ConnectionQuality {
-        participant: client.id,
-        quality,
-        score: 4.0,
-        direction: QualityDirection::Neither,
-        cause: QualityCause::None,
-    });
+    ails(world, client, quality, QualityDirection::Neither, QualityCause::None);
+}
+
+fn ails(world: &mut World, client: &Client, quality: Quality, direction: QualityDirection, cause: QualityCause) {
+    world.media(Event::ConnectionQuality { participant: client.id, quality, score: 4.0, direction, cause });
+}
+
+/// What was noted of a client since the last call, as words.
+fn noted(world: &mut World, client: &Client) -> Vec<(&'static str, &'static str, &'static str)> {
+    let notes = std::mem::take(&mut world.notes);
+    let words = |note: crate::Note| match note.what {
+        Happening::Quality(judgement) if note.participant == client.id => Some(judgement.words()),
+        _ => None,
+    };
+    notes.into_iter().filter_map(words).collect()
 }
 
 /// Sid and class, in order.
@@ -87,6 +95,71 @@ fn who_lost_its_line_is_lost_for_the_others_until_it_is_back() {
     world.transport(&back, TransportRole::Publisher, TransportState::Disconnected);
     world.advance(QUALITY_BEAT);
     assert_eq!(qualities(&world.take(bob.conn)), [(alice.sid, ConnectionQuality::Lost)]);
+}
+
+#[test]
+fn every_change_of_direction_or_cause_is_noted_and_of_class_is_told() {
+    use {QualityCause as Cause, QualityDirection as Direction};
+    let mut world = World::new();
+    let (alice, bob, ..) = call(&mut world);
+    for (quality, direction, cause, told) in [
+        (Quality::Excellent, Direction::Neither, Cause::None, Some(ConnectionQuality::Excellent)),
+        (Quality::Poor, Direction::Up, Cause::Loss, Some(ConnectionQuality::Poor)),
+        (Quality::Poor, Direction::Down, Cause::Loss, None),
+        (Quality::Poor, Direction::Down, Cause::Bandwidth, None),
+        (Quality::Good, Direction::Both, Cause::Delay, Some(ConnectionQuality::Good)),
+        (Quality::Good, Direction::Up, Cause::Jitter, None),
+        (Quality::Lost, Direction::Up, Cause::Silence, Some(ConnectionQuality::Lost)),
+        (Quality::Excellent, Direction::Neither, Cause::None, Some(ConnectionQuality::Excellent)),
+    ] {
+        ails(&mut world, &alice, quality, direction, cause);
+        world.advance(QUALITY_BEAT);
+        assert_eq!(noted(&mut world, &alice), [(quality.code(), direction.code(), cause.code())]);
+        assert_eq!(world.signaling.quality_census(), [((quality.code(), direction.code(), cause.code()), 1)].into());
+        let expected: Vec<_> = told.map(|class| (alice.sid.clone(), class)).into_iter().collect();
+        assert_eq!((qualities(&world.take(alice.conn)), qualities(&world.take(bob.conn))), (expected.clone(), expected));
+    }
+    ails(&mut world, &alice, Quality::Excellent, Direction::Neither, Cause::None);
+    world.advance(QUALITY_BEAT * 2);
+    assert_eq!(noted(&mut world, &alice), []);
+}
+
+#[test]
+fn who_loses_its_transport_learns_so_before_it_is_asked_to_resume_and_so_do_others() {
+    let mut world = World::new();
+    let (alice, bob, ..) = call(&mut world);
+    // Before the node has judged anything, too.
+    for is_judged in [false, true] {
+        if is_judged {
+            judged(&mut world, &alice, Quality::Excellent);
+            world.advance(QUALITY_BEAT);
+        }
+        for client in [&alice, &bob] {
+            world.take(client.conn);
+        }
+        world.transport(&alice, TransportRole::Subscriber, TransportState::Disconnected);
+        world.advance(QUALITY_BEAT);
+        let expected = [(alice.sid.clone(), ConnectionQuality::Lost)];
+        assert_eq!((qualities(&world.take(alice.conn)), qualities(&world.take(bob.conn))), (expected.clone().into(), expected.into()));
+        assert_eq!(noted(&mut world, &alice).last(), Some(&("lost", "both", "transport")));
+        world.transport(&alice, TransportRole::Subscriber, TransportState::Connected);
+        world.advance(QUALITY_BEAT);
+    }
+    assert_eq!(noted(&mut world, &alice), [("excellent", "neither", "none")]);
+    world.close(&alice);
+    world.advance(QUALITY_BEAT);
+    assert_eq!(noted(&mut world, &alice), [("lost", "both", "signal")]);
+}
+
+#[test]
+fn who_is_still_on_its_way_is_not_lost() {
+    let mut world = World::new();
+    let alice = world.join("alice");
+    world.close(&alice);
+    world.advance(QUALITY_BEAT * 2);
+    assert_eq!(noted(&mut world, &alice), []);
+    let back = world.resume(&alice);
+    assert_eq!(qualities(&world.take(back.conn)), []);
 }
 
 #[test]

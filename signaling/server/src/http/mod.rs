@@ -36,14 +36,19 @@ use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::net::TcpPeer;
 use crate::proxy::{client_ip, forwarded_for};
+use crate::quota::Quota;
 use crate::timelines::Timelines;
 use crate::twirp;
+use crate::ws::intake::Intake;
 use crate::ws::{Heartbeat, ToLoop};
 
 /// What handlers share.
 pub(crate) struct App {
     pub(crate) config: ServerConfig,
     pub(crate) inbox: mpsc::Sender<ToLoop>,
+    /// The same for messages of clients.
+    pub(crate) intake: Intake,
+    pub(crate) quota: Quota,
     pub(crate) sockets: Gate,
     pub(crate) demo_tokens: Gate,
     pub(crate) metrics: Metrics,

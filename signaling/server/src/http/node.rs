@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::problem::Refused;
 use super::{ANSWER_TIME, App, NoAnswer, access, body};
 use crate::drain::DrainRequest;
+use crate::net::TcpPeer;
 use crate::ws::ToLoop;
 
 /// Calls may go on for so long if nothing is said.
@@ -24,8 +25,8 @@ const DEFAULT_DEADLINE_S: u64 = 3600;
 const MAX_DEADLINE_S: u64 = 7 * 86_400;
 
 /// `GET /v1/nodes/self`.
-pub(crate) async fn read(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match check(&app, &headers).await {
+pub(crate) async fn read(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, headers: HeaderMap) -> Response {
+    match check(&app, peer, &headers).await {
         Ok(()) => status(&app),
         Err(refused) => refused.into_problem(),
     }
@@ -40,9 +41,9 @@ struct Body {
 }
 
 /// `POST /v1/nodes/self:drain`.
-pub(crate) async fn drain(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(crate) async fn drain(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, request: Request) -> Response {
     let asked = async {
-        check(&app, request.headers()).await?;
+        check(&app, peer, request.headers()).await?;
         let deadline = deadline(&body::read(request, &app.config.limits).await?)?;
         Ok(DrainRequest::Begin { deadline })
     };
@@ -50,8 +51,8 @@ pub(crate) async fn drain(State(app): State<Arc<App>>, request: Request) -> Resp
 }
 
 /// `POST /v1/nodes/self:undrain`.
-pub(crate) async fn undrain(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    ask(&app, check(&app, &headers).await.map(|()| DrainRequest::Undo)).await
+pub(crate) async fn undrain(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, headers: HeaderMap) -> Response {
+    ask(&app, check(&app, peer, &headers).await.map(|()| DrainRequest::Undo)).await
 }
 
 async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
@@ -75,8 +76,8 @@ async fn ask(app: &App, request: Result<DrainRequest, Refused>) -> Response {
     }
 }
 
-async fn check(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
-    let grants = access::good(app, headers).await?;
+async fn check(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<(), Refused> {
+    let grants = access::counted(app, peer, headers).await?;
     let is_operator = grants.room_create && grants.room_list;
     if is_operator {
         Ok(())

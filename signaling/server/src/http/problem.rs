@@ -42,7 +42,7 @@ impl Refused {
     /// `code: detail` as text, for SDKs. livekit-client shows the text of 401 and 403 only, and takes neither as a reason
     /// to try again (`SignalClient.ts`, handleConnectionError), so a full room is answered with 403 here.
     pub(crate) fn into_text(self) -> Response {
-        let status = if self.code == ErrorCode::RoomFull { StatusCode::FORBIDDEN } else { self.status() };
+        let status = if matches!(self.code, ErrorCode::RoomFull | ErrorCode::ProfileLimit) { StatusCode::FORBIDDEN } else { self.status() };
         let body = format!("{}: {}", self.code, self.detail);
         self.with_headers((status, body).into_response())
     }
@@ -58,9 +58,7 @@ impl Refused {
 
     fn with_headers(&self, mut response: Response) -> Response {
         if let Some(wait) = self.retry_after {
-            // RFC 9110 §10.2.3: whole seconds, so round up
-            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
         }
         if let Some(challenge) = challenge(self.code) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -68,6 +66,11 @@ impl Refused {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
+}
+
+/// RFC 9110 §10.2.3: whole seconds, so it is rounded up.
+pub(crate) fn retry_after(wait: Duration) -> HeaderValue {
+    HeaderValue::from(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)))
 }
 
 /// What a 401 has to say (RFC 9110 §15.5.2), in the words of RFC 6750 §3.

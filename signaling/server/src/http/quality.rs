@@ -1,5 +1,6 @@
-//! One participant's quality, second by second: `GET /v1/rooms/{room}/participants/{id}/quality`; and what its client says of
-//! itself: `POST /v1/rooms/{room}/participants/{id}/stats`.
+//! One participant's quality: `GET /v1/rooms/{room}/participants/{id}/quality`, how its connection is, in which direction and why it is
+//! no better, since when, and its tracks second by second; and what its client says of itself:
+//! `POST /v1/rooms/{room}/participants/{id}/stats`.
 //!
 //! Who reads needs a token with `roomAdmin` for the room, or `roomList`; who reports needs its own token. `{id}` is an identity
 //! or a sid (`PA_…`). Stays that are over are found for an hour.
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{Extension, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -17,11 +18,12 @@ use sfu_api::MediaKind;
 use sfu_api::emodel::MODEL;
 use sfu_api::telemetry::{Direction, LayerState, VIDEO_MODEL};
 use signaling_api::{ErrorCode, Grants};
-use signaling_core::parse_track_sid;
+use signaling_core::{Judgement, parse_track_sid};
 
 use super::params::Params;
 use super::problem::Refused;
 use super::{App, access, body};
+use crate::net::TcpPeer;
 use crate::timelines::{ClientView, Person, REACH_S, Track, column};
 use crate::unix_now;
 
@@ -35,11 +37,16 @@ const MAX_REPORTED: usize = 128;
 /// `GET …/quality`.
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
+    Extension(peer): Extension<TcpPeer>,
     Params((room, who)): Params<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    match answer(&app, &room, &who, query.as_deref().unwrap_or_default(), &headers).await {
+    let answered = async {
+        let grants = access::counted(&app, peer, &headers).await?;
+        answer(&app, &grants, &room, &who, query.as_deref().unwrap_or_default())
+    };
+    match answered.await {
         Ok(document) => {
             let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
             (StatusCode::OK, headers, document.to_string()).into_response()
@@ -48,8 +55,7 @@ pub(crate) async fn read(
     }
 }
 
-async fn answer(app: &App, room: &str, who: &str, query: &str, headers: &HeaderMap) -> Result<Value, Refused> {
-    let grants = access::good(app, headers).await?;
+fn answer(app: &App, grants: &Grants, room: &str, who: &str, query: &str) -> Result<Value, Refused> {
     if !(grants.room_list || (grants.room_admin && grants.room == room)) {
         return Err(Refused::new(ErrorCode::TokenGrant, "the access token grants neither roomList nor roomAdmin for this room"));
     }
@@ -130,6 +136,7 @@ fn document(person: &Person, since_s: u64) -> Value {
             value
         })
         .collect();
+    let qualities: Vec<Value> = person.qualities.iter().map(|(since, judgement)| connection(*since, judgement)).collect();
     json!({
         "room": person.room,
         "identity": person.identity,
@@ -137,8 +144,23 @@ fn document(person: &Person, since_s: u64) -> Value {
         "joinedAt": person.joined_s,
         "endedAt": person.ended_s,
         "models": {"audio": MODEL, "video": VIDEO_MODEL},
+        "connection": qualities.last(),
+        "connectionChanges": qualities,
         "events": events,
         "tracks": tracks,
+    })
+}
+
+/// How well a participant's media gets through, and why not better.
+fn connection(since: Duration, judgement: &Judgement) -> Value {
+    let (level, direction, cause) = judgement.words();
+    json!({
+        "level": level,
+        "score": (f64::from(judgement.score) * 100.0).round() / 100.0,
+        "direction": direction,
+        "cause": cause,
+        "explanation": judgement.cause.explanation(),
+        "since": since.as_secs_f64(),
     })
 }
 
@@ -245,9 +267,14 @@ enum Direction2 {
 }
 
 /// `POST …/stats`.
-pub(crate) async fn report(State(app): State<Arc<App>>, Params((room, who)): Params<(String, String)>, request: Request) -> Response {
+pub(crate) async fn report(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<TcpPeer>,
+    Params((room, who)): Params<(String, String)>,
+    request: Request,
+) -> Response {
     let taken = async {
-        let grants = access::good(&app, request.headers()).await?;
+        let grants = access::good(&app, peer, request.headers()).await?;
         if !(grants.room_join && grants.room == room) {
             return Err(not_its_own());
         }

@@ -37,7 +37,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(peer): Extension
 }
 
 async fn regions(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Result<Vec<RegionInfo>, Refused> {
-    access::good(app, headers).await?;
+    access::good(app, peer, headers).await?;
     let signaling = &app.config.signaling;
     if !signaling.regions.is_empty() {
         return Ok(signaling.region_infos());

@@ -4,7 +4,7 @@
 //! another room it says nothing, for who may read it is decided by room.
 //! Bounds: the bytes of [`Timelines::new`] for rows, tracks and their names together, beyond which the oldest minute of anybody is
 //! forgotten first, and a track of which nothing new came with its last one; [`MAX_PEOPLE`] stays, beyond which those that are over
-//! longest are forgotten; [`MAX_EVENTS`] events of a stay.
+//! longest are forgotten; [`MAX_EVENTS`] events and as many qualities of a stay.
 //! Not here: who may read it (`http/quality.rs`).
 
 mod row;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use sfu_api::emodel::{OPUS_DELAY, Robustness, Speech, rate};
 use sfu_api::telemetry::{Direction, LayerState, TrackSample};
 use sfu_api::{MediaKind, ParticipantId, TrackId};
-use signaling_core::{Happening, Note, TrackLabel, participant_sid};
+use signaling_core::{Happening, Judgement, Note, TrackLabel, participant_sid};
 
 pub(crate) use row::{ClientView, Row, column};
 use series::CHUNK_S;
@@ -70,6 +70,8 @@ pub(crate) struct Person {
     pub(crate) joined_s: u64,
     pub(crate) ended_s: Option<u64>,
     pub(crate) events: Vec<Event>,
+    /// How good its connection was since when, oldest first.
+    pub(crate) qualities: VecDeque<(Duration, Judgement)>,
     /// Newest report of its client.
     heard_at: Option<Duration>,
     pub(crate) tracks: BTreeMap<Key, Track>,
@@ -121,6 +123,13 @@ impl Track {
 }
 
 impl Person {
+    fn judge(&mut self, judgement: Judgement, unix_now: Duration) {
+        if self.qualities.len() >= MAX_EVENTS {
+            self.qualities.pop_front();
+        }
+        self.qualities.push_back((unix_now, judgement));
+    }
+
     /// How many rows [`Self::since`] has, about: what was recorded together counts as a whole.
     pub(crate) fn count_since(&self, since_s: u64, is_wanted: impl Fn(&Track) -> bool) -> u64 {
         self.tracks.values().filter(|track| is_wanted(track)).map(|track| track.series.count_since(since_s)).sum()
@@ -130,7 +139,7 @@ impl Person {
     pub(crate) fn since(&self, since_s: u64, is_wanted: impl Fn(&Track) -> bool) -> Self {
         let is_shown = |track: &Track| is_wanted(track) && track.series.count_since(since_s) > 0;
         let tracks = self.tracks.iter().filter(|(_, track)| is_shown(track)).map(|(key, track)| (*key, track.since(since_s))).collect();
-        let Self { participant, sid, room, identity, joined_s, ended_s, events, heard_at, tracks: _ } = self;
+        let Self { participant, sid, room, identity, joined_s, ended_s, events, qualities, heard_at, tracks: _ } = self;
         Self {
             participant: *participant,
             sid: sid.clone(),
@@ -139,6 +148,7 @@ impl Person {
             joined_s: *joined_s,
             ended_s: *ended_s,
             events: events.clone(),
+            qualities: qualities.clone(),
             heard_at: *heard_at,
             tracks,
         }
@@ -181,6 +191,12 @@ impl Timelines {
             Happening::Lost { is_media: false } => ("lost", "signal"),
             Happening::Resumed { .. } => ("resumed", ""),
             Happening::Moved { .. } => ("moved", ""),
+            Happening::Quality(judgement) => {
+                if let Some((_, person)) = self.current(id) {
+                    person.judge(*judgement, unix_now);
+                }
+                return;
+            }
             Happening::Ended { reason, .. } => ("ended", reason.as_str()),
         };
         if let Happening::Joined { room, identity, .. } = &note.what {
@@ -213,6 +229,7 @@ impl Timelines {
             joined_s: unix_now.as_secs(),
             ended_s: None,
             events: Vec::new(),
+            qualities: VecDeque::new(),
             heard_at,
             tracks: BTreeMap::new(),
         };
@@ -483,6 +500,23 @@ mod tests {
         // An hour after its end nothing is left.
         timelines.record(&[sample(2, 0)], at(2 + REACH_S + 1), label);
         assert!(timelines.person("lobby", &sid).is_none());
+    }
+
+    #[test]
+    fn the_newest_qualities_of_a_stay_are_kept_with_their_times() {
+        use sfu_api::{Quality, QualityCause, QualityDirection};
+        let mut timelines = Timelines::new(0);
+        join(&mut timelines, 1, "alice", 0);
+        for second in 1..=100 {
+            let (quality, cause) =
+                if second % 2 == 1 { (Quality::Poor, QualityCause::Loss) } else { (Quality::Excellent, QualityCause::None) };
+            let what = Happening::Quality(Judgement { quality, score: 4.0, direction: QualityDirection::Down, cause });
+            timelines.note(&Note { participant: ParticipantId(1), what }, at(second));
+        }
+        let found = timelines.person("lobby", "alice").unwrap();
+        assert_eq!((found.qualities.len(), found.events.len()), (MAX_EVENTS, 1));
+        let newest = found.qualities.back().unwrap();
+        assert_eq!((newest.0, newest.1.words()), (at(100), ("excellent", "down", "none")));
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Traces {
         let Some(stay) = self.stays.get_mut(&id) else { return Vec::new() };
         let mut spans = Vec::new();
         match &note.what {
-            Happening::Joined { .. } | Happening::Moved { .. } => {}
+            Happening::Joined { .. } | Happening::Moved { .. } | Happening::Quality(_) => {}
             Happening::Lost { is_media } => stay.lost = stay.lost.or(Some((now, if *is_media { "media" } else { "signal" }))),
             Happening::Connected { .. } | Happening::Resumed { .. } | Happening::Ended { .. } => {
                 let failure = match &note.what {

@@ -3,6 +3,7 @@
 //! Twirp wire protocol v7, "Error codes". Clients read `code` and `msg`; what is 5xx they may try at another server.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,8 +13,9 @@ use signaling_core::AdminError;
 
 use super::MAX_BODY_BYTES;
 use crate::auth::AuthError;
+use crate::gate::Refusal;
 use crate::http::body::BodyError;
-use crate::http::problem::challenge;
+use crate::http::problem::{challenge, retry_after};
 
 /// An answer that is no result.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct TwirpError {
     meta: BTreeMap<&'static str, String>,
     status: StatusCode,
     challenge: Option<&'static str>,
+    retry_after: Option<Duration>,
 }
 
 /// Twirp's words, as far as they are used here.
@@ -75,7 +78,7 @@ impl Code {
 
 impl TwirpError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), meta: BTreeMap::new(), status: code.status(), challenge: None }
+        Self { code, message: message.into(), meta: BTreeMap::new(), status: code.status(), challenge: None, retry_after: None }
     }
 
     /// Twirp's word for it, for metrics.
@@ -101,6 +104,11 @@ impl TwirpError {
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::new(Code::ResourceExhausted, message) }
     }
 
+    /// There were too many requests; the next one is answered after this time.
+    pub(crate) fn too_fast(of_whom: &str, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::new(Code::ResourceExhausted, format!("too many requests {of_whom}")) }
+    }
+
     /// The token is genuine and allows something else. LiveKit's server has the same word for it as for a bad token.
     pub(crate) fn denied() -> Self {
         let challenge = Some(r#"Bearer error="insufficient_scope""#);
@@ -111,6 +119,16 @@ impl TwirpError {
 impl From<AuthError> for TwirpError {
     fn from(error: AuthError) -> Self {
         Self { challenge: challenge(error.code()), ..Self::new(Code::Unauthenticated, error.to_string()) }
+    }
+}
+
+impl From<Refusal> for TwirpError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooFast(wait) => Self::too_fast("from this address", wait),
+            Refusal::TooMany => Self::new(Code::ResourceExhausted, "too many requests from this address"),
+            Refusal::TableFull => Self::new(Code::Unavailable, "the server is overloaded"),
+        }
     }
 }
 
@@ -132,9 +150,12 @@ impl From<AdminError> for TwirpError {
                 Code::NotFound
             }
             ErrorCode::NotFound | ErrorCode::MethodNotAllowed | ErrorCode::UpgradeRequired => Code::BadRoute,
-            ErrorCode::RoomFull | ErrorCode::RoomLimit | ErrorCode::ParticipantLimit | ErrorCode::RateLimited | ErrorCode::TooLarge => {
-                Code::ResourceExhausted
-            }
+            ErrorCode::RoomFull
+            | ErrorCode::RoomLimit
+            | ErrorCode::ParticipantLimit
+            | ErrorCode::ProfileLimit
+            | ErrorCode::RateLimited
+            | ErrorCode::TooLarge => Code::ResourceExhausted,
             ErrorCode::PreconditionFailed => Code::FailedPrecondition,
             ErrorCode::Unimplemented => Code::Unimplemented,
             ErrorCode::Unavailable => Code::Unavailable,
@@ -172,6 +193,9 @@ impl IntoResponse for TwirpError {
         let mut response = (self.status, headers, body).into_response();
         if let Some(challenge) = self.challenge {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
         }
         response
     }

@@ -12,11 +12,11 @@ mod fields;
 mod room_service;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
@@ -29,6 +29,7 @@ use self::codec::{Form, Named};
 use self::errors::{Code, TwirpError};
 use self::room_service::RoomService;
 use crate::http::{App, access, body};
+use crate::net::TcpPeer;
 use crate::ws::ToLoop;
 
 /// A service by its full name.
@@ -65,17 +66,22 @@ impl Call<'_> {
 }
 
 /// `/twirp/...`, whatever the method.
-pub(crate) async fn serve(State(app): State<Arc<App>>, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+pub(crate) async fn serve(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<TcpPeer>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
     // what is no text is no method either
     let path = path.map(|Path(path)| path).unwrap_or_default();
-    let answered = answer(&app, &path, request).await;
+    let answered = answer(&app, peer, &path, request).await;
     let asked = path.split('/').next().unwrap_or_default();
     let service = [RoomService::NAME, AgentDispatchService::NAME].into_iter().find(|name| *name == asked);
     app.metrics.api_request(service.unwrap_or("other"), answered.as_ref().err().map_or("ok", TwirpError::word));
     answered.unwrap_or_else(|error| error.into_response())
 }
 
-async fn answer(app: &App, path: &str, request: Request) -> Result<Response, TwirpError> {
+async fn answer(app: &App, peer: TcpPeer, path: &str, request: Request) -> Result<Response, TwirpError> {
     let (method, whole_path) = (request.method().clone(), request.uri().path().to_owned());
     let bad_route = |message: String| TwirpError::bad_route(message, method.as_str(), &whole_path);
     let no_handler = || bad_route(format!("no handler for path {whole_path:?}"));
@@ -89,6 +95,7 @@ async fn answer(app: &App, path: &str, request: Request) -> Result<Response, Twi
     if ![RoomService::NAME, AgentDispatchService::NAME].contains(&service) {
         return Err(no_handler());
     }
+    app.quota.address(app.client_ip(peer, request.headers()), Instant::now())?;
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = Form::of(content_type).ok_or_else(|| bad_route(format!("unexpected Content-Type: {content_type:?}")))?;
     let in_query = access::token_in(request.uri().query());
@@ -97,6 +104,7 @@ async fn answer(app: &App, path: &str, request: Request) -> Result<Response, Twi
         // a participant's token: it has nothing to ask here, however large
         return Err(TwirpError::denied());
     }
+    app.quota.key(&grants.api_key, Instant::now()).map_err(|wait| TwirpError::too_fast("with this API key", wait))?;
     let body = body::read(request, &app.config.limits).await?;
     let call = Call { app, grants: &grants, form, body };
     let answered = if service == RoomService::NAME {

@@ -1,26 +1,29 @@
 //! One client's WebSocket: frames in and out, pings, and every bound that protects the server from this client.
 //!
 //! In: frames. Out: decoded messages to the signaling loop, one at a time; what the loop queued to the client.
-//! Invariants: while the loop has no room for a message, or the client is above its rate, nothing more is read, so the
-//! client's own socket fills; a write never lasts longer than `write_timeout`; the loop learns of the end exactly once.
+//! Invariants: while there is no place for a message (`intake`), or the client is above its rate, nothing more is read, so the
+//! client's own socket fills; a frame is decoded when it has its place; a write of up to a megabyte never lasts longer than `write_timeout`; the
+//! loop learns of the end exactly once.
 
 use std::error::Error as _;
+use std::future::pending;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use futures_util::SinkExt;
-use livekit_protocol::SignalRequest;
 use signaling_api::Grants;
 use signaling_core::{ConnId, JoinParams};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
-use super::{Newcomer, Outbox, Outgoing, SocketEnd, ToLoop};
+use super::intake::{Door, Intake, Place};
+use super::outbox::{Outbox, Outgoing, Queue, SocketEnd};
+use super::{Newcomer, ToLoop};
 use crate::codec::Encoding;
 use crate::config::ServerLimits;
 use crate::gate::{Pass, TokenBucket};
@@ -41,6 +44,7 @@ pub(crate) struct Arrival {
 /// What a socket task shares with the rest of the server.
 pub(crate) struct SocketLink {
     pub(crate) inbox: mpsc::Sender<ToLoop>,
+    pub(crate) intake: Intake,
     pub(crate) limits: ServerLimits,
     pub(crate) metrics: Metrics,
 }
@@ -57,16 +61,8 @@ pub(crate) fn bounded<F>(upgrade: WebSocketUpgrade<F>, limits: &ServerLimits) ->
 /// Serves a socket until its end.
 pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketLink) {
     let Arrival { conn, grants, request, remote_ip, pass, asked_at } = arrival;
-    let SocketLink { inbox, limits, metrics } = link;
-    let (queue_in, queue) = mpsc::channel(limits.send_queue_messages.max(1));
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let is_dropped = Arc::new(Notify::new());
-    let outbox = Outbox {
-        queue: queue_in,
-        queued_bytes: Arc::clone(&queued_bytes),
-        is_dropped: Arc::clone(&is_dropped),
-        max_bytes: limits.send_queue_bytes,
-    };
+    let SocketLink { inbox, intake, limits, metrics } = link;
+    let (outbox, queue) = Outbox::open(&limits);
     metrics.connections.inc();
     let newcomer = Box::new(Newcomer { conn, grants, request, remote_ip, outbox, asked_at });
     let end = match inbox.send(ToLoop::Connect(newcomer)).await {
@@ -74,12 +70,11 @@ pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketL
             let session = Session {
                 conn,
                 socket: &mut socket,
-                inbox: &inbox,
+                door: intake.door(),
                 queue,
-                queued_bytes,
-                is_dropped,
                 encoding: Encoding::Protobuf,
                 malformed: 0,
+                unflushed_bytes: 0,
                 limits: &limits,
                 metrics: &metrics,
             };
@@ -106,14 +101,21 @@ pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketL
 struct Session<'a> {
     conn: ConnId,
     socket: &'a mut WebSocket,
-    inbox: &'a mpsc::Sender<ToLoop>,
-    queue: mpsc::Receiver<Outgoing>,
-    queued_bytes: Arc<AtomicUsize>,
-    is_dropped: Arc<Notify>,
+    door: Door,
+    queue: Queue,
     encoding: Encoding,
     malformed: u32,
+    /// In the buffer, and not yet with the client as far as is known here.
+    unflushed_bytes: usize,
     limits: &'a ServerLimits,
     metrics: &'a Metrics,
+}
+
+/// A frame that waits for its place.
+struct Waiting {
+    encoding: Encoding,
+    payload: Bytes,
+    place: Pin<Box<dyn Future<Output = Option<Place>> + Send>>,
 }
 
 impl Session<'_> {
@@ -124,7 +126,7 @@ impl Session<'_> {
         let mut bucket = TokenBucket::new(self.limits.requests, heard_at.into_std());
         let mut may_read = false;
         let mut read_at = heard_at;
-        let mut pending = None;
+        let mut waiting = None;
         loop {
             if !may_read {
                 let now = Instant::now();
@@ -133,22 +135,19 @@ impl Session<'_> {
                     Err(wait) => read_at = now + wait,
                 }
             }
-            let is_reading = may_read && pending.is_none();
+            let is_reading = may_read && waiting.is_none();
             let step = tokio::select! {
-                () = self.is_dropped.notified() => Err(SocketEnd::Slow),
-                outgoing = self.queue.recv() => self.write_queued(outgoing).await,
-                place = self.inbox.reserve(), if pending.is_some() => match (place, pending.take()) {
-                    (Ok(place), Some(request)) => {
-                        place.send(ToLoop::Message { conn: self.conn, request });
-                        Ok(())
-                    }
+                () = self.queue.is_dropped.notified() => Err(SocketEnd::Slow),
+                outgoing = self.queue.messages.recv() => self.write_queued(outgoing).await,
+                place = place_of(&mut waiting) => match (place, waiting.take()) {
+                    (Some(place), Some(Waiting { encoding, payload, .. })) => self.deliver(encoding, &payload, place),
                     _ => Err(SocketEnd::Shutdown),
                 },
                 frame = self.socket.recv(), if is_reading => {
                     heard_at = Instant::now();
                     may_read = false;
                     match frame {
-                        Some(Ok(frame)) => self.decode(frame).map(|request| pending = request),
+                        Some(Ok(frame)) => self.sort(frame).map(|message| waiting = message),
                         Some(Err(error)) => Err(self.end_of(&error)),
                         None => Err(SocketEnd::Lost),
                     }
@@ -171,28 +170,37 @@ impl Session<'_> {
         }
     }
 
-    /// A signaling message, or nothing to do.
-    fn decode(&mut self, frame: Message) -> Result<Option<SignalRequest>, SocketEnd> {
-        let (encoding, payload) = match &frame {
-            Message::Binary(payload) => (Encoding::Protobuf, payload.as_ref()),
-            Message::Text(text) => (Encoding::Json, text.as_bytes()),
+    /// A frame with a message, or nothing to do.
+    fn sort(&self, frame: Message) -> Result<Option<Waiting>, SocketEnd> {
+        let encoding = match &frame {
+            Message::Binary(_) => Encoding::Protobuf,
+            Message::Text(_) => Encoding::Json,
             Message::Close(_) => return Err(SocketEnd::Client),
             Message::Ping(_) | Message::Pong(_) => return Ok(None),
         };
+        let payload = frame.into_data();
+        let place = Box::pin(self.door.place(payload.len()));
+        Ok(Some(Waiting { encoding, payload, place }))
+    }
+
+    /// Decodes a frame that has its place, and gives it to the loop if it is a signaling message.
+    fn deliver(&mut self, encoding: Encoding, payload: &[u8], place: Place) -> Result<(), SocketEnd> {
         match encoding.decode(payload) {
             Some(request) if request.message.is_some() => {
                 self.encoding = encoding;
-                Ok(Some(request))
+                let conn = self.conn;
+                place.send(|weight| ToLoop::Message { conn, request, weight });
+                Ok(())
             }
             // a kind of message that is newer than this server
             Some(_) => {
                 self.metrics.malformed("unknown");
-                Ok(None)
+                Ok(())
             }
             None => {
                 self.metrics.malformed(encoding.as_str());
                 self.malformed = self.malformed.saturating_add(1);
-                if self.malformed > self.limits.malformed_messages { Err(SocketEnd::Malformed) } else { Ok(None) }
+                if self.malformed > self.limits.malformed_messages { Err(SocketEnd::Malformed) } else { Ok(()) }
             }
         }
     }
@@ -204,7 +212,7 @@ impl Session<'_> {
         while let Some(outgoing) = next {
             match outgoing {
                 Outgoing::Message(response) => {
-                    self.queued_bytes.fetch_sub(response.size(), Ordering::Relaxed);
+                    self.queue.begin(response.size());
                     if let Some(frame) = response.frame(self.encoding) {
                         self.feed(frame).await?;
                     }
@@ -215,11 +223,13 @@ impl Session<'_> {
                 }
             }
             written += 1;
-            next = if written < MESSAGES_AT_ONCE { self.queue.try_recv().ok() } else { None };
+            next = if written < MESSAGES_AT_ONCE { self.queue.messages.try_recv().ok() } else { None };
         }
         let flushed = self.flush().await;
         give_way();
-        flushed.and(end)
+        flushed?;
+        self.queue.written();
+        end
     }
 
     async fn write(&mut self, frame: Message) -> Result<(), SocketEnd> {
@@ -229,21 +239,31 @@ impl Session<'_> {
 
     /// Into the buffer; when that is full, to the client.
     async fn feed(&mut self, frame: Message) -> Result<(), SocketEnd> {
+        self.unflushed_bytes += match &frame {
+            Message::Binary(payload) => payload.len(),
+            Message::Text(text) => text.len(),
+            _ => 0,
+        };
         self.in_time(async |socket| socket.feed(frame).await).await
     }
 
     async fn flush(&mut self) -> Result<(), SocketEnd> {
-        self.in_time(async |socket| socket.flush().await).await
+        self.in_time(async |socket| socket.flush().await).await?;
+        self.unflushed_bytes = 0;
+        Ok(())
     }
 
     async fn in_time(&mut self, write: impl AsyncFnOnce(&mut WebSocket) -> Result<(), axum::Error>) -> Result<(), SocketEnd> {
+        // What a large room is in one message takes its time on a narrow line.
+        let parts = u32::try_from(self.unflushed_bytes / WRITE_PART_BYTES).unwrap_or(u32::MAX).saturating_add(1);
+        let limit = self.limits.write_timeout.saturating_mul(parts);
         tokio::select! {
-            written = timeout(self.limits.write_timeout, write(self.socket)) => match written {
+            written = timeout(limit, write(self.socket)) => match written {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(self.end_of(&error)),
                 Err(_) => Err(SocketEnd::Slow),
             },
-            () = self.is_dropped.notified() => Err(SocketEnd::Slow),
+            () = self.queue.is_dropped.notified() => Err(SocketEnd::Slow),
         }
     }
 
@@ -264,11 +284,21 @@ impl Session<'_> {
     }
 }
 
+/// Never, if there is nothing that waits. Dropped and called again, it goes on where it was.
+async fn place_of(waiting: &mut Option<Waiting>) -> Option<Place> {
+    match waiting {
+        Some(waiting) => waiting.place.as_mut().await,
+        None => pending().await,
+    }
+}
+
 /// Bytes that one read takes. Requests are smaller, but for session descriptions; the library clears its whole buffer for each read.
 const READ_BUFFER_BYTES: usize = 1024;
 /// Messages that are written before the client is read again.
 const MESSAGES_AT_ONCE: usize = 64;
 /// Messages that wait are written together up to about so many bytes.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// Each further part of so many bytes has a `write_timeout` of its own.
+const WRITE_PART_BYTES: usize = 1 << 20;
 /// Time for the close frame; a client that does not take it gets none.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use livekit_protocol::{AddTrackRequest, JoinRequest, TrackType};
 use sfu_api::{Command, TransportRole};
 use signaling_api::{Secret, VideoGrant};
 use signaling_server::auth::{TokenOptions, mint};
 use signaling_server::{Rate, unix_now};
 
 use crate::harness::{TestServer, minted, soon, token};
+use crate::single;
 
 #[tokio::test]
 async fn a_good_token_gets_a_join_response_and_a_place_at_the_node() {
@@ -140,11 +142,14 @@ async fn the_address_behind_a_trusted_proxy_is_what_counts() {
 #[tokio::test]
 async fn a_client_too_slow_for_its_first_answer_is_a_failed_join_once_it_is_given_up() {
     let server = TestServer::with(|config| {
-        config.limits.send_queue_bytes = 1;
+        config.limits.send_queue_messages = 1;
         config.signaling.resume_grace = Duration::from_millis(10);
     })
     .await;
-    let _client = server.open(&format!("/rtc?access_token={}", token("alice", "lobby"))).await.unwrap();
+    // two messages at once: the answer to the join, and one to what came with it
+    let camera = AddTrackRequest { cid: "cam".to_owned(), r#type: TrackType::Video.into(), ..AddTrackRequest::default() };
+    let request = JoinRequest { add_track_requests: vec![camera], ..JoinRequest::default() };
+    let _client = server.open(&single::path(&token("alice", "lobby"), &request)).await.unwrap();
     server.until_metric(r#"sfu_joins_total{reason="signal-lost",result="failed"}"#, 1).await;
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1);
     assert_eq!(server.metric(r#"sfu_joins_total{reason="none",result="ok"}"#).await, 0);

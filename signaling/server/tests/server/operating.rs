@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sfu_api::telemetry::{Direction, LayerLimit, LayerPlace, LayerState, TrackSample};
-use sfu_api::{Command, Event, FailReason, MediaKind, ParticipantId, TrackId, TransportRole, TransportState};
+use sfu_api::{
+    Command, Event, FailReason, MediaKind, ParticipantId, Quality, QualityCause, QualityDirection, TrackId, TransportRole, TransportState,
+};
 use signaling_api::VideoGrant;
 use signaling_server::auth::TokenOptions;
 use signaling_server::{DrainRequest, MetricsAccess};
@@ -54,6 +56,42 @@ async fn a_participants_seconds_are_read_with_an_administrators_token_only() {
         let reply = server.http("GET", &format!("{path}?{query}"), &[bearer(&lister).as_ref()], "").await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (400, Some("bad-request")), "{query}");
     }
+}
+
+#[tokio::test]
+async fn the_quality_of_a_connection_has_one_level_direction_and_cause_everywhere() {
+    use livekit_protocol::{ConnectionQuality, signal_response};
+    let mut server = TestServer::start().await;
+    let mut alice = server.open(&format!("/rtc?protocol=17&access_token={}", token("alice", "lobby"))).await.unwrap();
+    let Some(Command::Join { participant, .. }) = soon(server.commands.recv()).await else { panic!("not at the node") };
+    let path = "/v1/rooms/lobby/participants/alice/quality";
+    let ask = async || server.http("GET", path, &[bearer(&admin("lobby")).as_ref()], "").await.json();
+    assert!(ask().await["connection"].is_null(), "nothing is known yet");
+    for (quality, direction, cause, told) in [
+        (Quality::Poor, QualityDirection::Up, QualityCause::Loss, ConnectionQuality::Poor),
+        (Quality::Excellent, QualityDirection::Neither, QualityCause::None, ConnectionQuality::Excellent),
+    ] {
+        server.events.send(Event::ConnectionQuality { participant, quality, score: 2.514, direction, cause }).await.unwrap();
+        let update = alice.until(|message| match message {
+            signal_response::Message::ConnectionQuality(update) => Some(update.updates),
+            _ => None,
+        });
+        assert_eq!(update.await[0].quality(), told);
+        let labels = format!(r#"{{cause="{}",direction="{}",level="{}"}}"#, cause.code(), direction.code(), quality.code());
+        server.until_metric(&format!("sfu_connection_quality_participants{labels}"), 1).await;
+        server.until_metric(&format!("sfu_connection_quality_changes_total{labels}"), 1).await;
+        let found = ask().await["connection"].clone();
+        assert_eq!(
+            (&found["level"], &found["direction"], &found["cause"]),
+            (&quality.code().into(), &direction.code().into(), &cause.code().into())
+        );
+        assert_eq!((found["score"].as_f64(), found["explanation"].as_str()), (Some(2.51), Some(cause.explanation())));
+        assert!(found["since"].as_f64() > Some(1.6e9), "{found}");
+    }
+    let all = ask().await;
+    let levels: Vec<_> = all["connectionChanges"].as_array().unwrap().iter().map(|change| change["level"].as_str().unwrap()).collect();
+    assert_eq!(levels, ["poor", "excellent"]);
+    server.until_metric(r#"sfu_connection_quality_participants{cause="loss",direction="up",level="poor"}"#, 0).await;
 }
 
 #[tokio::test]

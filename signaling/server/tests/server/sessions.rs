@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use livekit_protocol::{DisconnectReason, leave_request, signal_response};
-use signaling_server::auth::verify;
+use livekit_protocol::{DisconnectReason, UpdateParticipantMetadata, leave_request, signal_request, signal_response};
+use prost::Message as _;
+use signaling_api::VideoGrant;
+use signaling_server::auth::{TokenOptions, verify};
 use signaling_server::{ApiKeys, unix_now};
 
-use crate::harness::{TestServer, soon, token};
+use crate::harness::{TestServer, minted, soon, token};
 
 #[tokio::test]
 async fn a_session_whose_socket_was_cut_is_resumed() {
@@ -24,6 +26,43 @@ async fn a_session_whose_socket_was_cut_is_resumed() {
     again.ping(1).await;
     assert_eq!(server.metric("sfu_join_attempts_total").await, 1, "a resume is not a join");
     assert_eq!(server.metric(r#"signaling_resumes_total{reason="none",result="ok"}"#).await, 1);
+}
+
+/// A room is told in one message, and a client that reads all it gets is not slow because there is much.
+#[tokio::test]
+async fn who_joins_or_resumes_in_a_room_of_large_profiles_is_welcome() {
+    let server = TestServer::with(|config| config.limits.send_queue_bytes = 160 * 1024).await;
+    let mut people = Vec::new();
+    for identity in ["a", "b", "c"] {
+        let grants = VideoGrant { room_join: true, can_update_own_metadata: Some(true), ..VideoGrant::default() };
+        let (mut client, join) = server.enter(&minted(&TokenOptions { grants, ..TokenOptions::join(identity, "lobby") })).await;
+        // more than fits into the token of a query
+        let update = UpdateParticipantMetadata { metadata: "m".repeat(60_000), ..UpdateParticipantMetadata::default() };
+        client.send(signal_request::Message::UpdateMetadata(update)).await;
+        let own = join.participant.unwrap().sid;
+        let is_done = |message| match message {
+            signal_response::Message::Update(update) => update.participants.iter().any(|info| info.sid == own).then_some(()),
+            _ => None,
+        };
+        client.until(is_done).await;
+        people.push(client);
+    }
+    let (newcomer, join) = server.join("newcomer", "lobby").await;
+    assert!(join.encoded_len() > 180_000 && join.other_participants.len() == 3);
+    drop(newcomer);
+    server.until_metric(r#"signaling_closes_total{reason="lost"}"#, 1).await;
+    let path = format!("/rtc?access_token={}&reconnect=1&sid={}", token("newcomer", "lobby"), join.participant.unwrap().sid);
+    let mut again = server.open(&path).await.unwrap();
+    let told = again.until(|message| match message {
+        signal_response::Message::Update(update) => Some(update.encoded_len()),
+        _ => None,
+    });
+    assert!(told.await > 180_000);
+    again.ping(1).await;
+    for client in &mut people {
+        client.ping(2).await;
+    }
+    assert_eq!(server.metric(r#"signaling_closes_total{reason="slow"}"#).await, 0);
 }
 
 #[tokio::test]

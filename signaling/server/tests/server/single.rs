@@ -25,7 +25,7 @@ fn parameter(request: &JoinRequest) -> String {
     base64::engine::general_purpose::URL_SAFE.encode(wrapped.encode_to_vec())
 }
 
-fn path(token: &str, request: &JoinRequest) -> String {
+pub(crate) fn path(token: &str, request: &JoinRequest) -> String {
     format!("/rtc/v1?access_token={token}&join_request={}", parameter(request))
 }
 

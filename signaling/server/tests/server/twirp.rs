@@ -232,3 +232,48 @@ async fn a_participant_that_is_moved_gets_a_token_for_the_new_room() {
     let (_, join) = server.enter(&told.token).await;
     assert_eq!(join.room.unwrap().name, "d");
 }
+
+#[tokio::test]
+async fn administrators_have_a_rate_by_key_and_by_address_and_learn_when_to_come_back() {
+    use signaling_server::Rate;
+    const PATHS: [(&str, &str); 3] =
+        [("POST", "/twirp/livekit.RoomService/ListRooms"), ("GET", "/v1/nodes/self"), ("GET", "/v1/rooms/r/participants/p/quality")];
+    let operator = bearer(VideoGrant { room_create: true, room_list: true, ..VideoGrant::default() });
+    let participant = format!("Bearer {}", token("p", "r"));
+    let few = Rate { per_second: 0.1, burst: 3 };
+    for is_by_key in [true, false] {
+        let server = TestServer::with(|config| {
+            let limit = if is_by_key { &mut config.limits.api_per_key } else { &mut config.limits.api_per_ip };
+            *limit = few;
+        })
+        .await;
+        let ask = async |(method, path): (&str, &str), token: &str| {
+            server.http(method, path, &[("Authorization", token), ("Content-Type", "application/json")], "{}").await
+        };
+        // Who may not ask uses nothing up of the key.
+        if is_by_key {
+            for path in PATHS {
+                assert!([401, 403].contains(&ask(path, &participant).await.status));
+            }
+        }
+        for path in PATHS {
+            assert!([200, 404].contains(&ask(path, &operator).await.status));
+        }
+        for (method, path) in PATHS {
+            let reply = ask((method, path), &operator).await;
+            assert_eq!(reply.status, 429, "{path}: {reply:?}");
+            assert!((1..=11).contains(&reply.header("retry-after").parse().unwrap()), "{path}: {reply:?}");
+            if method == "POST" {
+                assert_eq!(error_of(&reply), refused(429, "resource_exhausted"));
+            } else {
+                assert_eq!(
+                    (reply.header("content-type"), reply.json()["code"].as_str()),
+                    ("application/problem+json", Some("rate-limited"))
+                );
+            }
+        }
+        // Guesses of a token count for the address, and calls are not affected.
+        assert_eq!(ask(PATHS[1], "Bearer nonsense").await.status, if is_by_key { 401 } else { 429 });
+        server.join("p", "r").await;
+    }
+}
