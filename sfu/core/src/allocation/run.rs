@@ -159,7 +159,7 @@ impl Allotment {
     }
 
     /// To a client that can't be probed: what it has, and from time to time a little more.
-    fn to_try_bps(&self, now: Instant) -> u64 {
+    fn tried_bps(&self, now: Instant) -> u64 {
         let next_bps = self.next_bps.filter(|_| self.alarm.may_try(now));
         // Publishers don't keep to their rates.
         next_bps.map_or(self.granted_bps, |next_bps| next_bps.saturating_add(next_bps / 10))
@@ -207,7 +207,7 @@ fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
         };
         // What such a client says only follows what it gets: to try is the only way to know.
         let known_bps = match (estimate.limit, is_open) {
-            (Limit::Client, true) => allotment.to_try_bps(now),
+            (Limit::Client, true) => allotment.tried_bps(now),
             (Limit::Client, false) => allotment.alarm.take_back(now).unwrap_or(0),
             _ => 0,
         };
