@@ -21,7 +21,7 @@ pub const START_BPS: f64 = 300_000.0;
 /// Audio is sent whatever happens.
 const MIN_BPS: f64 = 40_000.0;
 /// Far beyond what one subscriber gets.
-const MAX_BPS: f64 = 200_000_000.0;
+pub const MAX_BPS: f64 = 200_000_000.0;
 /// At the rate [`USUAL_BPS`] a queue of this length is too long ...
 pub const HIGH: Duration = Duration::from_millis(45);
 /// ... of this one, if it grows: flows that began while a queue stood take that for their way's length, but see it grow ...
@@ -208,7 +208,9 @@ impl Control {
         let acked_now_bps = signals.acked_now_bps.unwrap_or(self.target_bps);
         // A queue that begins after a time of silence: that time says nothing of the link.
         let quick_bps = signals.acked_quick_bps.filter(|_| was_app_limited).unwrap_or(0.0);
-        let acked_now_bps = acked_now_bps.max(quick_bps) / (1.0 - signals.inherent_loss);
+        // Nor does what arrives of less than might be sent: but trains do.
+        let shown_bps = signals.train_bps.filter(|_| was_app_limited).unwrap_or(0.0).min(self.target_bps);
+        let acked_now_bps = (acked_now_bps.max(quick_bps) / (1.0 - signals.inherent_loss)).max(shown_bps);
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow => {
@@ -259,6 +261,15 @@ impl Control {
         *self = Self { target_bps: self.target_bps, limit: self.limit, ..Self::default() };
     }
 
+    /// Nothing is sent, so that no report will come: whatever queue there was is gone. False if that is no news.
+    pub fn rest(&mut self) -> bool {
+        let is_news = (self.phase, self.last_queue) != (Phase::Grow, Duration::ZERO) || !matches!(self.limit, Limit::Start | Limit::None);
+        if is_news {
+            (self.phase, self.last_queue, self.limit) = (Phase::Grow, Duration::ZERO, Limit::None);
+        }
+        is_news
+    }
+
     /// Time passes without reports although something is sent.
     pub fn on_silence(&mut self, now: Instant) {
         if self.last_report.is_some_and(|at| now.saturating_duration_since(at) > SILENCE) {
@@ -283,7 +294,8 @@ impl Control {
         self.probes.hurry(now);
     }
 
-    fn on_probe(&mut self, now: Instant, outcome: Outcome, queue: Duration) {
+    /// A probe is over.
+    pub fn on_probe(&mut self, now: Instant, outcome: Outcome, queue: Duration) {
         let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05);
         if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
             self.set(passed * 0.95);
@@ -467,6 +479,17 @@ mod tests {
         link.run(10.0 * MBIT, Duration::from_millis(390), 18);
         assert!(link.control.target_bps() >= before, "{before} {}", link.control.target_bps());
         assert_eq!(link.control.limit(), Limit::None);
+    }
+
+    #[test]
+    fn a_queue_that_was_there_when_everything_stopped_is_gone_after_a_while() {
+        let mut link = Link::new();
+        link.run(MBIT, Duration::ZERO, 300);
+        link.run(0.1 * MBIT, Duration::ZERO, 4);
+        assert_eq!(link.control.probe(link.now + REPORT * 20, MBIT, None), None);
+        assert!(link.control.rest() && !link.control.rest());
+        let later = link.now + Duration::from_secs(30);
+        assert!(link.control.probe(later, MBIT, None).is_some());
     }
 
     #[test]

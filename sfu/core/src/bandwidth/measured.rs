@@ -92,6 +92,12 @@ impl Measured {
         self.control.start_over();
     }
 
+    /// A probe of which nothing is heard is over some day, though no report comes. True if it was.
+    pub(super) fn give_up_probe(&mut self, now: Instant) -> bool {
+        let outcome = self.prober.end_report(now);
+        outcome.inspect(|&outcome| self.control.on_probe(now, outcome, self.control.queue())).is_some()
+    }
+
     /// The client has a packet.
     pub(super) fn on_arrival(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16, arrival_us: i64) {
         let Some(packet) = sent.take_arrived(sequence) else { return };
@@ -125,6 +131,10 @@ impl Measured {
     ) -> bool {
         self.loss.add(report.arrived, report.missing, report.recovered);
         let Some((newest_sent, newest_us)) = report.newest else { return false };
+        if self.clock.has_jumped() {
+            self.start_over();
+            return self.is_ready;
+        }
         match report.oldest.filter(|_| self.arrived.is_empty()) {
             // Rates count from the very first packet on.
             Some((oldest_us, first_bytes)) => {

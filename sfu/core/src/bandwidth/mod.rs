@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use crate::error::Discard;
 use crate::ids::DownKey;
 use crate::rtp::rtcp::{CongestionFeedback, TransportCc};
+use control::MAX_BPS;
 use history::{SendHistory, SentAt};
 use looks::Looks;
 use measured::{ARRIVED_NOW_WINDOW_US, ARRIVED_WINDOW_US, Measured, Report, SENT_WINDOW_US};
@@ -122,6 +123,8 @@ pub struct Bandwidth {
 const TOLD_CHANGE_PERCENT: u64 = 2;
 /// Packets of one RFC 8888 report that are looked up; of further ones nothing is learned.
 const MAX_LOOK_UPS: usize = 512;
+/// After so long without anything being sent, no queue is left.
+const RESTING_US: i64 = 2_000_000;
 
 impl Bandwidth {
     /// What the downlink carries. None: the client has not said anything from which it could be known, as while it connects;
@@ -162,7 +165,7 @@ impl Bandwidth {
             return;
         }
         self.estimate = Some(Estimate {
-            target_bps: bitrate_bps,
+            target_bps: bitrate_bps.min(whole(MAX_BPS)),
             link_capacity_bps: None,
             overhead_bps: 0,
             is_app_limited: false,
@@ -271,13 +274,18 @@ impl Bandwidth {
         self.measured.as_mut().is_some_and(|measured| std::mem::take(&mut measured.has_collapsed))
     }
 
-    /// Once a second: something is sent and nothing is heard of it.
+    /// Once a second: something is sent and nothing is heard of it, or nothing is sent of which something could be heard.
     pub fn on_second(&mut self, at: SentAt, now: Instant) {
         let Some(measured) = &mut self.measured else { return };
-        if (0..1_000_000).contains(&at.us_since(self.sent.newest)) {
+        let has_given_up = measured.give_up_probe(now);
+        let sent_ago_us = at.us_since(self.sent.newest);
+        let is_resting = sent_ago_us >= RESTING_US && measured.control.rest();
+        if (0..1_000_000).contains(&sent_ago_us) {
             measured.control.on_silence(now);
-            self.publish(now);
+        } else if !is_resting && !has_given_up {
+            return;
         }
+        self.publish(now);
     }
 
     /// Begins a probe if one is worth its while and `is_possible`; true if packets of one are due from now on.

@@ -2,6 +2,9 @@
 
 use super::WINDOW_REPORTS;
 
+/// Packets overtake each other by less.
+const MAX_BACK_US: i64 = 500_000;
+
 /// Cumulative bytes at points in time.
 #[derive(Clone, Debug)]
 pub struct RateMeter {
@@ -22,6 +25,11 @@ impl RateMeter {
     pub fn add(&mut self, at_us: i64, bytes: u64) {
         self.total_bytes += bytes;
         match self.points[..self.len].last_mut() {
+            // A clock that goes back far is another one.
+            Some((newest_us, _)) if *newest_us - at_us > MAX_BACK_US => {
+                self.points[0] = (at_us, self.total_bytes);
+                self.len = 1;
+            }
             Some((newest_us, total)) if *newest_us >= at_us => *total = self.total_bytes,
             _ => {
                 if self.len == WINDOW_REPORTS {
@@ -96,6 +104,15 @@ mod tests {
             meter.add(report * 50_000, if report < 900 { 6_250 } else { 12_500 });
         }
         assert_eq!(meter.bps(250_000), Some(2e6));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_make_a_rate_grow_for_ever() {
+        let mut meter = RateMeter::default();
+        for report in 0..1_000 {
+            meter.add(-report * 1_000_000, 125_000);
+        }
+        assert_eq!(meter.bps(250_000), None);
     }
 
     #[test]

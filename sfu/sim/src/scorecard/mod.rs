@@ -281,7 +281,8 @@ impl Card {
             }
         }
         for (name, value, bar) in at_most {
-            if let (value, Some(bar)) = (value.unwrap_or(0.0), bar)
+            // What was not measured is not reached.
+            if let (value, Some(bar)) = (value.unwrap_or(f64::INFINITY), bar)
                 && value > bar
             {
                 missed.push(format!("{name} {value:.2} is above {bar}"));

@@ -181,6 +181,20 @@ fn loss_that_no_queue_announces_lowers_the_layer_too() {
     }
 }
 
+/// Of nothing that flows there are no reports either.
+#[test]
+fn video_alone_is_resumed_after_the_link_has_recovered() {
+    for seed in [509, 510] {
+        let (mut world, video, _) = stage(seed, Mode::L1T1);
+        let rates = [(Duration::ZERO, 5_000 * KBIT), (15 * SECOND, 100 * KBIT), (35 * SECOND, 5_000 * KBIT)];
+        let who = viewer(&mut world, &rates, &[video]);
+        world.run_for(34 * SECOND);
+        assert_eq!(states(&world, who, video).last(), Some(&true), "it is paused");
+        world.expect("it flows again by itself", 20 * SECOND, |world| states(world, who, video).last() == Some(&false));
+        world.expect("it is large again", 30 * SECOND, |world| world.layer(who, video) == Some(2));
+    }
+}
+
 /// Nothing was wrong with what somebody got of a track, but for keyframes that a full queue dropped.
 fn assert_seamless(world: &World, who: Who, track: TrackId) {
     let report = world.report(who, track);
