@@ -120,7 +120,8 @@ impl Alarm {
         // Of whom nothing is heard, what arrives is not known either.
         let is_clear = is_low && rings_for >= CLEAR_AFTER && estimate.limit != Limit::Silence;
         if rings_for >= CONFIRM || is_clear {
-            self.is_scarce = true;
+            // Who says nothing has not shown that anything lacks: heard again, it has what it had before.
+            self.is_scarce |= estimate.limit != Limit::Silence;
             return Verdict::Full;
         }
         if self.content_since.is_some_and(|since| now.saturating_duration_since(since) >= FORGIVE) {
@@ -352,6 +353,6 @@ mod tests {
         let later = now + CONFIRM;
         assert_eq!(alarm.judge(&estimate(Limit::Silence, 0, 40_000, later), GRANTED, true, later), Verdict::Full);
         let back = later + STEP;
-        assert_eq!(alarm.judge(&estimate(Limit::None, 0, 40_000, back), GRANTED, true, back), Verdict::Open, "it is heard again");
+        assert_eq!(alarm.judge(&estimate(Limit::None, 0, 40_000, back), GRANTED, true, back), Verdict::Free, "it is heard again");
     }
 }

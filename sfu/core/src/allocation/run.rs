@@ -88,17 +88,21 @@ impl Share {
         u8::try_from(missing).unwrap_or(u8::MAX)
     }
 
-    /// `wished`: what it had while nothing limited it; `is_live`: it has something now.
-    fn take(&mut self, memory: Memory, wished: Option<usize>, is_live: bool, now: Instant) -> bool {
+    /// `place`: what it gets now; `wished`: what it had while nothing limited it; `is_live`: it has something now.
+    fn take(&mut self, memory: Memory, place: Option<Place>, wished: Option<usize>, is_live: bool, now: Instant) -> bool {
         let rung = |place: Option<Place>| place.map(|place| place.rung);
-        let had = if self.cap == Cap::None { wished } else { rung(self.memory.place) };
-        if let Some(before) = had.filter(|&before| rung(memory.place) < Some(before)) {
+        let had = match self.cap {
+            Cap::None => wished,
+            Cap::UpTo(place) => Some(place.rung),
+            Cap::Paused => None,
+        };
+        if let Some(before) = had.filter(|&before| rung(place) < Some(before)) {
             self.before = Some((before, now + KEEP_LAYER));
         }
         self.memory = memory;
-        self.has_flowed |= memory.place.is_some() || is_live;
-        self.lacking_since = if memory.place.is_some() { None } else { self.lacking_since.or(Some(now)) };
-        let cap = memory.place.map_or(Cap::Paused, Cap::UpTo);
+        self.has_flowed |= place.is_some() || is_live;
+        self.lacking_since = if place.is_some() { None } else { self.lacking_since.or(Some(now)) };
+        let cap = place.map_or(Cap::Paused, Cap::UpTo);
         std::mem::replace(&mut self.cap, cap) != cap
     }
 
@@ -358,10 +362,13 @@ impl Shard {
             peer.bandwidth.set_demand(Demand { now_bps: allocation.now_bps, next_bps }, now);
         }
         self.consider_probe(key, now);
-        for (down_key, grant) in keys.into_iter().zip(allocation.grants) {
+        // A client that is heard again has what it had: it lost that to silence, not to the lack of anything.
+        let is_silent = known.is_some_and(|known| known.limit == Limit::Silence);
+        for ((down_key, claim), grant) in keys.into_iter().zip(&claims).zip(allocation.grants) {
             let Some(down) = self.downs.get_mut(down_key) else { continue };
             let wished = self.ups.get(down.up).and_then(|up| wanted_rung(&down.wish, &up.ladder(now)));
-            let has_changed = down.share.take(grant.memory, wished, down.flow.live.is_some(), now);
+            let memory = if is_silent { claim.memory } else { grant.memory };
+            let has_changed = down.share.take(memory, grant.memory.place, wished, down.flow.live.is_some(), now);
             let is_pause = down.share.is_pause(now);
             self.set_pause(down_key, PauseCause::Bandwidth, is_pause);
             if has_changed {

@@ -84,7 +84,7 @@ fn a_client_that_falls_silent_gets_less() {
     let sent_before = bytes(&world);
     world.run_for(2 * SECOND);
     assert!(bytes(&world) - sent_before < per_two_seconds / 3, "{} of {per_two_seconds}", bytes(&world) - sent_before);
-    // It is heard again, and has everything again.
+    // It is heard again, and has everything again: nothing has shown that its way is narrow.
     world.participant_mut(who).up.reconfigure(LinkConfig::delayed(10 * MS));
-    world.expect("the full size is back", 15 * SECOND, |world| world.layer(who, track) == Some(2));
+    world.expect("the full size is back", 3 * SECOND, |world| world.layer(who, track) == Some(2));
 }
