@@ -123,7 +123,7 @@ SCENARIOS = (
     Scenario("300 kbit/s", 24, ((0, 300 * KBIT),), bars=Bars(utilisation=75, queue_p95_ms=120)),
     Scenario("3 % loss, 200 ms round trip", 24, ((0, 2 * MBIT),), delay_ms=100, loss_percent=3, bars=Bars(utilisation=75)),
 )
-SHORT = Scenario("1 Mbit/s, then 600 kbit/s", 12, ((0, MBIT), (7, 600 * KBIT)), delay_ms=25)
+SHORT = Scenario("1 Mbit/s, then 600 kbit/s", 18, ((0, MBIT), (8, 600 * KBIT)), delay_ms=25)
 """For the test that all of this works."""
 
 
@@ -268,7 +268,10 @@ def _generator(namespace: Namespace, binaries: Path, server: str, address: str, 
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def test_rates_of_viewers_beside_each_other_and_beside_tcp():
 
 
 def test_the_server_follows_a_link_in_real_time():
-    """Loose bounds: the machine does other things as well, and in twelve seconds the beginning, in which nothing is limited, counts for much."""
+    """Loose bounds: the machine does other things as well, and in eighteen seconds the beginning, in which nothing is limited, counts for much."""
     binaries = Path(binary()).resolve().parent
     try:
         require_all(binaries)
@@ -47,4 +47,3 @@ def test_the_server_follows_a_link_in_real_time():
     card = play(SHORT, binaries)
     assert min(card.utilisation) > 40, card
     assert card.queue_p50_ms < SHORT.queue_ms and card.dropped < 50, card
-    assert card.down_s is not None and card.up_s is not None, card

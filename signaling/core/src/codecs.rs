@@ -5,6 +5,7 @@
 
 use livekit_protocol as proto;
 use livekit_protocol::{BackupCodecPolicy, VideoQuality, request_response::Reason, signal_response::Message};
+use prost::Message as _;
 use sfu_api::{BackupPolicy, Command, MediaKind, ParticipantId, PublishRequest, TrackId, WantedCodec};
 
 use crate::{
@@ -23,6 +24,7 @@ impl Room {
         request: &proto::AddTrackRequest,
         turn: &mut Turn<'_>,
     ) -> Result<(), (Reason, &'static str)> {
+        self.check_profile(id, request.encoded_len(), turn)?;
         let own: Vec<(TrackId, bool)> = self.tracks.of(id).map(|track| (track.id, track.uses_cid(&request.cid))).collect();
         let track = self.tracks.own_mut(id, &request.sid).filter(|track| track.stage == Stage::Ready);
         let track = track.ok_or((Reason::NotFound, "no such track"))?;
@@ -31,8 +33,14 @@ impl Room {
             return Err((Reason::InvalidRequest, "not video, or its media belongs to another track"));
         }
         let publish = track.add_codec(request)?;
-        let response = proto::TrackPublishedResponse { cid: request.cid.clone(), track: Some(track.info.clone()) };
-        turn.out.media(Command::PublishCodec { participant: id, track: track.id, request: publish });
+        let (track_id, info) = (track.id, track.info.clone());
+        // Who joins before the media is there is told of the codec too.
+        if let Some(member) = self.members.get_mut(id) {
+            member.shown.forget();
+        }
+        self.weigh(id);
+        let response = proto::TrackPublishedResponse { cid: request.cid.clone(), track: Some(info) };
+        turn.out.media(Command::PublishCodec { participant: id, track: track_id, request: publish });
         self.tell(id, Message::TrackPublished(response), turn);
         Ok(())
     }

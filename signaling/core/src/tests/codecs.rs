@@ -105,6 +105,20 @@ fn a_second_codec_of_a_track_is_published_under_its_sid() {
 }
 
 #[test]
+fn who_joins_before_the_media_of_a_second_codec_is_told_of_it() {
+    let mut world = World::new();
+    let alice = world.active("alice");
+    let (_, sid) = vp9(&mut world, &alice);
+    world.active("bob");
+    world.send(alice.conn, Request::AddTrack(backup(&sid)));
+    let carol = world.connect(grants("carol"), JoinParams::default());
+    let join =
+        world.take(carol).into_iter().find_map(|message| if let Response::Join(join) = message { Some(join) } else { None }).unwrap();
+    let told = &join.other_participants.iter().find(|other| other.identity == "alice").unwrap().tracks[0];
+    assert_eq!(told.codecs.iter().map(|codec| codec.cid.as_str()).collect::<Vec<_>>(), ["cam", "cam-2"]);
+}
+
+#[test]
 fn asking_twice_for_the_same_codec_is_answered_twice() {
     let mut world = World::new();
     let alice = world.active("alice");

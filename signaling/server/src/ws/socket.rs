@@ -2,8 +2,8 @@
 //!
 //! In: frames. Out: decoded messages to the signaling loop, one at a time; what the loop queued to the client.
 //! Invariants: while there is no place for a message (`intake`), or the client is above its rate, nothing more is read, so the
-//! client's own socket fills; a frame is decoded when it has its place; a write of up to a megabyte never lasts longer than `write_timeout`; the
-//! loop learns of the end exactly once.
+//! client's own socket fills; a frame is decoded when it has its place; a write of up to a megabyte to a client that takes
+//! nothing never lasts longer than `write_timeout`, and a frame's turn is not kept meanwhile; the loop learns of the end exactly once.
 
 use std::error::Error as _;
 use std::future::pending;
@@ -115,7 +115,8 @@ struct Session<'a> {
 struct Waiting {
     encoding: Encoding,
     payload: Bytes,
-    place: Pin<Box<dyn Future<Output = Option<Place>> + Send>>,
+    /// Its turn in the queue for a place; none while the socket is stuck in a write, so that no place is kept from others.
+    place: Option<Pin<Box<dyn Future<Output = Option<Place>> + Send>>>,
 }
 
 impl Session<'_> {
@@ -138,8 +139,8 @@ impl Session<'_> {
             let is_reading = may_read && waiting.is_none();
             let step = tokio::select! {
                 () = self.queue.is_dropped.notified() => Err(SocketEnd::Slow),
-                outgoing = self.queue.messages.recv() => self.write_queued(outgoing).await,
-                place = place_of(&mut waiting) => match (place, waiting.take()) {
+                outgoing = self.queue.messages.recv() => beside(self.write_queued(outgoing), &mut waiting).await,
+                place = place_of(&mut waiting, &self.door) => match (place, waiting.take()) {
                     (Some(place), Some(Waiting { encoding, payload, .. })) => self.deliver(encoding, &payload, place),
                     _ => Err(SocketEnd::Shutdown),
                 },
@@ -160,7 +161,7 @@ impl Session<'_> {
                     if heard_at.elapsed() > self.limits.idle_timeout {
                         Err(SocketEnd::Idle)
                     } else {
-                        self.write(Message::Ping(Default::default())).await
+                        beside(self.write(Message::Ping(Default::default())), &mut waiting).await
                     }
                 }
             };
@@ -179,8 +180,7 @@ impl Session<'_> {
             Message::Ping(_) | Message::Pong(_) => return Ok(None),
         };
         let payload = frame.into_data();
-        let place = Box::pin(self.door.place(payload.len()));
-        Ok(Some(Waiting { encoding, payload, place }))
+        Ok(Some(Waiting { encoding, payload, place: None }))
     }
 
     /// Decodes a frame that has its place, and gives it to the loop if it is a signaling message.
@@ -285,13 +285,28 @@ impl Session<'_> {
 }
 
 /// Never, if there is nothing that waits. Dropped and called again, it goes on where it was.
-async fn place_of(waiting: &mut Option<Waiting>) -> Option<Place> {
+async fn place_of(waiting: &mut Option<Waiting>, door: &Door) -> Option<Place> {
     match waiting {
-        Some(waiting) => waiting.place.as_mut().await,
+        Some(Waiting { payload, place, .. }) => place.get_or_insert_with(|| Box::pin(door.place(payload.len()))).as_mut().await,
         None => pending().await,
     }
 }
 
+/// A write, during which nobody asks whether a frame that waits has its place. One that takes long gives the turn up: a place that
+/// is granted and not taken is kept from everybody else.
+async fn beside<T>(write: impl Future<Output = T>, waiting: &mut Option<Waiting>) -> T {
+    let mut write = std::pin::pin!(write);
+    if let Ok(written) = timeout(SHORT_WRITE, &mut write).await {
+        return written;
+    }
+    if let Some(waiting) = waiting {
+        waiting.place = None;
+    }
+    write.await
+}
+
+/// Writes that take no longer keep a frame's turn.
+const SHORT_WRITE: Duration = Duration::from_millis(50);
 /// Bytes that one read takes. Requests are smaller, but for session descriptions; the library clears its whole buffer for each read.
 const READ_BUFFER_BYTES: usize = 1024;
 /// Messages that are written before the client is read again.
