@@ -147,7 +147,7 @@ impl Shard {
             let outbox = &mut self.egress.outbox;
             let recent = self.ups.get(down.up).and_then(|up| send_probe(self.probing.turn, up, down, peer, outbox, send_time));
             let Some(sent) = recent.or_else(|| send_padding(down, peer, outbox, send_time)) else { return true };
-            peer.bandwidth.on_probe_packet();
+            peer.bandwidth.on_probe_packet(sent as u64);
             due = due.saturating_sub(sent as u64);
         }
         true

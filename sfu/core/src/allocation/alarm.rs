@@ -200,6 +200,7 @@ mod tests {
             target_bps: arrives_bps,
             link_capacity_bps: Some(arrives_bps),
             overhead_bps: 0,
+            resent_bps: 0,
             is_app_limited: false,
             limit,
             since: now,

@@ -40,6 +40,8 @@ const LONG_QUEUE: Duration = Duration::from_millis(150);
 const SHORT_QUEUE: Duration = Duration::from_millis(75);
 /// The estimate has to get so much beyond the next step: what is aimed at is not quite met, and steps change their rates.
 const AIM_PERCENT: u64 = 5;
+/// Not so soon again what was lost while nothing was heard is given back at once.
+const FORGIVEN_INTERVAL: Duration = Duration::from_secs(60);
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
 const USUAL_AUDIO_BPS: u64 = 48_000;
 
@@ -61,6 +63,13 @@ impl Share {
     /// The subscriber wants something else than before.
     pub fn renew(&mut self) {
         self.memory.renew();
+    }
+
+    /// What it lost since then says nothing of the way.
+    fn forgive(&mut self, since: Instant) {
+        if self.memory.lowered_at >= Some(since) {
+            self.memory.renew();
+        }
     }
 
     /// Which size its publisher should send for it, of those up to the wished one.
@@ -144,6 +153,9 @@ pub struct Allotment {
     alarm: Alarm,
     /// When the estimator last lowered its target.
     cut_at: Option<Instant>,
+    /// Since when nothing is heard of the client, and when what was lost meanwhile was last given back at once.
+    silent_since: Option<Instant>,
+    forgiven_at: Option<Instant>,
     /// What was granted the last time, and whether that was all that anybody wanted.
     granted_bps: u64,
     has_everything: bool,
@@ -155,6 +167,20 @@ impl Allotment {
     /// The target was lowered since the last call.
     pub fn is_new_cut(&mut self, cut_at: Option<Instant>) -> bool {
         std::mem::replace(&mut self.cut_at, cut_at) < cut_at
+    }
+
+    /// Since when it was silent, if that is over and does not happen all the time.
+    fn end_of_silence(&mut self, is_silent: bool, now: Instant) -> Option<Instant> {
+        if is_silent {
+            self.silent_since.get_or_insert(now);
+            return None;
+        }
+        let since = self.silent_since.take()?;
+        let is_rare = self.forgiven_at.is_none_or(|at| now.saturating_duration_since(at) >= FORGIVEN_INTERVAL);
+        is_rare.then(|| {
+            self.forgiven_at = Some(now);
+            since
+        })
     }
 
     /// Bandwidth is divided, here or by somebody else.
@@ -216,9 +242,9 @@ fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
             _ => 0,
         };
         let bps = estimate.media_bps().max(known_bps);
-        // What is sent again comes of a queue that overflowed, and goes with it.
+        // What is sent again comes of a queue that overflowed, and goes with it. A probe is over already: nobody loses a layer for it.
         let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
-        let usable_bps = capacity_bps / 100 * USABLE_PERCENT - estimate.overhead_bps.min(capacity_bps / 8);
+        let usable_bps = capacity_bps / 100 * USABLE_PERCENT - estimate.resent_bps.min(capacity_bps / 8);
         let is_long = estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted();
         let lasting_bps = if is_long || estimate.limit == Limit::Silence { bps } else { bps.max(usable_bps) };
         let keeps_least = estimate.queue < SHORT_QUEUE && estimate.limit != Limit::Client;
@@ -297,6 +323,14 @@ impl Shard {
         (peer.allotment.ran_at, peer.allotment.again_at, peer.allotment.is_due) = (Some(now), None, false);
         if peer.allotment.is_foreign {
             return;
+        }
+        let is_silent = peer.bandwidth.estimate().is_some_and(|estimate| estimate.limit == Limit::Silence);
+        if let Some(since) = peer.allotment.end_of_silence(is_silent, now) {
+            for key in &peer.downs {
+                if let Some(down) = self.downs.get_mut(*key) {
+                    down.share.forgive(since);
+                }
+            }
         }
         let budget = budget(peer, now);
         let was_divided = std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());

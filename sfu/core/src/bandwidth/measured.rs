@@ -42,7 +42,9 @@ pub struct Measured {
     pub(super) arrived: RateMeter,
     sent: RateMeter,
     pub(super) overhead: RateMeter,
-    overhead_seen_bytes: u64,
+    /// Of it, what was sent for probes.
+    pub(super) probes: RateMeter,
+    overhead_seen_bytes: [u64; 2],
     pub(super) trains: Trains,
     pub(super) prober: Prober,
     pub(super) clock: ArrivalClock,
@@ -125,7 +127,7 @@ impl Measured {
         report: &Report,
         sent: &SendHistory,
         at: SentAt,
-        overhead_bytes: u64,
+        overhead_bytes: [u64; 2],
         wanted_bps: f64,
         now: Instant,
     ) -> bool {
@@ -146,8 +148,10 @@ impl Measured {
         let now_us = self.sent_us(at);
         self.sent.add(now_us, sent.sent_bytes - self.sent_seen_bytes);
         self.sent_seen_bytes = sent.sent_bytes;
-        self.overhead.add(now_us, overhead_bytes.saturating_sub(self.overhead_seen_bytes));
-        self.overhead_seen_bytes = overhead_bytes;
+        let [overhead, probes] = overhead_bytes;
+        let [overhead_seen, probes_seen] = std::mem::replace(&mut self.overhead_seen_bytes, overhead_bytes);
+        self.overhead.add(now_us, overhead.saturating_sub(overhead_seen));
+        self.probes.add(now_us, probes.saturating_sub(probes_seen));
         let round_trip = Duration::from_micros(u64::try_from(at.us_since(newest_sent)).unwrap_or(0));
         // Smoothed as RFC 6298 does.
         let round_trip = self.round_trip.map_or(round_trip, |known| (known * 7 + round_trip) / 8);

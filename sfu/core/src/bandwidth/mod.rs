@@ -50,6 +50,8 @@ pub struct Estimate {
     pub link_capacity_bps: Option<u64>,
     /// Retransmissions and probes of the last seconds: part of the target that media can't have.
     pub overhead_bps: u64,
+    /// The retransmissions among them.
+    pub resent_bps: u64,
     /// Less is sent than might be, so the target says what is known to fit, not what would. Only a probe can raise it: see
     /// [`Demand::next_bps`].
     pub is_app_limited: bool,
@@ -108,6 +110,8 @@ pub struct Bandwidth {
     pub sent: SendHistory,
     /// Bytes of retransmissions and probes so far.
     pub overhead_bytes: u64,
+    /// Those of probes among them.
+    pub probe_bytes: u64,
     /// Exists since a limit of the way was seen.
     pub pacer: Option<Box<Pacer>>,
     estimate: Option<Estimate>,
@@ -168,6 +172,7 @@ impl Bandwidth {
             target_bps: bitrate_bps.min(whole(MAX_BPS)),
             link_capacity_bps: None,
             overhead_bps: 0,
+            resent_bps: 0,
             is_app_limited: false,
             limit: Limit::Client,
             since: self.estimate.map_or(now, |known| known.since),
@@ -239,7 +244,7 @@ impl Bandwidth {
     fn end_report(&mut self, report: &Report, at: SentAt, now: Instant) {
         let Some(measured) = &mut self.measured else { return };
         let wanted = wanted_bps(self.demand);
-        if !measured.end_report(report, &self.sent, at, self.overhead_bytes, wanted, now) {
+        if !measured.end_report(report, &self.sent, at, [self.overhead_bytes, self.probe_bytes], wanted, now) {
             return;
         }
         self.publish(now);
@@ -310,7 +315,8 @@ impl Bandwidth {
     }
 
     /// A packet was sent for the probe.
-    pub fn on_probe_packet(&mut self) {
+    pub fn on_probe_packet(&mut self, bytes: u64) {
+        self.probe_bytes += bytes;
         if let Some(measured) = &mut self.measured {
             measured.prober.on_sent();
         }
@@ -329,10 +335,12 @@ impl Bandwidth {
             None => {}
         }
         let known = self.estimate.filter(|known| (known.limit, known.is_app_limited) == (limit, is_app_limited));
+        let overhead_bps = whole(measured.overhead.bps(SENT_WINDOW_US).unwrap_or(0.0));
         self.estimate = Some(Estimate {
             target_bps: whole(control.target_bps()),
             link_capacity_bps: control.capacity_bps().map(whole),
-            overhead_bps: whole(measured.overhead.bps(SENT_WINDOW_US).unwrap_or(0.0)),
+            overhead_bps,
+            resent_bps: overhead_bps.saturating_sub(whole(measured.probes.bps(SENT_WINDOW_US).unwrap_or(0.0))),
             is_app_limited,
             limit,
             since: known.map_or(now, |known| known.since),

@@ -14,6 +14,7 @@ mod keyframes;
 mod layers;
 mod loss;
 mod moving;
+mod narrow;
 mod overload;
 mod paths;
 mod publishing;
