@@ -130,11 +130,13 @@ impl Shard {
         let Some(encoding) = wanted.and_then(|index| self.ups.get_mut(up_key)?.encodings.get_mut(index)) else { return };
         let keyframe_at = encoding.newest_keyframe_at().filter(|_| down.flow.live == wanted);
         let round_trip = self.peers.get(key).and_then(|peer| peer.rtt);
-        // Where one is asked for already, nothing more is.
-        if encoding.keyframe.is_wanted() || !down.asking.may_ask(keyframe_at, round_trip, now) {
-            return;
+        // Where one is asked for already, that is only repeated, as often as it may be: the first may be lost.
+        if !encoding.keyframe.is_wanted() {
+            if !down.asking.may_ask(keyframe_at, round_trip, now) {
+                return;
+            }
+            encoding.keyframe.want();
         }
-        encoding.keyframe.want();
         self.request_keyframes(up_key, now);
     }
 

@@ -151,6 +151,10 @@ impl Shard {
         up.waiting.retain(|&waiting| waiting != key);
         down.flow = FlowState::default();
         down.filter = None;
+        // What waits of it keeps nobody's place, and is not sent under a number that it has had.
+        if let Some(pacer) = self.peers.get_mut(down.peer).and_then(|peer| peer.bandwidth.pacer.as_mut()) {
+            pacer.drop_stream(key);
+        }
     }
 
     /// Chooses again for all subscribers of a track, because an encoding has begun or ceased to flow.

@@ -244,7 +244,7 @@ fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
         let bps = estimate.media_bps().max(known_bps);
         // What is sent again comes of a queue that overflowed, and goes with it. A probe is over already: nobody loses a layer for it.
         let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
-        let usable_bps = capacity_bps / 100 * USABLE_PERCENT - estimate.resent_bps.min(capacity_bps / 8);
+        let usable_bps = (capacity_bps / 100 * USABLE_PERCENT).saturating_sub(estimate.resent_bps.min(capacity_bps / 8));
         let is_long = estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted();
         let lasting_bps = if is_long || estimate.limit == Limit::Silence { bps } else { bps.max(usable_bps) };
         let keeps_least = estimate.queue < SHORT_QUEUE && estimate.limit != Limit::Client;

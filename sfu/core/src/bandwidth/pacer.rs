@@ -3,8 +3,8 @@
 //! In: how much is sent ([`super::history`] counts it), fresh packets of video and what is resent. Out: how many of them go at once
 //! and, later, those that waited. A way of which no limit is known is not paced, and what is within the budget never waits. What
 //! waits are names of packets: numbers are given, and copies made, when they go. Audio does not wait, but it counts.
-//! Invariants: the order of a stream stays; nothing waits for much longer than [`LONGEST`], for a queue that would take longer
-//! goes faster; no more than [`MAX_WAITING`] packets wait, and what is beyond them leaves a gap that the client asks to be filled.
+//! Invariants: the order of a stream stays; a queue that would take longer than [`LONGEST`] goes faster, and debts are no longer than
+//! that; no more than [`MAX_WAITING`] packets wait, and what is beyond them leaves a gap that the client asks to be filled.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const SHOW_INTERVAL: Duration = Duration::from_millis(300);
 const SHOW_BYTES: f64 = 4_900.0;
 /// What waits is to be gone after this time: four frames.
 const LONGEST: Duration = Duration::from_millis(130);
+/// A shard at its limit takes so long for a turn.
+const LONGEST_TURN: Duration = Duration::from_millis(30);
 /// Waiting packets that go at once: a train.
 pub const MAX_AT_ONCE: usize = 16;
 /// Half a second of 10 Mbit/s.
@@ -200,8 +202,13 @@ impl Pacer {
         let Some(at) = self.counted_at else { return self.forgive(sent_bytes, now) };
         let elapsed = now.saturating_duration_since(at);
         let sent = bits(sent_bytes.saturating_sub(self.sent_bytes)) / 8.0;
-        let left = self.ahead_bytes + sent - self.pace_bps().unwrap_or(0.0) / 8.0 * elapsed.as_secs_f64();
-        (self.ahead_bytes, self.sent_bytes, self.counted_at) = (left.max(0.0), sent_bytes, Some(now));
+        let pace = self.pace_bps().unwrap_or(0.0) / 8.0;
+        let left = self.ahead_bytes + sent - pace * elapsed.as_secs_f64();
+        // What waited while a turn of the shard took longer than a burst is not late for that; what nobody wanted to send is not saved.
+        let late = if self.has_waiting() { elapsed.min(LONGEST_TURN).saturating_sub(BURST) } else { Duration::ZERO };
+        let most = (pace * LONGEST.as_secs_f64()).max(2.0 * LEAST_BURST_BYTES);
+        let kept = if elapsed.is_zero() { left } else { left.max(-pace * late.as_secs_f64()) };
+        (self.ahead_bytes, self.sent_bytes, self.counted_at) = (kept.min(most), sent_bytes, Some(now));
     }
 
     /// What has waited for some time goes faster.
@@ -313,6 +320,49 @@ mod tests {
         assert_eq!(went.len(), MAX_WAITING);
         let last_ms = went.last().map_or(0, |&(ms, _)| ms);
         assert!(last_ms < 900, "half a megabyte took {last_ms} ms on a way of 800 kbit/s");
+    }
+
+    /// A video at nine tenths of the estimate, 30 frames a second, on a shard whose turns take so long: the longest wait of a packet.
+    fn longest_wait_ms(turn_ms: u64) -> u64 {
+        let (start, mut sent_bytes) = (Instant::now(), 0);
+        let mut pacer = Pacer::default();
+        pacer.set_target(Some(3_000_000.0));
+        let (mut came_at, mut longest_ms) = (Vec::new(), 0);
+        for ms in (0..3_000).step_by(turn_ms as usize) {
+            let now = start + Duration::from_millis(ms);
+            while let Some((_, sequences)) = pacer.next(sent_bytes, now) {
+                sent_bytes += 1_000 * sequences.len() as u64;
+                longest_ms = sequences.iter().map(|&sequence| ms - came_at[sequence as usize]).fold(longest_ms, u64::max);
+            }
+            let frames = (ms + turn_ms) / 33 - ms / 33;
+            for _ in 0..frames * 11 {
+                if pacer.admit([972].into_iter(), sent_bytes, now) == 0 {
+                    pacer.wait(packet(came_at.len() as u64));
+                } else {
+                    sent_bytes += 1_000;
+                }
+                came_at.push(ms);
+            }
+        }
+        longest_ms
+    }
+
+    #[test]
+    fn a_shard_with_long_turns_keeps_the_pace() {
+        for turn_ms in [5, 10, 20, 30] {
+            let longest_ms = longest_wait_ms(turn_ms);
+            assert!(longest_ms <= 70, "{longest_ms} ms in turns of {turn_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_debt_does_not_outlive_what_made_it() {
+        let start = Instant::now();
+        let mut pacer = narrow(start);
+        pacer.wait(packet(0));
+        // Audio that did not wait, half a megabyte of it.
+        assert!(pacer.next(500_000, start + MS).is_none());
+        assert!(pacer.next(500_000, start + LONGEST + BURST).is_some());
     }
 
     #[test]
