@@ -41,6 +41,10 @@ const RISE_PER_S: f64 = 0.000_3;
 /// Share of what arrives that is sent after a cut, without what empties the queue; and no less than this.
 const CUT: f64 = 0.95;
 const DEEPEST_CUT: f64 = 0.5;
+/// As much of what was sent arrived within a second that a queue is a burst's, not that of a way which became slower; then a cut goes no
+/// lower than this, as long as less is sent than might be.
+const ALL: f64 = 0.9;
+const APP_LIMITED_CUT: f64 = 0.85;
 /// A queue is emptied more slowly where a small picture and a voice would have to stop for it, but with this share at most.
 const LEAST_CALL_BPS: f64 = 230_000.0;
 const SLOWEST_DRAIN: f64 = 0.8;
@@ -208,8 +212,11 @@ impl Control {
         let acked_now_bps = signals.acked_now_bps.unwrap_or(self.target_bps);
         // A queue that begins after a time of silence: that time says nothing of the link.
         let quick_bps = signals.acked_quick_bps.filter(|_| was_app_limited).unwrap_or(0.0);
-        // Nor does what arrives of less than might be sent: but trains do.
-        let shown_bps = signals.train_bps.filter(|_| was_app_limited).unwrap_or(0.0).min(self.target_bps);
+        // Nor does what arrives of less than might be sent: but trains do, and where all of it arrived, the way has not become much worse.
+        let has_all = signals.acked_long_bps.zip(signals.sent_bps).is_some_and(|(acked, sent)| acked > sent * ALL);
+        let least_bps = if has_all { self.target_bps * APP_LIMITED_CUT } else { 0.0 };
+        let shown_bps = signals.train_bps.unwrap_or(0.0).min(self.target_bps).max(least_bps);
+        let shown_bps = if was_app_limited { shown_bps } else { 0.0 };
         let acked_now_bps = (acked_now_bps.max(quick_bps) / (1.0 - signals.inherent_loss)).max(shown_bps);
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
