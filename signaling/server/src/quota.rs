@@ -1,13 +1,16 @@
 //! How often REST and Twirp may be asked: so many requests a second with one API key, and from one address.
 //!
 //! In: who asks and the time. Out: whether it is answered. The address counts before its token is verified, so that guessing has
-//! a bound too; the key counts after that, so that nobody uses up what is another's.
+//! a bound too; the key counts after that, so that nobody uses up what is another's: nor do the tokens of a key's moderators, who are
+//! bound by address, use up what is its backend's.
 //! Bounds: one bucket for each key of the configuration, `tracked_ips` addresses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use signaling_api::Grants;
 
 use crate::config::{ApiKeys, ServerLimits};
 use crate::gate::{Gate, Refusal, TokenBucket};
@@ -31,9 +34,10 @@ impl Quota {
         self.addresses.enter(ip, now).map(drop)
     }
 
-    /// One request with a key that is right, or how long it has to wait.
-    pub(crate) fn key(&self, api_key: &str, now: Instant) -> Result<(), Duration> {
-        let Some(bucket) = self.keys.get(api_key) else { return Ok(()) };
+    /// One request with a token of a key that is right, or how long it has to wait.
+    pub(crate) fn key(&self, grants: &Grants, now: Instant) -> Result<(), Duration> {
+        // Browsers hold tokens to join.
+        let Some(bucket) = self.keys.get(&grants.api_key).filter(|_| !grants.room_join) else { return Ok(()) };
         bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 }
@@ -52,10 +56,13 @@ mod tests {
         let rate = |burst| Rate { per_second: 1.0, burst };
         let quota = Quota::new(&keys, &ServerLimits { api_per_key: rate(2), api_per_ip: rate(3), ..ServerLimits::default() });
         let now = Instant::now();
-        assert_eq!([(); 3].map(|()| quota.key("one", now).is_ok()), [true, true, false]);
-        assert!(quota.key("two", now).is_ok());
-        let wait = quota.key("one", now).unwrap_err();
-        assert!(quota.key("one", now + wait).is_ok());
+        let backend = |key: &str| Grants { api_key: key.to_owned(), room_admin: true, ..Grants::default() };
+        let moderator = Grants { room_join: true, ..backend("one") };
+        assert!((0..9).all(|_| quota.key(&moderator, now).is_ok()));
+        assert_eq!([(); 3].map(|()| quota.key(&backend("one"), now).is_ok()), [true, true, false]);
+        assert!(quota.key(&backend("two"), now).is_ok());
+        let wait = quota.key(&backend("one"), now).unwrap_err();
+        assert!(quota.key(&backend("one"), now + wait).is_ok());
         let [here, there] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
         assert_eq!([(); 4].map(|()| quota.address(here, now).is_ok()), [true, true, true, false]);
         assert!(quota.address(there, now).is_ok());

@@ -39,7 +39,7 @@ pub(crate) async fn counted(app: &App, peer: TcpPeer, headers: &HeaderMap) -> Re
     let grants = good(app, peer, headers).await?;
     let is_participants = !(grants.room_create || grants.room_list || grants.room_admin);
     // One who may not ask at all uses nothing up that is an administrator's.
-    if !is_participants && let Err(wait) = app.quota.key(&grants.api_key, Instant::now()) {
+    if !is_participants && let Err(wait) = app.quota.key(&grants, Instant::now()) {
         return Err(Refused::new(ErrorCode::RateLimited, "too many requests with this API key").retry_after(wait));
     }
     Ok(grants)

@@ -104,7 +104,7 @@ async fn answer(app: &App, peer: TcpPeer, path: &str, request: Request) -> Resul
         // a participant's token: it has nothing to ask here, however large
         return Err(TwirpError::denied());
     }
-    app.quota.key(&grants.api_key, Instant::now()).map_err(|wait| TwirpError::too_fast("with this API key", wait))?;
+    app.quota.key(&grants, Instant::now()).map_err(|wait| TwirpError::too_fast("with this API key", wait))?;
     let body = body::read(request, &app.config.limits).await?;
     let call = Call { app, grants: &grants, form, body };
     let answered = if service == RoomService::NAME {
