@@ -15,7 +15,8 @@ from topology import IPV4, Network
 from waiting import until
 
 NOTICED_WITHIN_S = 15
-"""On a machine that is busy with other tests. That it takes less than 5 s is shown in virtual time (`sfu/sim/tests/engine/quality.rs`); here it is printed."""
+"""On a machine that is busy with other tests. In virtual time it is less than 5 s (`sfu/sim/tests/engine/quality.rs`, whose clients report audio each second;
+browsers do each five); here it is printed."""
 BAD = Direction(loss_percent=20)
 DEAD = Direction(loss_percent=100)
 WELL = Direction()
