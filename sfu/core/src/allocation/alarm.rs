@@ -12,9 +12,6 @@ use crate::bandwidth::{Estimate, Limit};
 
 /// A queue or loss of which most arrives is believed after this.
 const CONFIRM: Duration = Duration::from_millis(800);
-/// Of a way of which nothing is known a long queue is believed sooner.
-const FLOODED: Duration = Duration::from_millis(100);
-const FLOODED_FOR: Duration = Duration::from_millis(250);
 /// A queue longer than this is there; a shorter one is as good as gone.
 const QUEUE: Duration = Duration::from_millis(30);
 /// A cut this long ago says nothing of now. Loss alone is noticed less often, so that it goes on as long as it is the limit.
@@ -108,8 +105,7 @@ impl Alarm {
     }
 
     /// What an estimate means. `granted_bps`: what is sent if publishers keep to their rates; `has_everything`: nobody wants more.
-    /// `is_start`: nothing speaks for the way either ([`super::start`]).
-    pub fn judge(&mut self, estimate: &Estimate, granted_bps: u64, has_everything: bool, is_start: bool, now: Instant) -> Verdict {
+    pub fn judge(&mut self, estimate: &Estimate, granted_bps: u64, has_everything: bool, now: Instant) -> Verdict {
         let seen = self.evidence(estimate, granted_bps, now);
         let known = self.rings;
         self.rings = seen.map(|seen| known.map_or(Ringing { since: seen, seen }, |known| Ringing { seen: known.seen.max(seen), ..known }));
@@ -123,8 +119,7 @@ impl Alarm {
         let is_low = passes_bps.into_iter().zip(CLEAR_PERCENT).all(|(bps, percent)| bps < most_bps / 100 * percent);
         // Of whom nothing is heard, what arrives is not known either.
         let is_clear = is_low && rings_for >= CLEAR_AFTER && estimate.limit != Limit::Silence;
-        let is_flooded = is_start && rings_for >= FLOODED_FOR && estimate.queue >= FLOODED;
-        if rings_for >= CONFIRM || is_clear || is_flooded {
+        if rings_for >= CONFIRM || is_clear {
             // Who says nothing has not shown that anything lacks: heard again, it has what it had before.
             self.is_scarce |= estimate.limit != Limit::Silence;
             return Verdict::Full;
@@ -221,7 +216,7 @@ mod tests {
         for step in 0..100 {
             let now = now + STEP * step;
             for limit in [Limit::Start, Limit::None] {
-                assert_eq!(alarm.judge(&estimate(limit, 0, 40_000, now), GRANTED, true, false, now), Verdict::Free);
+                assert_eq!(alarm.judge(&estimate(limit, 0, 40_000, now), GRANTED, true, now), Verdict::Free);
             }
         }
     }
@@ -229,11 +224,11 @@ mod tests {
     #[test]
     fn much_less_arriving_is_believed_soon_and_a_gap_is_not_less() {
         let (mut alarm, now) = (Alarm::default(), Instant::now());
-        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, false, now), Verdict::Free);
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, now), Verdict::Free);
         let later = now + CLEAR_AFTER;
         let after_gap = Estimate { arrives_bps: Some([900_000, GRANTED]), ..estimate(Limit::Delay, 400, GRANTED, later) };
-        assert_eq!(alarm.judge(&after_gap, GRANTED, true, false, later), Verdict::Free);
-        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, later), GRANTED, true, false, later), Verdict::Full);
+        assert_eq!(alarm.judge(&after_gap, GRANTED, true, later), Verdict::Free);
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, later), GRANTED, true, later), Verdict::Full);
     }
 
     #[test]
@@ -246,7 +241,7 @@ mod tests {
                 alarm.look(sent_bps / 80 * u64::from(step), now);
                 // A burst has left a queue behind it.
                 let limit = if step < 4 { Limit::None } else { Limit::Delay };
-                verdict = alarm.judge(&estimate(limit, 60, 240_000, now), GRANTED, true, false, now);
+                verdict = alarm.judge(&estimate(limit, 60, 240_000, now), GRANTED, true, now);
             }
             assert_eq!(verdict, expected, "{sent_bps} bit/s are sent");
         }
@@ -256,44 +251,36 @@ mod tests {
     fn a_queue_that_passes_is_nobodys_loss_and_one_that_stays_is() {
         let (mut alarm, mut now) = (Alarm::default(), Instant::now());
         for _ in 0..7 {
-            assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, GRANTED, now), GRANTED, true, false, now), Verdict::Free);
+            assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, GRANTED, now), GRANTED, true, now), Verdict::Free);
             now += STEP;
         }
         assert!(alarm.again_at(now).is_some());
-        assert_eq!(alarm.judge(&estimate(Limit::Delay, 5, GRANTED, now), GRANTED, true, false, now), Verdict::Free);
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 5, GRANTED, now), GRANTED, true, now), Verdict::Free);
         assert_eq!(alarm.again_at(now), None);
         for _ in 0..9 {
             now += STEP;
-            alarm.judge(&estimate(Limit::Delay, 60, GRANTED, now), GRANTED, true, false, now);
+            alarm.judge(&estimate(Limit::Delay, 60, GRANTED, now), GRANTED, true, now);
         }
         assert!(alarm.is_scarce && alarm.has_lasted());
         now += STEP;
-        assert_eq!(
-            alarm.judge(&estimate(Limit::Delay, 5, GRANTED, now), GRANTED, false, false, now),
-            Verdict::Full,
-            "it is known what passed"
-        );
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 5, GRANTED, now), GRANTED, false, now), Verdict::Full, "it is known what passed");
         now += STEP;
-        assert_eq!(alarm.judge(&estimate(Limit::None, 5, GRANTED, now), GRANTED, false, false, now), Verdict::Open);
+        assert_eq!(alarm.judge(&estimate(Limit::None, 5, GRANTED, now), GRANTED, false, now), Verdict::Open);
     }
 
     #[test]
     fn who_has_had_everything_for_a_while_is_trusted_again() {
         let (mut alarm, mut now) = (Alarm::default(), Instant::now());
-        alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, false, now);
+        alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, now);
         now += CLEAR_AFTER;
-        alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, false, now);
+        alarm.judge(&estimate(Limit::Delay, 60, 900_000, now), GRANTED, true, now);
         for _ in 0..100 {
             now += FORGIVE;
-            assert_eq!(
-                alarm.judge(&estimate(Limit::None, 0, GRANTED, now), GRANTED, false, false, now),
-                Verdict::Open,
-                "somebody wants more"
-            );
+            assert_eq!(alarm.judge(&estimate(Limit::None, 0, GRANTED, now), GRANTED, false, now), Verdict::Open, "somebody wants more");
         }
-        assert_eq!(alarm.judge(&estimate(Limit::None, 0, GRANTED, now), GRANTED, true, false, now), Verdict::Open);
+        assert_eq!(alarm.judge(&estimate(Limit::None, 0, GRANTED, now), GRANTED, true, now), Verdict::Open);
         now += FORGIVE;
-        assert_eq!(alarm.judge(&estimate(Limit::None, 0, GRANTED, now), GRANTED, true, false, now), Verdict::Free);
+        assert_eq!(alarm.judge(&estimate(Limit::None, 0, GRANTED, now), GRANTED, true, now), Verdict::Free);
     }
 
     #[test]
@@ -301,7 +288,7 @@ mod tests {
         let (mut alarm, start) = (Alarm::default(), Instant::now());
         let mut at = |ms: u64, bps| {
             let now = start + Duration::from_millis(ms);
-            alarm.judge(&estimate(Limit::Client, 0, bps, now), GRANTED, true, false, now)
+            alarm.judge(&estimate(Limit::Client, 0, bps, now), GRANTED, true, now)
         };
         assert_eq!(at(0, GRANTED), Verdict::Free);
         assert_eq!(at(10_000, GRANTED * 95 / 100), Verdict::Free, "it does not count headers");
@@ -314,27 +301,27 @@ mod tests {
         let (mut alarm, start) = (Alarm::default(), Instant::now());
         for second in 0..30 {
             let (now, bps) = (start + Duration::from_secs(second), 85_000 + 7_000 * second);
-            assert_eq!(alarm.judge(&estimate(Limit::Client, 0, bps, now), GRANTED, true, false, now), Verdict::Free, "{second}");
+            assert_eq!(alarm.judge(&estimate(Limit::Client, 0, bps, now), GRANTED, true, now), Verdict::Free, "{second}");
         }
         let mut now = start + Duration::from_secs(29) + ANSWER;
-        alarm.judge(&estimate(Limit::Client, 0, 288_000, now), GRANTED, true, false, now);
+        alarm.judge(&estimate(Limit::Client, 0, 288_000, now), GRANTED, true, now);
         now += CLEAR_AFTER;
-        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 288_000, now), GRANTED, true, false, now), Verdict::Full);
+        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 288_000, now), GRANTED, true, now), Verdict::Full);
         // Less is sent, which is no more than it says; then more is tried.
         now += STEP;
-        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 288_000, now), 280_000, false, false, now), Verdict::Open);
+        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 288_000, now), 280_000, false, now), Verdict::Open);
         assert!(alarm.may_try(now));
         alarm.on_try(280_000, now);
         assert!(!alarm.may_try(now + ANSWER / 2));
         now += ANSWER * 3 / 4;
-        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 288_000, now), 340_000, false, false, now), Verdict::Open);
+        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 288_000, now), 340_000, false, now), Verdict::Open);
         now += ANSWER / 2;
-        alarm.judge(&estimate(Limit::Client, 0, 200_000, now), 340_000, false, false, now);
+        alarm.judge(&estimate(Limit::Client, 0, 200_000, now), 340_000, false, now);
         now += CLEAR_AFTER;
-        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 200_000, now), 340_000, false, false, now), Verdict::Full, "it fell");
+        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 200_000, now), 340_000, false, now), Verdict::Full, "it fell");
         assert_eq!((alarm.take_back(now), alarm.take_back(now)), (Some(280_000), None));
         now += STEP;
-        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 200_000, now), 280_000, false, false, now), Verdict::Open, "it gets time");
+        assert_eq!(alarm.judge(&estimate(Limit::Client, 0, 200_000, now), 280_000, false, now), Verdict::Open, "it gets time");
     }
 
     /// Verdicts at the time of each cut and half a second later.
@@ -345,7 +332,7 @@ mod tests {
             now += Duration::from_millis(gap_ms);
             for later_ms in [0, 300, 500] {
                 let estimate = Estimate { cut_at: Some(now), ..estimate(Limit::Loss, 0, GRANTED * 95 / 100, now) };
-                verdicts.push(alarm.judge(&estimate, GRANTED, true, false, now + Duration::from_millis(later_ms)));
+                verdicts.push(alarm.judge(&estimate, GRANTED, true, now + Duration::from_millis(later_ms)));
             }
         }
         verdicts
@@ -362,11 +349,11 @@ mod tests {
     #[test]
     fn of_whom_nothing_is_heard_for_a_while_gets_less() {
         let (mut alarm, now) = (Alarm::default(), Instant::now());
-        assert_eq!(alarm.judge(&estimate(Limit::Silence, 0, 40_000, now), GRANTED, true, false, now), Verdict::Free);
+        assert_eq!(alarm.judge(&estimate(Limit::Silence, 0, 40_000, now), GRANTED, true, now), Verdict::Free);
         assert_eq!(alarm.again_at(now + CLEAR_AFTER), Some(now + CONFIRM));
         let later = now + CONFIRM;
-        assert_eq!(alarm.judge(&estimate(Limit::Silence, 0, 40_000, later), GRANTED, true, false, later), Verdict::Full);
+        assert_eq!(alarm.judge(&estimate(Limit::Silence, 0, 40_000, later), GRANTED, true, later), Verdict::Full);
         let back = later + STEP;
-        assert_eq!(alarm.judge(&estimate(Limit::None, 0, 40_000, back), GRANTED, true, false, back), Verdict::Free, "it is heard again");
+        assert_eq!(alarm.judge(&estimate(Limit::None, 0, 40_000, back), GRANTED, true, back), Verdict::Free, "it is heard again");
     }
 }

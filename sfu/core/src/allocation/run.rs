@@ -258,7 +258,7 @@ fn budget(peer: &mut Peer, is_probed: bool, now: Instant) -> Option<Budget> {
 }
 
 fn budget_by(estimate: &Estimate, allotment: &mut Allotment, is_probed: bool, now: Instant) -> Option<Budget> {
-    let verdict = allotment.alarm.judge(estimate, allotment.granted_bps, allotment.has_everything, allotment.start.is_on(), now);
+    let verdict = allotment.alarm.judge(estimate, allotment.granted_bps, allotment.has_everything, now);
     let is_open = match verdict {
         Verdict::Free => {
             let is_start = estimate.limit != Limit::Client && allotment.start.goes_on(is_probed, true, now);
@@ -425,6 +425,7 @@ impl Shard {
         let is_long = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.share.lacks_for_long(now));
         let budget = Budget { is_open: budget.is_open && !(is_probed && keys.iter().any(is_long)), ..budget };
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
+        tracing::trace!(?budget, audio_bps, ?claims, grants = ?allocation.grants, next_bps = allocation.next_bps, "divided");
         if let Some(peer) = self.peers.get_mut(key) {
             if claims.iter().zip(&allocation.grants).any(|(claim, grant)| grant.memory.place > claim.memory.place) {
                 peer.allotment.alarm.on_try(peer.allotment.granted_bps, now);

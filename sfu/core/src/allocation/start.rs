@@ -43,12 +43,6 @@ impl Start {
         !self.is_over
     }
 
-    /// The beginning goes on, as far as is known.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        !self.is_over
-    }
-
     /// What is sent was divided anew; `has_everything`: there is video, and nobody wants more of it.
     pub fn on_divided(&mut self, has_video: bool, has_everything: bool, now: Instant) {
         if has_video {
