@@ -4,6 +4,7 @@ pub mod asking;
 pub mod copy;
 pub mod filter;
 pub mod history;
+pub mod nacked;
 pub mod playout;
 pub mod resent;
 pub mod retransmit;
@@ -32,6 +33,7 @@ use crate::telemetry::sampler::DownlinkSampler;
 use asking::Asking;
 use filter::LayerFilter;
 use history::History;
+use nacked::AskCredit;
 use playout::Playout;
 use resent::Resent;
 use retransmit::ResendBudget;
@@ -97,6 +99,8 @@ pub struct DownTrack {
     pub next_rtx_sequence: u64,
     /// Bounds retransmission.
     pub resend_budget: ResendBudget,
+    /// Bounds what is looked up for that.
+    pub ask_credit: AskCredit,
     /// What was resent a moment ago.
     pub resent: Resent,
     /// How long the player should wait for it.
@@ -228,6 +232,7 @@ impl DownTrack {
             history: History::default(),
             next_rtx_sequence: u64::from(first_sequence & 0x7fff),
             resend_budget: ResendBudget::default(),
+            ask_credit: AskCredit::default(),
             resent: Resent::default(),
             playout: Playout::default(),
             sent: Sent::default(),
