@@ -24,7 +24,7 @@ SETTLED_WITHIN_S = 20
 BAD = Direction(loss_percent=20)
 DEAD = Direction(loss_percent=100)
 FAR = Direction(delay_ms=400)
-NARROW = Direction(rate_bps=250_000)
+NARROW = Direction(rate_bps=100_000)
 WELL = Direction()
 
 
