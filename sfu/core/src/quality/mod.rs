@@ -16,7 +16,7 @@ use sfu_api::{Event, MediaKind, TransportRole};
 
 use self::monitor::part;
 pub use self::monitor::{Look, Monitor, Verdict};
-use self::traffic::{DownlinkCounters, Traffic, UplinkCounters};
+use self::traffic::{Traffic, UplinkCounters};
 use crate::bandwidth::passage::Passage;
 use crate::ids::{ParticipantKey, PeerKey};
 use crate::publish::UpTrack;
@@ -121,14 +121,7 @@ impl Shard {
         for &key in &peer.downs {
             let Some(down) = self.downs.get_mut(key) else { continue };
             let Some(up) = self.ups.get(down.up) else { continue };
-            let counters = DownlinkCounters {
-                reports: down.reported.reports,
-                reported_lost: down.reported.cumulative_lost.into(),
-                never_sent: down.reported.never_sent,
-                sent: down.sent.packets,
-                late: down.sent.late,
-                resent: down.sent.retransmitted,
-            };
+            let counters = down.counters();
             let jitter = ticks(down.reported.jitter_ticks, up.codec.codec.clock_rate_hz());
             look.traffic[part(TransportRole::Subscriber, up.kind())] += match passage {
                 Some(passage) => down.meter.take_share(counters, passage),

@@ -24,7 +24,7 @@ use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
 use crate::negotiate::DownFormat;
 use crate::publish::UpTrack;
-use crate::quality::traffic::DownlinkMeter;
+use crate::quality::traffic::{DownlinkCounters, DownlinkMeter};
 use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
@@ -201,6 +201,19 @@ pub struct Reported {
 }
 
 impl DownTrack {
+    /// What was sent and reported so far.
+    #[must_use]
+    pub fn counters(&self) -> DownlinkCounters {
+        DownlinkCounters {
+            reports: self.reported.reports,
+            reported_lost: self.reported.cumulative_lost.into(),
+            never_sent: self.reported.never_sent,
+            sent: self.sent.packets,
+            late: self.sent.late,
+            resent: self.sent.retransmitted,
+        }
+    }
+
     /// A subscription that nothing flows on yet. SSRCs (of the media, of its RTX) and `first_sequence` are random.
     #[must_use]
     pub fn new(track: TrackId, up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrcs: (u32, u32), first_sequence: u16) -> Self {
