@@ -49,6 +49,15 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
         )));
     }
     let limits = &config.limits;
+    for (option, rate) in [
+        ("joins_per_ip_per_second", limits.joins_per_ip_per_second),
+        ("api_per_key_per_second", limits.api_per_key_per_second),
+        ("api_per_ip_per_second", limits.api_per_ip_per_second),
+    ] {
+        if !(rate.is_finite() && rate > 0.0) {
+            findings.push(error(format!("`limits.{option}` = {rate}: a rate is a number above 0")));
+        }
+    }
     for (option, bytes, part, part_bytes) in [
         ("all_waiting_messages", limits.all_waiting_messages.0, "max_message", limits.max_message.0),
         ("all_large_messages", limits.all_large_messages.0, "room_profiles", limits.room_profiles.0),
@@ -496,6 +505,17 @@ mod tests {
             let found = messages(&config, 1);
             assert_eq!(found.is_empty(), is_fine, "{found:?}");
             assert!(is_fine || found[0].contains("`limits.idle_timeout`") && found[0].contains("3s"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_above_0() {
+        let mut config = public();
+        for (rate, is_fine) in [(0.5, true), (0.0, false), (-1.0, false), (f64::NAN, false), (f64::INFINITY, false)] {
+            config.limits.api_per_key_per_second = rate;
+            let found = messages(&config, 1);
+            assert_eq!(found.is_empty(), is_fine, "{found:?}");
+            assert!(is_fine || found[0].contains("`limits.api_per_key_per_second`"), "{found:?}");
         }
     }
 

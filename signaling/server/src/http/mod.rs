@@ -111,6 +111,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/self", get(node::read))
         .route("/v1/nodes/self:drain", post(node::drain))
         .route("/v1/nodes/self:undrain", post(node::undrain))
+        .route("/v1/{*path}", any(problem::not_found))
         // errors of these paths are Twirp's
         .route("/twirp/{*path}", any(twirp::serve))
         .method_not_allowed_fallback(problem::method_not_allowed)
