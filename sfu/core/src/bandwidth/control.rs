@@ -240,6 +240,7 @@ impl Control {
             && self.since_cut(now) > signals.round_trip + Duration::from_millis(200)
         {
             followup.cut_for_loss = Some(loss);
+            self.probes.on_limit();
             if queue > LOW {
                 self.high = self.high.min(queue.mul_f64(OF_OVERFLOWING)).max(LOW);
             }
@@ -305,12 +306,16 @@ impl Control {
     pub fn on_probe(&mut self, now: Instant, outcome: Outcome, queue: Duration) {
         let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05);
         if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
-            self.set(passed * 0.95);
+            // Of what filled the link the prober has taken something off already; who shares it with others takes more off.
+            self.set(if outcome.has_filled && self.probes.is_unlimited() { passed } else { passed * 0.95 });
             self.limit = Limit::None;
             if self.capacity.is_some_and(|(bps, _)| self.target_bps > bps) {
                 self.capacity = None;
             }
-            self.probes.succeeded(now, passed < outcome.tried_bps * 0.8);
+            self.probes.succeeded(now, outcome.has_filled);
+        } else if self.phase == Phase::Grow && outcome.passed_bps.is_some() && !outcome.has_filled && queue < LOW {
+            // What flows meanwhile has shown as much.
+            self.probes.passed(now);
         } else {
             self.probes.failed(now);
         }
