@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
@@ -16,8 +16,8 @@ use sfu_api::Command;
 use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
 use signaling_server::{
-    ApiKeys, DemoConfig, DrainControl, DrainRequest, IceTcp, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig,
-    ServerLimits, SharedPort, SignalingConfig, participant_sid,
+    ApiKeys, DemoConfig, DrainControl, DrainEnd, DrainRequest, IceTcp, MediaLink, MetricsAccess, Rate, Region, ServeError, Server,
+    ServerConfig, ServerLimits, SharedPort, SignalingConfig, participant_sid,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -113,6 +113,8 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             let failed = Arc::clone(&relay_failed);
             relay.when_failed(move || failed.notify_one());
         }
+        let watched = node.clone();
+        let media = media.with_pulse(move || watched.is_live(Instant::now()));
         let shutdown = async move {
             tokio::select! {
                 // an error means that nobody can stop it any more, and then it stops
@@ -193,35 +195,47 @@ impl Signals {
         }
     }
 
-    /// The first signal stops in order, after a drain if there is to be one, the next at once.
+    /// The first signal stops in order, after a drain if there is to be one, the next at once. A server that ends by itself has as
+    /// long for the rest of the process as one that is stopped.
     async fn watch(mut self, stopping: watch::Sender<bool>, drain: DrainControl, drain_timeout: Duration) {
-        let mut signal = self.next(&drain).await;
-        while !drain_timeout.is_zero() {
+        if let Some(signal) = self.until_stop(&drain, drain_timeout).await {
+            info!(signal, "stopping; once more stops at once");
+            stopping.send_replace(true);
+        }
+        tokio::select! {
+            signal = self.next(&drain) => warn!(signal, "stopping at once"),
+            () = tokio::time::sleep(STOP_LIMIT) => error!(limit_s = STOP_LIMIT.as_secs(), "something does not end: stopping at once"),
+        }
+        std::process::exit(1);
+    }
+
+    /// The signal by which the server is to stop. None: it has ended by itself.
+    async fn until_stop(&mut self, drain: &DrainControl, drain_timeout: Duration) -> Option<&'static str> {
+        loop {
+            let signal = tokio::select! {
+                signal = self.next(drain) => signal,
+                () = drain.gone() => return None,
+            };
+            if drain_timeout.is_zero() {
+                return Some(signal);
+            }
             info!(signal, timeout_s = drain_timeout.as_secs(), "draining, then stopping; once more stops now");
             let mut status = drain.clone();
             let emptied = async {
                 drain.ask(DrainRequest::Stop { deadline: drain_timeout }).await;
                 status.drained().await
             };
-            let is_over = tokio::select! {
-                is_drained = emptied => is_drained,
+            let end = tokio::select! {
+                end = emptied => end,
                 // a bit more than the deadline, so that those who were asked to go can
-                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => true,
-                _ = self.next(&drain) => true,
+                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => DrainEnd::Drained,
+                _ = self.next(drain) => DrainEnd::Drained,
             };
-            if is_over {
-                break;
+            if end != DrainEnd::Undone {
+                return Some(signal);
             }
             info!("serving on");
-            signal = self.next(&drain).await;
         }
-        info!(signal, "stopping; once more stops at once");
-        stopping.send_replace(true);
-        tokio::select! {
-            signal = self.next(&drain) => warn!(signal, "stopping at once"),
-            () = tokio::time::sleep(STOP_LIMIT) => error!(limit_s = STOP_LIMIT.as_secs(), "something does not end: stopping at once"),
-        }
-        std::process::exit(1);
     }
 }
 

@@ -137,13 +137,8 @@ impl Room {
     }
 
     pub(crate) fn describe(&self, config: &SignalingConfig) -> proto::Room {
-        // In one walk: with everybody who joins a room of hundreds is counted.
-        let (mut num_participants, mut num_publishers, mut active_recording) = (0_u32, 0_u32, false);
-        for participant in self.members.iter() {
-            num_participants += u32::from(!participant.is_hidden() && !participant.is_dependent());
-            num_publishers += u32::from(!participant.is_hidden() && participant.is_publisher);
-            active_recording |= participant.grants.recorder;
-        }
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let numbers = self.members.numbers();
         proto::Room {
             sid: ids::room_sid(self.id),
             name: self.name.clone(),
@@ -154,9 +149,9 @@ impl Room {
             creation_time_ms: i64::try_from(self.created_at.as_millis()).unwrap_or(i64::MAX),
             enabled_codecs: config.codecs(),
             metadata: self.settings.metadata.clone(),
-            num_participants,
-            num_publishers,
-            active_recording,
+            num_participants: number(numbers.shown),
+            num_publishers: number(numbers.publishers),
+            active_recording: numbers.recorders > 0,
             ..Default::default()
         }
     }
@@ -172,12 +167,12 @@ impl Room {
 
     /// How many participants count against the room's limit.
     pub(crate) fn occupancy(&self) -> usize {
-        self.members.iter().filter(|participant| !participant.is_dependent()).count()
+        self.members.numbers().independent
     }
 
     /// Somebody is in it who keeps it open.
     fn is_in_use(&self) -> bool {
-        self.members.iter().any(|participant| !participant.is_dependent())
+        self.occupancy() > 0
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -258,11 +253,11 @@ impl Room {
         turn.timers.set_if_unset(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
     }
 
-    fn is_large(&self, config: &SignalingConfig) -> bool {
+    pub(crate) fn is_large(&self, config: &SignalingConfig) -> bool {
         self.members.len() > config.small_room
     }
 
-    fn update_beat(&self, config: &SignalingConfig) -> Duration {
+    pub(crate) fn update_beat(&self, config: &SignalingConfig) -> Duration {
         let members = if self.is_large(config) { u32::try_from(self.members.len()).unwrap_or(u32::MAX) } else { 0 };
         let by_size = limits::UPDATE_BEAT_PER_PARTICIPANT.saturating_mul(members);
         by_size.clamp(limits::UPDATE_BEAT, limits::LONGEST_UPDATE_BEAT)
@@ -304,6 +299,7 @@ impl Room {
         if self.is_large(turn.config) && turn.timers.is_set(Timer::RoomUpdate(self.id)) {
             self.room_update(turn);
         }
+        self.tell_first_qualities(turn);
         if !self.updates.is_idle() {
             turn.timers.set(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
         }
@@ -375,8 +371,8 @@ impl Room {
         let Some(mut gone) = self.members.remove(id) else { return };
         let (told, reason) = (journal::told(reason), gone.precisely(reason, turn.now));
         for track in self.tracks.remove_owner(id) {
-            for other in self.members.iter_mut() {
-                other.subscriptions.forget(track.id);
+            for (_, subscriptions, _) in self.members.wishes_mut() {
+                subscriptions.forget(track.id);
             }
         }
         if let Some(conn) = gone.session.detach() {

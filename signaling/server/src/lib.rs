@@ -44,7 +44,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 pub use config::{ApiKeys, DemoConfig, MetricsAccess, Rate, ServerConfig, ServerLimits};
-pub use drain::{DrainControl, DrainRequest, DrainStatus};
+pub use drain::{DrainControl, DrainEnd, DrainRequest, DrainStatus};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
 pub use shared::{IceTcp, SharedPort, Turn};
@@ -155,6 +155,7 @@ impl Server {
             traces,
             failed,
         };
+        let pulse = Arc::clone(&media.pulse);
         let signaling =
             SignalingLoop::new(Signaling::new(config.signaling.clone()), media, config.keys.clone(), rand::make_rng::<StdRng>(), shared);
         let signaling = tokio::spawn(signaling.run(inbox, is_stopping.clone()));
@@ -173,6 +174,7 @@ impl Server {
             timelines,
             drain,
             heartbeat,
+            pulse,
             is_stopping: is_stopping.clone(),
             next_connection: AtomicU64::new(1),
         });

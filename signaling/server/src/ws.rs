@@ -266,7 +266,7 @@ impl SignalingLoop {
                     }
                 }
                 Output::Welcome { conn, welcome } => {
-                    self.send(&[conn], Response::welcome(welcome));
+                    self.send(&[conn], Response::welcome(*welcome));
                     self.welcomed(conn);
                 }
                 Output::Broadcast { conns, response } => self.send(&conns, Response::new(response)),

@@ -289,6 +289,37 @@ fn hidden_participants_are_seen_by_nobody_and_see_everybody() {
 }
 
 #[test]
+fn a_newcomer_is_told_of_everybody_as_they_are_now() {
+    let mut world = World::new();
+    let (alice, bob) = (world.active("alice"), world.active("bob"));
+    let seen = |world: &mut World, name: &str| {
+        let newcomer = world.join(name);
+        let join = join_response(world.inbox(newcomer.conn));
+        let mut others: Vec<_> = join.other_participants.iter().map(|info| (info.identity.clone(), info.tracks.len())).collect();
+        others.sort();
+        let room = join.room.unwrap();
+        world.send(newcomer.conn, Request::Leave(proto::LeaveRequest::default()));
+        (others, room.num_participants, room.num_publishers)
+    };
+    let people = |tracks: [usize; 2]| vec![("alice".to_owned(), tracks[0]), ("bob".to_owned(), tracks[1])];
+    assert_eq!(seen(&mut world, "one"), (people([0, 0]), 3, 0));
+    let (_, sid) = world.publish(&bob);
+    assert_eq!(seen(&mut world, "two"), (people([0, 1]), 3, 1));
+    world.publish(&alice);
+    world
+        .administer(AdminRequest::UpdateParticipant(proto::UpdateParticipantRequest {
+            room: ROOM.to_owned(),
+            identity: "bob".to_owned(),
+            permission: Some(proto::ParticipantPermission { can_subscribe: true, ..Default::default() }),
+            ..Default::default()
+        }))
+        .unwrap();
+    assert_eq!(seen(&mut world, "three"), (people([1, 0]), 3, 1), "the track {sid} has ended, and bob publishes no more");
+    world.send(alice.conn, Request::Leave(proto::LeaveRequest::default()));
+    assert_eq!(seen(&mut world, "four"), (vec![("bob".to_owned(), 0)], 2, 0));
+}
+
+#[test]
 fn who_never_connects_its_transport_is_removed_and_told_why() {
     let mut world = World::new();
     let alice = world.join("alice");

@@ -34,6 +34,7 @@ use crate::config::{MetricsAccess, ServerConfig};
 use crate::drain::DrainStatus;
 use crate::gate::Gate;
 use crate::holdings::Holdings;
+use crate::media::Pulse;
 use crate::metrics::Metrics;
 use crate::net::TcpPeer;
 use crate::proxy::{client_ip, forwarded_for};
@@ -58,6 +59,8 @@ pub(crate) struct App {
     pub(crate) timelines: Arc<Mutex<Timelines>>,
     pub(crate) drain: watch::Receiver<DrainStatus>,
     pub(crate) heartbeat: Heartbeat,
+    /// Of the media node.
+    pub(crate) pulse: Pulse,
     pub(crate) is_stopping: watch::Receiver<bool>,
     pub(crate) next_connection: AtomicU64,
 }

@@ -18,7 +18,7 @@ use futures_util::SinkExt;
 use signaling_api::Grants;
 use signaling_core::{ConnId, JoinParams};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tracing::debug;
 
 use super::intake::{Door, Intake, Place};
@@ -126,7 +126,8 @@ struct Waiting {
 
 impl Session<'_> {
     async fn run(mut self) -> SocketEnd {
-        let mut pings = interval(self.limits.ping_interval);
+        // Not at once: a client that just came is there, and each ping is a system call here and two wake-ups there.
+        let mut pings = interval_at(Instant::now() + self.limits.ping_interval, self.limits.ping_interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard_at = Instant::now();
         let mut bucket = TokenBucket::new(self.limits.requests, heard_at.into_std());

@@ -1,6 +1,8 @@
 //! A server under test and the clients that talk to it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -25,6 +27,8 @@ pub(crate) struct TestServer {
     pub(crate) server: Server,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) events: mpsc::Sender<sfu_api::Event>,
+    /// Whether the node turns.
+    pub(crate) pulse: Arc<AtomicBool>,
     pub(crate) shutdown: oneshot::Sender<()>,
 }
 
@@ -42,9 +46,12 @@ impl TestServer {
         let (commands_in, commands) = mpsc::unbounded_channel();
         let (events, events_out) = mpsc::channel(64);
         let media = MediaLink::new(move |commands| commands.drain(..).for_each(|command| drop(commands_in.send(command))), events_out);
+        let pulse = Arc::new(AtomicBool::new(true));
+        let felt = Arc::clone(&pulse);
+        let media = media.with_pulse(move || felt.load(Ordering::Relaxed));
         let (shutdown, is_shutdown) = oneshot::channel::<()>();
         let server = Server::serve(config, media, Registry::new(), async move { drop(is_shutdown.await) }).await.unwrap();
-        Self { address: server.local_addr(), server, commands, events, shutdown }
+        Self { address: server.local_addr(), server, commands, events, pulse, shutdown }
     }
 
     /// Joins a room and expects to be welcome.
