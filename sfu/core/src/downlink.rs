@@ -16,6 +16,9 @@ use crate::subscribe::retransmit::{send_padding, send_probe};
 const PACE: Duration = Duration::from_millis(2);
 /// Recent packets that a probe sends again, one after the other.
 const RECENT: u16 = 24;
+/// Before a keyframe is asked for, or sent, where so much was lost: a full queue has no room for it. It arrives no earlier if it is sent
+/// earlier, and meanwhile it is decided which size it should have.
+const COLLAPSE_PAUSE: Duration = Duration::from_millis(60);
 /// Probes at once; further ones wait. Each lasts for some 25 ms.
 const MAX_PROBES: usize = 64;
 
@@ -44,9 +47,15 @@ impl Shard {
             if peer.allotment.is_new_cut(estimate.cut_at) {
                 self.telemetry.measured.downlinks.on_cut(estimate.limit);
             }
-            self.allocation_due(key, now);
+            if !has_collapsed {
+                self.allocation_due(key, now);
+            }
         }
         if has_collapsed {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.allotment.on_collapse();
+            }
+            self.hurry_allocation(key, now);
             self.give_up_lost_video(key, now);
         }
         self.consider_probe(key, now);
@@ -60,9 +69,11 @@ impl Shard {
             let Some(down) = self.downs.get_mut(down_key) else { continue };
             let Some(live) = down.flow.live else { continue };
             let Some(up) = self.ups.get_mut(down.up).filter(|up| up.kind() == MediaKind::Video) else { continue };
+            let since = now + COLLAPSE_PAUSE;
+            down.hold_until = down.hold_until.max(Some(since));
             let Some(encoding) = up.encodings.get_mut(live) else { continue };
-            if let Some(peer) = self.peers.get_mut(key) {
-                self.egress.finish_frame(encoding, (down_key, down), peer, now);
+            if !down.flow.is_frame_complete {
+                down.rewriter.tear();
             }
             down.given_up = down.rewriter.highest();
             encoding.live.retain(|&other| other != down_key);
@@ -71,10 +82,10 @@ impl Shard {
             let up_key = down.up;
             if down.flow.wanted.is_none() {
                 let layer = down.target.map_or_else(Layer::default, |target| target.layer);
-                down.flow.wanted = Some(Waiting { encoding: live, layer, since: now, finish_by: None });
+                down.flow.wanted = Some(Waiting { encoding: live, layer, since, finish_by: None });
                 up.waiting.push(down_key);
-                encoding.keyframe.want();
-                self.request_keyframes(up_key, now);
+                encoding.keyframe.want_from(since);
+                self.wake_up(up_key);
             }
             if let Some(pacer) = self.peers.get_mut(key).and_then(|peer| peer.bandwidth.pacer.as_deref_mut()) {
                 pacer.drop_stream(down_key);

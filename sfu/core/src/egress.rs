@@ -236,7 +236,7 @@ impl Egress {
             debug_assert!(target.fresh.is_empty());
             let Some(start) = target.keyframe_for(wanted.since, down.rewriter.newest_at(), now) else {
                 // The keyframe for which no request was made may have become too old meanwhile.
-                target.keyframe.want();
+                target.keyframe.want_from(wanted.since);
                 return true;
             };
             if down.hold_until.is_some_and(|until| now < until) {

@@ -78,6 +78,21 @@ impl<T: Hash> Reorder<T> {
         Some(Ordered::Gap(number - next))
     }
 
+    /// What has come behind the first hole, in order, by number; nothing if there is no hole.
+    pub fn behind_hole(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
+        let has_hole = self.waiting.first_key_value().is_some_and(|(&number, _)| Some(number) != self.next);
+        self.waiting.iter().filter(move |_| has_hole).map(|(&number, (_, packet))| (number, packet))
+    }
+
+    /// Everything before this number is not waited for any more; returns how much of it had not come.
+    pub fn skip_to(&mut self, number: u64) -> u64 {
+        let Some(next) = self.next.filter(|&next| next < number) else { return 0 };
+        let behind = self.waiting.split_off(&number);
+        let came = std::mem::replace(&mut self.waiting, behind).len() as u64;
+        self.next = Some(number);
+        number - next - came
+    }
+
     /// Numbers that are waited for, oldest first.
     #[must_use]
     pub fn missing(&self) -> Vec<u16> {
@@ -145,6 +160,21 @@ mod tests {
         assert_eq!(reorder.next_timeout(), Some(clock.now() + PATIENCE));
         assert_eq!(drain(&mut reorder, clock.now() + PATIENCE), [Ordered::Gap(2), Ordered::Packet(8)]);
         assert_eq!(reorder.missing(), []);
+    }
+
+    #[test]
+    fn a_hole_can_be_given_up_at_once() {
+        let (clock, mut reorder) = (Clock::new(), Reorder::new(PATIENCE));
+        for number in [5, 6, 8, 10, 11] {
+            reorder.insert(clock.now(), number, number);
+        }
+        assert_eq!(reorder.behind_hole().count(), 0);
+        drain(&mut reorder, clock.now());
+        let behind: Vec<(u64, u16)> = reorder.behind_hole().map(|(number, &packet)| (number, packet)).collect();
+        assert_eq!(behind.iter().map(|&(_, packet)| packet).collect::<Vec<_>>(), [8, 10, 11]);
+        assert_eq!(reorder.skip_to(behind[1].0), 2, "7 and 9");
+        assert_eq!(drain(&mut reorder, clock.now()), [Ordered::Packet(10), Ordered::Packet(11)]);
+        assert_eq!(reorder.skip_to(behind[0].0), 0);
     }
 
     #[test]

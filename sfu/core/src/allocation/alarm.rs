@@ -48,6 +48,8 @@ pub struct Alarm {
     /// It has been shown that not everything fits.
     is_scarce: bool,
     rings: Option<Ringing>,
+    /// There is no doubt about what rings.
+    is_certain: bool,
     /// Since when everybody has everything, and nothing speaks against it.
     content_since: Option<Instant>,
     word: Word,
@@ -104,12 +106,18 @@ impl Alarm {
         self.sent_bps = self.sent.look(sent_bytes, now);
     }
 
+    /// So much more was sent than passes that nothing has to be confirmed.
+    pub fn on_collapse(&mut self) {
+        self.is_certain = true;
+    }
+
     /// What an estimate means. `granted_bps`: what is sent if publishers keep to their rates; `has_everything`: nobody wants more.
     pub fn judge(&mut self, estimate: &Estimate, granted_bps: u64, has_everything: bool, now: Instant) -> Verdict {
         let seen = self.evidence(estimate, granted_bps, now);
         let known = self.rings;
         self.rings = seen.map(|seen| known.map_or(Ringing { since: seen, seen }, |known| Ringing { seen: known.seen.max(seen), ..known }));
         let rings = self.rings.is_some();
+        self.is_certain &= rings;
         self.content_since = if rings || !has_everything { None } else { self.content_since.or(Some(now)) };
         let rings_for = self.rings.map_or(Duration::ZERO, |rings| rings.lasted());
         let passes_bps = estimate.arrives_bps.unwrap_or([estimate.target_bps; 2]);
@@ -119,7 +127,7 @@ impl Alarm {
         let is_low = passes_bps.into_iter().zip(CLEAR_PERCENT).all(|(bps, percent)| bps < most_bps / 100 * percent);
         // Of whom nothing is heard, what arrives is not known either.
         let is_clear = is_low && rings_for >= CLEAR_AFTER && estimate.limit != Limit::Silence;
-        if rings_for >= CONFIRM || is_clear {
+        if rings_for >= CONFIRM || is_clear || self.is_certain {
             // Who says nothing has not shown that anything lacks: heard again, it has what it had before.
             self.is_scarce |= estimate.limit != Limit::Silence;
             return Verdict::Full;
@@ -229,6 +237,16 @@ mod tests {
         let after_gap = Estimate { arrives_bps: Some([900_000, GRANTED]), ..estimate(Limit::Delay, 400, GRANTED, later) };
         assert_eq!(alarm.judge(&after_gap, GRANTED, true, later), Verdict::Free);
         assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, 900_000, later), GRANTED, true, later), Verdict::Full);
+    }
+
+    #[test]
+    fn a_collapse_is_believed_at_once_and_forgotten_with_its_queue() {
+        let (mut alarm, now) = (Alarm::default(), Instant::now());
+        alarm.on_collapse();
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, GRANTED, now), GRANTED, true, now), Verdict::Full);
+        assert_eq!(alarm.judge(&estimate(Limit::None, 5, GRANTED, now), GRANTED, true, now), Verdict::Open);
+        alarm.is_scarce = false;
+        assert_eq!(alarm.judge(&estimate(Limit::Delay, 60, GRANTED, now), GRANTED, true, now), Verdict::Free);
     }
 
     #[test]

@@ -106,10 +106,16 @@ fn most_dispensable(steps: &[Step]) -> usize {
     steps.windows(3).enumerate().min_by_key(|(_, window)| growth(window)).map_or(1, |(place, _)| place + 1)
 }
 
-/// Which step of a ladder is at a place or next below it; None if all are above.
+/// Which step of a ladder is at a place or next below it; None if all are above. Of a size whose layers are not known yet, or not any more,
+/// it is the least that there is of that size.
 #[must_use]
 pub fn at_or_below(steps: &Steps, place: Place) -> Option<usize> {
-    steps.iter().rposition(|step| step.place <= place)
+    let below = steps.iter().rposition(|step| step.place <= place);
+    let is_size = |number: usize| steps[number].place.rung == place.rung;
+    match below {
+        Some(number) if is_size(number) => below,
+        _ => steps.iter().position(|step| step.place.rung == place.rung).or(below),
+    }
 }
 
 #[cfg(test)]
@@ -177,7 +183,8 @@ mod tests {
     #[test]
     fn a_place_is_found_again_in_another_ladder() {
         let steps = steps(&sizes(), false, u8::MAX);
-        assert_eq!(at_or_below(&steps, Place { rung: 2, temporal: 0 }), Some(4));
+        assert_eq!(at_or_below(&steps, Place { rung: 2, temporal: 0 }), Some(5), "the least of its size");
+        assert_eq!(at_or_below(&steps[..5].iter().copied().collect(), Place { rung: 2, temporal: 0 }), Some(4), "that is not there");
         assert_eq!(at_or_below(&steps, Place { rung: 0, temporal: u8::MAX }), Some(2));
         assert_eq!(at_or_below(&Steps::new(), Place::default()), None);
     }

@@ -182,6 +182,11 @@ impl Allotment {
         std::mem::replace(&mut self.cut_at, cut_at) < cut_at
     }
 
+    /// Much of what was sent is lost at once, or will be.
+    pub fn on_collapse(&mut self) {
+        self.alarm.on_collapse();
+    }
+
     /// Since when it was silent, if that is over and does not happen all the time.
     fn end_of_silence(&mut self, is_silent: bool, now: Instant) -> Option<Instant> {
         if is_silent {

@@ -17,6 +17,7 @@ const PROBE_FACTOR: u64 = 2;
 /// Divides a budget; None: there is no limit. `audio_bps` is what the audio needs. Claims have ladders with at least one step.
 #[must_use]
 pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: Instant) -> Allocation {
+    let budget_bps = budget.map_or(u64::MAX, |budget| budget.bps);
     let before: Vec<Option<usize>> = claims.iter().map(|claim| at_or_below(&claim.steps, claim.memory.place?)).collect();
     let tops: Vec<Option<usize>> = claims.iter().map(|claim| claim.steps.len().checked_sub(1)).collect();
     let mut memories: Vec<Memory> = claims.iter().map(|claim| claim.memory).collect();
@@ -32,10 +33,10 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
             };
             let possible = table.divide(&limited(&memories, &|_, memory| memory.is_nearly_free(now)));
             // Who is held goes up all the same where there is plenty, or a way that is wide again would stay unused.
-            let is_anybody_held = memories.iter().any(|memory| !memory.is_nearly_free(now) && memory.may_hurry(now));
+            let is_anybody_held = memories.iter().any(|memory| !memory.is_nearly_free(now) && memory.may_hurry(budget_bps, now));
             let plenty = is_anybody_held.then(|| table.of_less(PLENTY_PERCENT).divide(&tops));
             let mut may_rise = |(index, memory): (usize, &mut Memory)| {
-                let is_plenty = memory.may_hurry(now) && plenty.as_ref().is_some_and(|plenty| plenty[index] > before[index]);
+                let is_plenty = memory.may_hurry(budget_bps, now) && plenty.as_ref().is_some_and(|plenty| plenty[index] > before[index]);
                 memory.may_rise(is_plenty || possible[index] > before[index], is_plenty, now)
             };
             let may_rise: Vec<bool> = memories.iter_mut().enumerate().map(&mut may_rise).collect();
@@ -44,19 +45,20 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
     };
     let mut allocation =
         Allocation { grants: Vec::with_capacity(claims.len()), now_bps: audio_bps, next_bps: None, plenty_bps: None, again_at: None };
-    let (mut further_bps, mut least_bps, mut least_held_bps, mut all_bps) = (0_u64, u64::MAX, u64::MAX, audio_bps);
+    let (mut further_bps, mut least_bps, mut all_bps) = (0_u64, u64::MAX, audio_bps);
+    // What there was to be had, if somebody loses something.
+    let lasting_bps = budget.map_or(u64::MAX, |budget| budget.lasting_bps);
+    let mut held = Vec::new();
     for (index, (claim, mut memory)) in claims.iter().zip(memories).enumerate() {
         let step = after[index];
-        memory.settle(before[index], step, step.map(|step| claim.steps[step].place), now);
+        memory.settle(before[index], step, step.map(|step| claim.steps[step].place), lasting_bps, now);
         let granted_bps = step.map_or(0, |step| claim.steps[step].bps);
         allocation.now_bps = allocation.now_bps.saturating_add(granted_bps);
         all_bps = all_bps.saturating_add(claim.steps.last().map_or(0, |step| Memory::charge(step.bps)));
         if step < tops[index] {
             let next = step.map_or(0, |step| step + 1);
             let more_bps = Memory::charge(claim.steps[next].bps).saturating_sub(granted_bps);
-            if memory.may_hurry(now) {
-                least_held_bps = least_held_bps.min(more_bps);
-            }
+            held.extend(memory.hurries_with(now).map(|bps| (more_bps, bps)));
             if memory.is_free(now) {
                 further_bps = further_bps.saturating_add(more_bps);
                 least_bps = least_bps.min(more_bps);
@@ -72,9 +74,9 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
         let is_start = budget.is_some_and(|budget| budget.is_start);
         allocation.next_bps = Some(if is_start { all_bps } else { now_bps.saturating_add(further_bps).min(most) });
     }
-    if least_held_bps < u64::MAX {
-        allocation.plenty_bps = Some(allocation.now_bps.saturating_add(least_held_bps) / PLENTY_PERCENT * 100);
-    }
+    let now_bps = allocation.now_bps;
+    let plenty = held.into_iter().map(|(more_bps, bps)| (now_bps.saturating_add(more_bps) / PLENTY_PERCENT * 100).max(bps));
+    allocation.plenty_bps = plenty.min();
     allocation
 }
 
@@ -286,7 +288,7 @@ mod tests {
     #[test]
     fn one_that_waits_does_not_keep_what_it_does_not_get_from_the_others() {
         let (now, mut claims) = (Instant::now(), [camera(0), camera(1)]);
-        claims[0].memory.settle(Some(2), Some(0), Some(claims[0].steps[0].place), now);
+        claims[0].memory.settle(Some(2), Some(0), Some(claims[0].steps[0].place), 1_000_000, now);
         assert_eq!(granted(&allocate(closed(2_100_000), 0, &claims, now)), [Some(0), Some(2)]);
     }
 
@@ -384,7 +386,7 @@ mod tests {
             let place = held.map(|rung| Place { rung, temporal: u8::MAX });
             let mut memory = Memory::at(place);
             if lowered.is_some() {
-                memory.settle(Some(1), Some(0), place, Instant::now());
+                memory.settle(Some(1), Some(0), place, 1_000_000, Instant::now());
             }
             Claim { rank: Rank { priority, is_camera, is_silent, smallness_px, place: 0 }, steps: steps(&costs), memory }
         }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use super::Limit;
 use super::drain::{DRAIN, Drain, Verdict};
 use super::loss::Finding;
-use super::probe::Outcome;
+use super::overrun::Overrun;
+use super::probe::{Order, Outcome};
 use super::probe_plan::{MARGIN, ProbePlan};
 use super::trendline::Usage;
 
@@ -35,6 +36,11 @@ pub const LOW: Duration = Duration::from_millis(12);
 const USUAL_BPS: f64 = 600_000.0;
 const LEAST_PATIENCE: f64 = 0.5;
 const MOST_PATIENCE: f64 = 1.2;
+/// A queue of fewer packets than these is none, nor one that is too long: on a narrow way each takes longer than the times above.
+const GROWING_PACKETS: f64 = 1.2;
+const HIGH_PACKETS: f64 = 2.2;
+const PACKET_BITS: f64 = 9_600.0;
+const LONGEST_PACKET: Duration = Duration::from_millis(50);
 /// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
 const OF_OVERFLOWING: f64 = 0.5;
 const RISE_PER_S: f64 = 0.000_3;
@@ -48,6 +54,9 @@ const APP_LIMITED_CUT: f64 = 0.85;
 /// A queue is emptied more slowly where a small picture and a voice would have to stop for it, but with this share at most.
 const LEAST_CALL_BPS: f64 = 230_000.0;
 const SLOWEST_DRAIN: f64 = 0.8;
+/// Much more is on its way than passes: a cut because of that is repeated if still less passes, this share of it.
+const WORSE: f64 = 0.8;
+const LONGEST_SETTLING: Duration = Duration::from_millis(400);
 /// A queue that does not become shorter is given only this share of what arrives.
 const EXPERIMENT: f64 = 0.7;
 /// Share of what arrived that is sent once the queue is empty.
@@ -61,8 +70,19 @@ const NEAR: f64 = 0.85;
 const SLOW_GROWTH_BPS: f64 = 48_000.0;
 /// A capacity that was not met for so long is forgotten.
 const CAPACITY_AGE: Duration = Duration::from_secs(20);
+/// Share of the rate that is sent where it is used.
+const USED: f64 = 0.85;
+/// A probe is believed up to this multiple of what arrived when a policer was met, for so long; then a long one with this multiple of the
+/// rate has to pass, or it is the same for twice as long. If at least this share of the loss stays although less is sent, it was none.
+const POLICED_PROBE: f64 = 1.2;
+const POLICED_LONG_PROBE: f64 = 1.5;
+const POLICED_FOR: Duration = Duration::from_secs(30);
+const POLICED_LONGEST: Duration = Duration::from_secs(120);
+const POLICED_SAME: f64 = 0.75;
+const POLICED_INHERENT: f64 = 0.5;
 /// What arrives beyond the rate raises it: for a second, or for a quarter of one if there is no queue at all.
 const SHOWN: f64 = 1.05;
+const SHOWN_FOR: Duration = Duration::from_secs(1);
 /// Against competitors: growth per second, and what a loss leaves.
 const COMPETING_GROWTH: f64 = 0.12;
 const COMPETING_CUT: f64 = 0.85;
@@ -79,6 +99,8 @@ const SILENT_CUT: f64 = 0.7;
 pub struct Signals {
     /// How long packets wait in the queue.
     pub queue: Option<Duration>,
+    /// How long they will, if much more is on its way than passes.
+    pub overrun: Option<Overrun>,
     /// Whether it grows.
     pub usage: Usage,
     /// What arrives, over a quarter of a second.
@@ -87,6 +109,8 @@ pub struct Signals {
     pub acked_now_bps: Option<f64>,
     /// The same over a tenth, however few packets that are.
     pub acked_quick_bps: Option<f64>,
+    /// What follows other packets arrives at this rate, where they are few.
+    pub busy_bps: Option<f64>,
     /// The same over a second.
     pub acked_long_bps: Option<f64>,
     /// What is sent, over a second.
@@ -115,6 +139,25 @@ enum Phase {
     Compete { quiet_since: Option<Instant> },
 }
 
+/// What was dropped without having waited: a policer lets pass for a moment what it does not let pass for long.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Policed {
+    /// What arrived then.
+    bps: f64,
+    /// Share that was lost.
+    loss: f64,
+    at: Instant,
+    /// So long that counts.
+    lasts: Duration,
+}
+
+impl Policed {
+    /// Nothing that passes for a moment only says anything.
+    fn holds(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < self.lasts
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -123,11 +166,16 @@ pub struct Control {
     limit: Limit,
     /// What arrived while a queue was there, and when that was last so.
     capacity: Option<(f64, Instant)>,
+    /// When a limit of the way was last met.
+    limited_at: Option<Instant>,
+    policed: Option<Policed>,
     /// A longer queue is too long: [`HIGH`], or less.
     high: Duration,
     last_report: Option<Instant>,
     last_cut: Option<Instant>,
     last_queue: Duration,
+    /// Since loss was last judged.
+    longest_queue: Duration,
     probes: ProbePlan,
     is_app_limited: bool,
 }
@@ -139,10 +187,13 @@ impl Default for Control {
             phase: Phase::Grow,
             limit: Limit::Start,
             capacity: None,
+            limited_at: None,
+            policed: None,
             high: HIGH,
             last_report: None,
             last_cut: None,
             last_queue: Duration::ZERO,
+            longest_queue: Duration::ZERO,
             probes: ProbePlan::default(),
             is_app_limited: false,
         }
@@ -154,6 +205,8 @@ impl Default for Control {
 pub struct Followup {
     /// Less is sent because so much was lost.
     pub cut_for_loss: Option<f64>,
+    /// Less is sent because much more is on its way than passes.
+    pub is_overrun: bool,
     /// The queue is empty: what was learned of its growth is void.
     pub is_drained: bool,
     /// What was taken for a queue is the length of another way.
@@ -171,6 +224,13 @@ impl Control {
     #[must_use]
     pub fn capacity_bps(&self) -> Option<f64> {
         self.capacity.map(|(bps, _)| bps)
+    }
+
+    /// What may be sent at the most in a moment: the rate, where a limit was met lately. Nothing else says how large a burst passes.
+    #[must_use]
+    pub fn paced_bps(&self, now: Instant) -> Option<f64> {
+        let is_limited = self.limited_at.is_some_and(|at| now.saturating_duration_since(at) <= CAPACITY_AGE);
+        is_limited.then_some(self.target_bps)
     }
 
     /// See [`super::Estimate::limit`].
@@ -191,6 +251,12 @@ impl Control {
         self.last_cut
     }
 
+    /// A queue is being emptied.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Drain(_))
+    }
+
     /// See [`super::Estimate::is_app_limited`].
     #[must_use]
     pub fn is_app_limited(&self) -> bool {
@@ -207,7 +273,12 @@ impl Control {
         if self.capacity.is_some_and(|(_, at)| now.saturating_duration_since(at) > CAPACITY_AGE) {
             self.capacity = None;
         }
+        if self.policed.is_some_and(|policed| signals.inherent_loss > policed.loss * POLICED_INHERENT) {
+            // As much is lost of less: that is the link's own.
+            self.policed = None;
+        }
         let queue = signals.queue.unwrap_or_default();
+        self.longest_queue = self.longest_queue.max(queue);
         // What the link loses whatever is sent has passed the queue.
         let acked_now_bps = signals.acked_now_bps.unwrap_or(self.target_bps);
         // A queue that begins after a time of silence: that time says nothing of the link.
@@ -217,13 +288,24 @@ impl Control {
         let least_bps = if has_all { self.target_bps * APP_LIMITED_CUT } else { 0.0 };
         let shown_bps = signals.train_bps.unwrap_or(0.0).min(self.target_bps).max(least_bps);
         let shown_bps = if was_app_limited { shown_bps } else { 0.0 };
-        let acked_now_bps = (acked_now_bps.max(quick_bps) / (1.0 - signals.inherent_loss)).max(shown_bps);
+        let acked_now_bps = acked_now_bps.max(quick_bps).max(signals.busy_bps.unwrap_or(0.0));
+        let acked_now_bps = (acked_now_bps / (1.0 - signals.inherent_loss)).max(shown_bps);
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
+            Phase::Grow | Phase::Drain(_) if signals.overrun.is_some_and(|overrun| self.is_worse(overrun)) => {
+                let Overrun { rate_bps, queue } = signals.overrun.unwrap_or(Overrun { rate_bps: acked_now_bps, queue });
+                self.cut(now, queue, rate_bps / (1.0 - signals.inherent_loss), signals.train_bps);
+                self.expect_queue(queue, now);
+                followup.is_overrun = true;
+            }
             Phase::Grow => {
                 let patience = (USUAL_BPS / self.target_bps).sqrt().clamp(LEAST_PATIENCE, MOST_PATIENCE);
-                let is_growing = signals.usage == Usage::Over && queue >= GROWING.mul_f64(patience);
-                if queue >= self.high.mul_f64(patience) || is_growing {
+                // A frame's packets wait for each other, and what is called a queue is in part their own time on the wire.
+                let packet = Duration::from_secs_f64(PACKET_BITS / self.target_bps).min(LONGEST_PACKET);
+                let growing = GROWING.mul_f64(patience).max(packet.mul_f64(GROWING_PACKETS));
+                let high = self.high.mul_f64(patience).max(packet.mul_f64(HIGH_PACKETS * self.high.as_secs_f64() / HIGH.as_secs_f64()));
+                let is_growing = signals.usage == Usage::Over && queue >= growing;
+                if queue >= high || is_growing {
                     self.cut(now, queue, acked_now_bps, signals.train_bps);
                 }
             }
@@ -241,15 +323,19 @@ impl Control {
         {
             followup.cut_for_loss = Some(loss);
             self.probes.on_limit();
-            if queue > LOW {
-                self.high = self.high.min(queue.mul_f64(OF_OVERFLOWING)).max(LOW);
+            // The longest since the last word about loss: by now less may wait.
+            if self.longest_queue > LOW {
+                self.high = self.high.min(self.longest_queue.mul_f64(OF_OVERFLOWING)).max(LOW);
             }
             let left = match self.phase {
                 Phase::Compete { .. } => self.target_bps * COMPETING_CUT,
                 Phase::Grow | Phase::Drain(_) => {
                     // Less than what came: if all of the loss is the link's own, that shows at once.
                     let came_bps = signals.acked_bps.unwrap_or(self.target_bps);
-                    self.capacity = Some((came_bps, now));
+                    (self.capacity, self.limited_at) = (Some((came_bps, now)), Some(now));
+                    if self.longest_queue < LOW {
+                        self.police(came_bps, loss, now);
+                    }
                     came_bps * CUT
                 }
             };
@@ -261,6 +347,9 @@ impl Control {
         }
         self.grow(now, signals, queue, since_report.as_secs_f64(), wanted_bps);
         self.last_queue = queue;
+        if signals.loss.is_some() {
+            self.longest_queue = Duration::ZERO;
+        }
         followup
     }
 
@@ -286,15 +375,30 @@ impl Control {
         }
     }
 
-    /// The rate that a probe should try now, if one is worth its while. `wanted_bps`: what would be sent at most; `train_bps`:
+    /// What a probe should try now, if one is worth its while. `wanted_bps`: what would be sent at most; `train_bps`:
     /// what the newest trains of packets arrived at, which is the bottleneck's rate if nobody else uses it.
-    pub fn probe(&mut self, now: Instant, wanted_bps: f64, train_bps: Option<f64>) -> Option<f64> {
+    pub fn probe(&mut self, now: Instant, wanted_bps: f64, train_bps: Option<f64>) -> Option<Order> {
         let is_quiet = self.phase == Phase::Grow && self.last_queue < LOW && self.since_cut(now) > QUIET;
         if !is_quiet || self.limit == Limit::Silence {
             return None;
         }
         let rate_bps = self.probes.take_due(now, self.target_bps, wanted_bps, train_bps, self.is_app_limited)?;
-        Some(rate_bps.min(MAX_BPS))
+        let is_long = self.policed.is_some_and(|policed| !policed.holds(now));
+        let most_bps = if is_long { self.target_bps * POLICED_LONG_PROBE } else { self.most_probed_bps(now) };
+        Some(Order { rate_bps: rate_bps.min(most_bps).min(MAX_BPS), is_long })
+    }
+
+    /// Loss without a queue has lowered the rate.
+    fn police(&mut self, bps: f64, loss: f64, now: Instant) {
+        let is_known = |known: &Policed| (POLICED_SAME..1.0 / POLICED_SAME).contains(&(bps / known.bps));
+        let lasts = self.policed.filter(is_known).map_or(POLICED_FOR, |known| (known.lasts * 2).min(POLICED_LONGEST));
+        self.policed = Some(Policed { bps, loss, at: now, lasts });
+    }
+
+    /// What is believed of a probe.
+    fn most_probed_bps(&self, now: Instant) -> f64 {
+        let policed = self.policed.filter(|policed| policed.holds(now));
+        policed.map_or(f64::INFINITY, |policed| policed.bps * POLICED_PROBE)
     }
 
     /// Somebody wants more than before: a probe need not wait as long as after one that failed.
@@ -304,7 +408,16 @@ impl Control {
 
     /// A probe is over.
     pub fn on_probe(&mut self, now: Instant, outcome: Outcome, queue: Duration) {
-        let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05);
+        if let Some(policed) = &mut self.policed
+            && outcome.is_long
+        {
+            if outcome.passed_bps.is_some_and(|bps| bps > policed.bps * POLICED_PROBE) {
+                self.policed = None;
+            } else {
+                (policed.at, policed.lasts) = (now, (policed.lasts * 2).min(POLICED_LONGEST));
+            }
+        }
+        let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05).min(self.most_probed_bps(now));
         if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
             // Of what filled the link the prober has taken something off already; who shares it with others takes more off.
             self.set(if outcome.has_filled && self.probes.is_unlimited() { passed } else { passed * 0.95 });
@@ -326,6 +439,18 @@ impl Control {
         self.probes.on_queue(now, train_bps);
         self.phase = Phase::Drain(Drain::new(queue, self.target_bps, now));
         self.lower(now, queue, acked_bps);
+    }
+
+    /// It is not known yet that so little passes.
+    fn is_worse(&self, overrun: Overrun) -> bool {
+        self.phase == Phase::Grow || self.capacity.is_none_or(|(bps, _)| overrun.rate_bps < bps * WORSE)
+    }
+
+    /// A queue is at its longest only when what was sent until now has arrived.
+    fn expect_queue(&mut self, queue: Duration, now: Instant) {
+        if let Phase::Drain(drain) = &mut self.phase {
+            drain.settle_until(now + queue.min(LONGEST_SETTLING));
+        }
     }
 
     /// Waits until a queue is empty, or is found to be none of ours.
@@ -375,6 +500,7 @@ impl Control {
             Some((known, _)) if (0.8..1.25).contains(&(acked_bps / known)) => (0.6 * known + 0.4 * acked_bps, now),
             _ => (acked_bps, now),
         });
+        (self.limited_at, self.policed) = (Some(now), None);
         let share = (CUT - queue.as_secs_f64() / DRAIN.as_secs_f64()).max(DEEPEST_CUT);
         let least_bps = LEAST_CALL_BPS.min(acked_bps * SLOWEST_DRAIN);
         self.set(self.target_bps.min((acked_bps * share).max(least_bps)));
@@ -386,7 +512,9 @@ impl Control {
         let ceiling = (arrives_bps * 1.5 + 10_000.0).min(wanted_bps * MARGIN);
         // More was sent than that, and all of it came: nobody has to wait for a probe of what flows.
         let quickly_bps = signals.acked_bps.filter(|_| queue < LOW && self.capacity.is_none()).unwrap_or(0.0);
-        let shown_bps = quickly_bps.max(signals.acked_long_bps.unwrap_or(0.0));
+        // A second that began before the cut says what arrived before it.
+        let most_bps = signals.acked_bps.filter(|_| self.since_cut(now) < SHOWN_FOR + signals.round_trip).unwrap_or(MAX_BPS);
+        let shown_bps = quickly_bps.max(signals.acked_long_bps.unwrap_or(0.0).min(most_bps));
         if shown_bps > self.target_bps * SHOWN && queue < RISING && self.phase == Phase::Grow && self.since_cut(now) > signals.round_trip {
             self.set(shown_bps);
         }
@@ -399,7 +527,10 @@ impl Control {
             Phase::Compete { .. } if self.since_cut(now) > signals.round_trip => self.target_bps * COMPETING_GROWTH * elapsed_s,
             _ => return,
         };
-        if self.target_bps < ceiling && !self.is_app_limited {
+        // Beyond what the way was seen to carry the rate grows by being used.
+        let is_used = self.capacity.is_none_or(|(bps, _)| self.target_bps < bps)
+            || signals.sent_bps.is_none_or(|sent_bps| sent_bps > self.target_bps * USED);
+        if self.target_bps < ceiling && !self.is_app_limited && is_used {
             self.set((self.target_bps + growth).min(ceiling));
         }
         if self.since_cut(now) > Duration::from_secs(3) {
@@ -523,6 +654,64 @@ mod tests {
             least = least.min(link.control.target_bps());
         }
         assert!(least > 0.2 * MBIT, "{least}");
+    }
+
+    /// A control that has met a policer of this rate, and when.
+    fn policed(bps: f64) -> (Control, Instant) {
+        let (mut control, now) = (Control::default(), Instant::now());
+        let arrives = Some(bps);
+        let signals = Signals { queue: Some(Duration::ZERO), acked_bps: arrives, acked_now_bps: arrives, ..Signals::default() };
+        control.on_report(now, &signals, 10.0 * MBIT);
+        let later = now + Duration::from_secs(1);
+        control.on_report(later, &Signals { loss: Some(Finding::Excess(0.2)), ..signals }, 10.0 * MBIT);
+        assert_eq!(control.limit(), Limit::Loss);
+        (control, later)
+    }
+
+    #[test]
+    fn where_loss_came_without_a_queue_a_short_probe_is_believed_little_and_then_a_long_one_has_to_pass() {
+        let (mut control, met) = policed(1.5 * MBIT);
+        let soon = met + Duration::from_secs(3);
+        let order = control.probe(soon, 10.0 * MBIT, None).expect("it may be tried");
+        assert!(!order.is_long && order.rate_bps < 1.9 * MBIT, "{order:?}");
+        control.on_probe(
+            soon,
+            Outcome { tried_bps: 4.0 * MBIT, passed_bps: Some(4.0 * MBIT), is_long: false, has_filled: false },
+            Duration::ZERO,
+        );
+        assert!(control.target_bps() < 1.8 * MBIT, "{}", control.target_bps());
+        let later = met + POLICED_FOR + Duration::from_secs(1);
+        let order = control.probe(later, 10.0 * MBIT, None).expect("it is time");
+        assert!(order.is_long, "{order:?}");
+        control.on_probe(later, Outcome { tried_bps: order.rate_bps, passed_bps: None, is_long: true, has_filled: false }, Duration::ZERO);
+        assert!(!control.probe(later + POLICED_FOR, 10.0 * MBIT, None).is_some_and(|order| order.is_long));
+        let last = later + POLICED_FOR * 2 + Duration::from_secs(1);
+        let order = control.probe(last, 10.0 * MBIT, None).expect("it is time again");
+        control.on_probe(
+            last,
+            Outcome { tried_bps: order.rate_bps, passed_bps: Some(order.rate_bps), is_long: true, has_filled: false },
+            Duration::ZERO,
+        );
+        assert!(control.policed.is_none() && control.target_bps() > 2.0 * MBIT, "{}", control.target_bps());
+    }
+
+    #[test]
+    fn an_overrun_cuts_to_what_passes_and_waits_for_what_is_on_its_way() {
+        let mut link = Link::new();
+        link.run(4.0 * MBIT, Duration::ZERO, 300);
+        let signals = Signals {
+            queue: Some(Duration::from_millis(3)),
+            overrun: Some(Overrun { rate_bps: MBIT, queue: Duration::from_millis(400) }),
+            acked_bps: Some(3.0 * MBIT),
+            acked_now_bps: Some(2.0 * MBIT),
+            round_trip: Duration::from_millis(100),
+            ..Signals::default()
+        };
+        assert!(link.control.on_report(link.now, &signals, 10.0 * MBIT).is_overrun);
+        assert!((0.4 * MBIT..0.6 * MBIT).contains(&link.control.target_bps()), "{}", link.control.target_bps());
+        let next = Signals { acked_bps: Some(2.0 * MBIT), ..signals };
+        assert!(!link.control.on_report(link.now + REPORT, &next, 10.0 * MBIT).is_overrun, "that is known");
+        assert!(link.control.is_draining() && link.control.target_bps() < 0.6 * MBIT, "the queue is only to come");
     }
 
     #[test]

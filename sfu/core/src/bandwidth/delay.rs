@@ -59,7 +59,9 @@ impl QueueMeter {
         self.reports.iter().flatten().filter(|(at_us, _)| newest_us - at_us < WINDOW_US).map(|&(_, delay_us)| delay_us).min()
     }
 
-    fn base(&self) -> Option<i64> {
+    /// The least delay, with the unknown constant in it.
+    #[must_use]
+    pub fn base(&self) -> Option<i64> {
         self.bases.iter().flatten().min().copied()
     }
 }

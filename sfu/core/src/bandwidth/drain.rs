@@ -35,6 +35,8 @@ pub struct Drain {
     shrunk: Instant,
     last: Duration,
     steady: Steady,
+    /// Until then what was sent before still arrives, and says nothing.
+    settles_at: Option<Instant>,
     /// It did not become shorter, and still less is sent to see whether it does.
     is_experiment: bool,
 }
@@ -82,12 +84,22 @@ impl Drain {
     #[must_use]
     pub fn new(queue: Duration, before_bps: f64, now: Instant) -> Self {
         let steady = Steady::new(queue, now);
-        Self { since: now, from: queue, before_bps, shortest: queue, shrunk: now, last: queue, steady, is_experiment: false }
+        let (settles_at, is_experiment) = (None, false);
+        Self { since: now, from: queue, before_bps, shortest: queue, shrunk: now, last: queue, steady, settles_at, is_experiment }
+    }
+
+    /// More is on its way than passes: the queue becomes longer until then, whatever is sent.
+    pub fn settle_until(&mut self, at: Instant) {
+        self.settles_at = Some(at);
     }
 
     /// A report. `is_complete`: nothing is missing; `tolerable`: longest queue that need not be emptied.
     pub fn look(&mut self, queue: Duration, is_complete: bool, round_trip: Duration, tolerable: Duration, now: Instant) -> Verdict {
         let lasts = |since: Instant| now.saturating_duration_since(since);
+        if let Some(at) = self.settles_at.filter(|&at| now < at) {
+            *self = Self { settles_at: Some(at), ..Self::new(queue, self.before_bps, now) };
+            return Verdict::Shrinks;
+        }
         if queue + SHRUNK < self.shortest {
             (self.shortest, self.shrunk) = (queue, now);
         }
@@ -139,6 +151,18 @@ mod tests {
     #[test]
     fn a_queue_that_shrinks_is_empty_in_the_end() {
         assert_eq!(run(|number| 100_u64.saturating_sub(u64::from(number) * 10)), Some((9, Verdict::Empty)));
+    }
+
+    #[test]
+    fn one_that_is_to_come_is_waited_for() {
+        let start = Instant::now();
+        let mut drain = Drain::new(400 * MS, 1e6, start);
+        drain.settle_until(start + 275 * MS);
+        let queues = [3, 70, 160, 250, 280, 279, 160, 80, 5];
+        let verdicts: Vec<Verdict> =
+            (1..).zip(queues).map(|(number, ms)| drain.look(MS * ms, ms < 100, 50 * MS, 45 * MS, start + 50 * MS * number)).collect();
+        assert_eq!(verdicts[..8], [Verdict::Shrinks; 8]);
+        assert_eq!(verdicts[8], Verdict::Empty);
     }
 
     #[test]

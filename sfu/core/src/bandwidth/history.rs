@@ -167,6 +167,14 @@ impl SendHistory {
         (count..=usize::from(u16::MAX / 2)).contains(&ago) && ago < ENTRIES + count
     }
 
+    /// Bytes of what was sent after this one, as far as it is remembered.
+    #[must_use]
+    pub fn bytes_after(&self, sequence: u16) -> u64 {
+        let count = usize::from(self.next.wrapping_sub(sequence)).min(self.entries.len());
+        let after = (1..u16::try_from(count).unwrap_or(0)).map(|back| self.next.wrapping_sub(back));
+        after.map(|sequence| u64::from(self.entries[self.place(sequence)].bytes)).sum()
+    }
+
     /// What the next packet will have.
     #[must_use]
     pub fn next_sequence(&self) -> u16 {
@@ -220,6 +228,18 @@ mod tests {
             let found: Vec<u16> = numbers.iter().filter_map(|&number| history.take_arrived(number)).map(|sent| sent.bytes).collect();
             assert_eq!(found, [100, 101, 102, 103], "from {start}");
         }
+    }
+
+    #[test]
+    fn what_was_sent_after_a_packet_adds_up() {
+        for start in [1, 65_534, 65_535] {
+            let mut history = SendHistory { next: start, ..SendHistory::default() };
+            let numbers: Vec<u16> = [100, 200, 300].into_iter().map(|len| history.record(SentAt(0), &vec![0; len])).collect();
+            assert_eq!(numbers.iter().map(|&number| history.bytes_after(number)).collect::<Vec<_>>(), [500, 300, 0]);
+            history.take_arrived(numbers[2]);
+            assert_eq!(history.bytes_after(numbers[0]), 500, "from {start}");
+        }
+        assert_eq!(SendHistory::default().bytes_after(7), 0);
     }
 
     #[test]

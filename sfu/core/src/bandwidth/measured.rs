@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::busy::BusyMeter;
 use super::clock::ArrivalClock;
 use super::control::{Control, Followup, Signals};
 use super::delay::QueueMeter;
 use super::history::{SendHistory, SentAt};
 use super::loss::LossMeter;
+use super::overrun::OverrunMeter;
 use super::passage::PassageMeter;
 use super::probe::Prober;
 use super::rate::{RateMeter, whole};
@@ -28,6 +30,13 @@ const MASS: u32 = 10;
 const MASS_OF: u32 = 4;
 const MASS_QUEUE: Duration = Duration::from_millis(100);
 const BETWEEN_COLLAPSES: Duration = Duration::from_secs(1);
+/// So much loss that less is sent for it is too much to be resent to who gets less.
+const HEAVY_LOSS: f64 = 0.15;
+/// If what is sent now were to wait for so long, what is on its way is worth less than a keyframe behind it: few queues hold as much, and
+/// in those that do it comes too late.
+const OVERRUN_QUEUE: Duration = Duration::from_millis(200);
+/// What was sent before an overrun is not reported on after so much time of what was sent after it.
+const OVERRUN_AGE_US: i64 = 2_000_000;
 /// A queue of this length counts as one that may overflow, if none twice as long has passed without a loss lately.
 const QUEUE_SEEN: Duration = Duration::from_millis(15);
 const PASSED_FADING_PER_S: f64 = 0.02;
@@ -37,7 +46,9 @@ const PASSED_FADING_PER_S: f64 = 0.02;
 pub struct Measured {
     pub(super) control: Control,
     queue: QueueMeter,
+    overrun: OverrunMeter,
     still: Still,
+    busy: BusyMeter,
     trendline: Trendline,
     loss: LossMeter,
     pub(super) passage: PassageMeter,
@@ -59,6 +70,8 @@ pub struct Measured {
     /// Much of what was sent is lost at once: see [`super::Bandwidth::take_collapse`].
     pub(super) has_collapsed: bool,
     collapsed_at: Option<Instant>,
+    /// When less was sent because of an overrun, as long as that matters.
+    overrun_at: Option<SentAt>,
     /// Longest queue that lost nothing; shrinks with time.
     passed_queue: Duration,
     reported_at: Option<Instant>,
@@ -72,10 +85,12 @@ pub struct Measured {
 #[derive(Default)]
 pub struct Report {
     arrived: u32,
-    pub(super) missing: u32,
+    missing: u32,
     recovered: u32,
+    /// Something is missing, whenever it was sent.
+    is_torn: bool,
     pub(super) bytes: u64,
-    newest: Option<(SentAt, i64)>,
+    newest: Option<(SentAt, i64, u16)>,
     /// Arrival and bytes of the first packet.
     oldest: Option<(i64, u64)>,
 }
@@ -112,19 +127,25 @@ impl Measured {
     pub(super) fn on_arrival(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16, arrival_us: i64) {
         let Some(packet) = sent.take_arrived(sequence) else { return };
         let bytes = u64::from(packet.bytes);
-        report.arrived += u32::from(!packet.was_missing);
-        report.recovered += u32::from(packet.was_missing);
+        if self.does_count(packet.sent_at) {
+            report.arrived += u32::from(!packet.was_missing);
+            report.recovered += u32::from(packet.was_missing);
+        }
         report.bytes += bytes;
         if report.oldest.is_none_or(|(oldest_us, _)| arrival_us < oldest_us) {
             report.oldest = Some((arrival_us, bytes));
         }
-        if report.newest.is_none_or(|(_, newest_us)| arrival_us >= newest_us) {
-            report.newest = Some((packet.sent_at, arrival_us));
+        if report.newest.is_none_or(|(_, newest_us, _)| arrival_us >= newest_us) {
+            report.newest = Some((packet.sent_at, arrival_us, sequence));
         }
         // Wrapping differences of the send time are right as long as the clock of arrivals goes on with it.
         let sent_us = self.sent_us(packet.sent_at);
         self.queue.on_packet(arrival_us, arrival_us - sent_us);
         self.passage.on_arrival(packet.sent_at, arrival_us - sent_us, packet.was_missing);
+        if let Some(least_us) = self.queue.base() {
+            self.busy.on_packet(arrival_us, arrival_us - sent_us, least_us, bytes);
+        }
+        self.overrun.on_packet(arrival_us, arrival_us - sent_us, bytes);
         self.trendline.on_packet(packet.sent_at, arrival_us);
         self.trains.on_packet(packet.sent_at, arrival_us, bytes);
         self.prober.on_packet(packet.probe, packet.sent_at, arrival_us, bytes);
@@ -132,10 +153,15 @@ impl Measured {
 
     /// The client does not have it.
     pub(super) fn on_missing(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16) {
-        if sent.take_missing(sequence).is_some() {
-            self.passage.on_missing();
-            report.missing += 1;
-        }
+        let Some(packet) = sent.take_missing(sequence) else { return };
+        self.passage.on_missing();
+        report.is_torn = true;
+        report.missing += u32::from(self.does_count(packet.sent_at));
+    }
+
+    /// What is lost of what was sent before an overrun was seen is known to be lost for that.
+    fn does_count(&self, sent_at: SentAt) -> bool {
+        self.overrun_at.is_none_or(|at| sent_at.us_since(at) > 0)
     }
 
     /// False if there is nothing new to tell.
@@ -149,7 +175,7 @@ impl Measured {
         now: Instant,
     ) -> bool {
         self.loss.add(report.arrived, report.missing, report.recovered);
-        let Some((newest_sent, newest_us)) = report.newest else { return false };
+        let Some((newest_sent, newest_us, newest_sequence)) = report.newest else { return false };
         if self.clock.has_jumped() {
             self.start_over();
             return self.is_ready;
@@ -177,28 +203,33 @@ impl Measured {
         let queue = self.queue.end_report().map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
         let elapsed = self.reported_at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.passed_queue = self.passed_queue.mul_f64((1.0 - PASSED_FADING_PER_S * elapsed.as_secs_f64()).max(0.0));
-        if report.missing == 0 {
+        if !report.is_torn {
             self.passed_queue = self.passed_queue.max(queue.unwrap_or_default());
         }
         let has_queue = queue.is_some_and(|queue| queue > QUEUE_SEEN.max(self.passed_queue / 2));
         let is_mass = report.missing >= MASS && report.missing * MASS_OF >= report.missing + report.arrived;
         let is_again = self.collapsed_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_COLLAPSES);
-        if is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE) && !is_again {
+        let on_way_bytes = sent.bytes_after(newest_sequence);
+        let overrun = self.queue.base().and_then(|least_us| self.overrun.end_report(least_us, on_way_bytes, at.us_since(newest_sent)));
+        let is_overrun = overrun.is_some_and(|overrun| overrun.queue >= OVERRUN_QUEUE);
+        if (is_overrun || is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE)) && !is_again {
             (self.has_collapsed, self.collapsed_at) = (true, Some(now));
         }
         // So many that one more or less does not matter.
         let few_packets_us = i64::try_from(10_000_000_000_000 / whole(self.control.target_bps()).max(1) / 100).unwrap_or(0);
         let signals = Signals {
             queue,
+            overrun,
             usage: self.trendline.usage(),
             acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
             acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US.max(few_packets_us)),
             acked_quick_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US),
+            busy_bps: self.busy.bps().filter(|_| few_packets_us > ARRIVED_NOW_WINDOW_US),
             acked_long_bps: self.arrived.bps(SENT_WINDOW_US),
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),
             inherent_loss: self.loss.inherent(),
-            is_complete: report.missing == 0,
+            is_complete: !report.is_torn,
             train_bps: self.trains.bps(),
             round_trip,
             probe: self.prober.end_report(now),
@@ -211,7 +242,15 @@ impl Measured {
             self.trendline.restart();
             return self.is_ready;
         }
-        let Followup { cut_for_loss, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
+        let Followup { cut_for_loss, is_overrun, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
+        if cut_for_loss.is_some_and(|loss| loss >= HEAVY_LOSS) && !is_again {
+            (self.has_collapsed, self.collapsed_at) = (true, Some(now));
+        }
+        if is_overrun {
+            self.overrun_at = Some(at);
+        } else if self.overrun_at.is_some_and(|overrun_at| newest_sent.us_since(overrun_at) > OVERRUN_AGE_US) {
+            self.overrun_at = None;
+        }
         if let Some(loss) = cut_for_loss {
             self.loss.cut(loss);
         }

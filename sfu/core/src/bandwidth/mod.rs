@@ -3,9 +3,11 @@
 //! In: every packet that is sent ([`history`]), what the client reports of them, and what the allocator would like to send
 //! ([`Demand`]). Out: an [`Estimate`], and how many bytes a probe needs now ([`Bandwidth::probe_due`]).
 //! A packet costs one entry in the history; all work is done when feedback comes, some 10 to 20 times a second.
-//! [`delay`] and [`trendline`] measure the queue, [`loss`] what is lost, [`rate`] what arrives, [`probe`] what more would;
+//! [`delay`] and [`trendline`] measure the queue, [`overrun`] the one that is to come, [`loss`] what is lost, [`rate`] what arrives,
+//! [`probe`] what more would;
 //! [`control`] decides. Feedback: transport-wide (draft-holmer-rmcat-transport-wide-cc-extensions-01), RFC 8888, or REMB.
 
+pub mod busy;
 pub mod clock;
 pub mod control;
 pub mod delay;
@@ -14,6 +16,7 @@ pub mod history;
 pub mod looks;
 pub mod loss;
 pub mod measured;
+pub mod overrun;
 pub mod pacer;
 pub mod passage;
 pub mod probe;
@@ -282,7 +285,8 @@ impl Bandwidth {
         self.pacer.as_mut().is_some_and(|pacer| pacer.holds_resend(down, sequence, sent_bytes, now))
     }
 
-    /// A queue has overflown, and so much was lost that to resend it would take longer than a keyframe does. True once.
+    /// A queue has overflown, and so much was lost that to resend it would take longer than a keyframe does; or it will, for much more
+    /// is on its way than passes. True once.
     pub fn take_collapse(&mut self) -> bool {
         self.measured.as_mut().is_some_and(|measured| std::mem::take(&mut measured.has_collapsed))
     }
@@ -339,8 +343,8 @@ impl Bandwidth {
     pub fn start_probe(&mut self, now: Instant) -> bool {
         let wanted = wanted_bps(self.demand);
         let Some(measured) = self.measured.as_mut().filter(|measured| !measured.prober.is_busy()) else { return false };
-        let Some(rate_bps) = measured.control.probe(now, wanted, measured.trains.bps()) else { return false };
-        self.sent.probe = measured.prober.start(rate_bps, self.sent.sent_bytes, now);
+        let Some(order) = measured.control.probe(now, wanted, measured.trains.bps()) else { return false };
+        self.sent.probe = measured.prober.start(order, self.sent.sent_bytes, now);
         true
     }
 
@@ -368,13 +372,9 @@ impl Bandwidth {
         let Some(measured) = self.measured.as_ref().filter(|measured| measured.is_heard()) else { return };
         let control = &measured.control;
         let (limit, is_app_limited) = (control.limit(), control.is_app_limited());
-        let target_bps = control.target_bps();
-        match &mut self.pacer {
-            Some(pacer) => pacer.set_target(control.capacity_bps().map(|_| target_bps)),
-            None if control.capacity_bps().is_some() => {
-                self.pacer.insert(Box::default()).set_target(Some(target_bps));
-            }
-            None => {}
+        let (paced_bps, is_draining) = (control.paced_bps(now), control.is_draining());
+        if self.pacer.is_some() || paced_bps.is_some() {
+            self.pacer.get_or_insert_default().set_target(paced_bps, is_draining);
         }
         let known = self.estimate.filter(|known| (known.limit, known.is_app_limited) == (limit, is_app_limited));
         let overhead_bps = whole(measured.overhead.bps(SENT_WINDOW_US).unwrap_or(0.0));

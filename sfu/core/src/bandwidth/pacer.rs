@@ -71,6 +71,8 @@ pub struct Pacer {
     sent_bytes: u64,
     counted_at: Option<Instant>,
     shown_at: Option<Instant>,
+    /// A queue is being emptied, which has no room for a train.
+    is_draining: bool,
     waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
     resends: VecDeque<(DownKey, u16)>,
@@ -79,8 +81,9 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// What the way carries, by the estimate; None: no limit is known.
-    pub fn set_target(&mut self, target_bps: Option<f64>) {
+    /// What the way carries, by the estimate; None: no limit is known. `is_draining`: a queue is being emptied.
+    pub fn set_target(&mut self, target_bps: Option<f64>, is_draining: bool) {
+        self.is_draining = is_draining;
         if self.pace_bps.is_none() {
             // What was sent before does not count.
             (self.ahead_bytes, self.counted_at) = (0.0, None);
@@ -107,7 +110,7 @@ impl Pacer {
         }
         let Some(burst_bytes) = self.burst_bytes() else { return usize::MAX };
         self.count(sent_bytes, now);
-        let is_show = self.shown_at.is_none_or(|at| now.saturating_duration_since(at) >= SHOW_INTERVAL);
+        let is_show = !self.is_draining && self.shown_at.is_none_or(|at| now.saturating_duration_since(at) >= SHOW_INTERVAL);
         let most = if is_show { burst_bytes.max(SHOW_BYTES) } else { burst_bytes };
         let mut ahead_bytes = self.ahead_bytes;
         let fits = |len: usize| {
@@ -247,7 +250,7 @@ mod tests {
     /// A way of 800 kbit/s, on which one packet has been admitted.
     fn narrow(now: Instant) -> Pacer {
         let mut pacer = Pacer::default();
-        pacer.set_target(Some(800_000.0));
+        pacer.set_target(Some(800_000.0), false);
         assert_eq!(pacer.admit([972].into_iter(), 0, now), 1);
         pacer
     }
@@ -294,6 +297,8 @@ mod tests {
             .map(|frame| pacer.admit([972; 8].into_iter(), frame * 1_000, start + 33 * MS * u32::try_from(frame).unwrap_or(0)))
             .collect();
         assert_eq!(counts, [5, 3, 3, 3, 3, 3, 3, 3, 3, 3, 5, 3]);
+        pacer.set_target(Some(800_000.0), true);
+        assert_eq!(pacer.admit([972; 8].into_iter(), 12_000, start + 800 * MS), 3, "a queue is being emptied");
     }
 
     #[test]
@@ -333,7 +338,7 @@ mod tests {
     fn longest_wait_ms(turn_ms: u64) -> u64 {
         let (start, mut sent_bytes) = (Instant::now(), 0);
         let mut pacer = Pacer::default();
-        pacer.set_target(Some(3_000_000.0));
+        pacer.set_target(Some(3_000_000.0), false);
         let (mut came_at, mut longest_ms) = (Vec::new(), 0);
         for ms in (0..3_000).step_by(turn_ms as usize) {
             let now = start + Duration::from_millis(ms);
@@ -389,8 +394,8 @@ mod tests {
     fn what_was_sent_while_there_was_no_limit_does_not_count() {
         let start = Instant::now();
         let mut pacer = narrow(start);
-        pacer.set_target(None);
-        pacer.set_target(Some(800_000.0));
+        pacer.set_target(None, false);
+        pacer.set_target(Some(800_000.0), false);
         assert_eq!(pacer.admit([972; 2].into_iter(), 1 << 40, start), 2);
     }
 }

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use super::history::SentAt;
 use super::rate::micros;
 
-/// A probe lasts so long at its rate ...
+/// A probe lasts so long at its rate.
 const LENGTH: Duration = Duration::from_millis(25);
-/// ... but has so many packets and bytes at least.
+/// One that is to empty a policer's bucket lasts so long, and nearly all of it has to arrive.
+const LONG: Duration = Duration::from_millis(250);
+const LONG_ARRIVED: f64 = 0.95;
+/// But it has so many packets and bytes at least.
 const MIN_PACKETS: u32 = 5;
 const MIN_BYTES: u64 = 1_500;
 /// One that is not sent after this time is given up.
@@ -32,8 +35,19 @@ pub struct Outcome {
     pub tried_bps: f64,
     /// Rate that was shown to pass; None: too little of it arrived.
     pub passed_bps: Option<f64>,
+    /// It was a long one.
+    pub is_long: bool,
     /// It arrived more slowly than it was sent: that is all that passes now.
     pub has_filled: bool,
+}
+
+/// What a probe should do.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Order {
+    /// Rate that it should try.
+    pub rate_bps: f64,
+    /// So long that what passes for a moment only does not pass.
+    pub is_long: bool,
 }
 
 /// See the module.
@@ -47,6 +61,7 @@ pub struct Prober {
 struct Probe {
     number: u8,
     rate_bps: f64,
+    is_long: bool,
     started: Instant,
     /// Bytes sent on the transport before.
     sent_before: u64,
@@ -82,13 +97,16 @@ impl Prober {
     }
 
     /// Begins a probe; returns the number that its packets are to be marked with. `sent_bytes`: sent on the transport so far.
-    pub fn start(&mut self, rate_bps: f64, sent_bytes: u64, now: Instant) -> u8 {
+    pub fn start(&mut self, order: Order, sent_bytes: u64, now: Instant) -> u8 {
+        let Order { rate_bps, is_long } = order;
+        let length = if is_long { LONG } else { LENGTH };
         self.last_number = if self.last_number == u8::MAX { 1 } else { self.last_number + 1 };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and far below 2^53")]
-        let goal_bytes = ((rate_bps / 8.0 * LENGTH.as_secs_f64()) as u64).max(MIN_BYTES);
+        let goal_bytes = ((rate_bps / 8.0 * length.as_secs_f64()) as u64).max(MIN_BYTES);
         self.current = Some(Probe {
             number: self.last_number,
             rate_bps,
+            is_long,
             started: now,
             sent_before: sent_bytes,
             goal_bytes,
@@ -155,20 +173,21 @@ impl Prober {
         if !(probe.arrived.is_over || probe.arrived.bytes >= bytes || is_late) {
             return None;
         }
-        let passed = probe.arrived.passed(bytes);
+        let least = if probe.is_long { LONG_ARRIVED } else { MIN_ARRIVED };
+        let passed = probe.arrived.passed(bytes, least);
         let (passed_bps, has_filled) = (passed.map(|(bps, _)| bps), passed.is_some_and(|(_, has_filled)| has_filled));
-        let outcome = Outcome { tried_bps: probe.rate_bps, passed_bps, has_filled };
+        let outcome = Outcome { tried_bps: probe.rate_bps, passed_bps, is_long: probe.is_long, has_filled };
         self.current = None;
         Some(outcome)
     }
 }
 
 impl Arrived {
-    /// At which rate it passed, and whether it filled the link.
-    fn passed(&self, sent_bytes: u64) -> Option<(f64, bool)> {
+    /// At which rate it passed, and whether it filled the link. `least`: share of it that has to arrive.
+    fn passed(&self, sent_bytes: u64, least: f64) -> Option<(f64, bool)> {
         let ([(first_sent, _), (last_sent, last_bytes)], [(first_us, first_bytes), (last_us, _)]) = (self.sent?, self.arrived?);
         let (send_us, receive_us) = (last_sent.us_since(first_sent), last_us - first_us);
-        if self.packets + 1 < MIN_PACKETS || count(self.bytes) < count(sent_bytes) * MIN_ARRIVED || send_us <= 0 || receive_us <= 0 {
+        if self.packets + 1 < MIN_PACKETS || count(self.bytes) < count(sent_bytes) * least || send_us <= 0 || receive_us <= 0 {
             return None;
         }
         let sent_bps = count(self.bytes - last_bytes) * 8e6 / micros(send_us);
@@ -192,7 +211,7 @@ mod tests {
     /// Probes a link of this rate at another; returns the outcome.
     fn probe(tried_bps: f64, link_bps: f64) -> Option<Outcome> {
         let (mut prober, start) = (Prober::default(), Instant::now());
-        let number = prober.start(tried_bps, 0, start);
+        let number = prober.start(Order { rate_bps: tried_bps, is_long: false }, 0, start);
         let (mut sent_bytes, mut free_us, mut arrivals) = (0_u64, 0.0_f64, Vec::new());
         for ms in 0..400_u32 {
             let now = start + Duration::from_millis(1) * ms;
@@ -225,13 +244,38 @@ mod tests {
     }
 
     #[test]
+    fn a_long_probe_does_not_fit_into_a_bucket_and_a_short_one_does() {
+        for (is_long, expected) in [(false, true), (true, false)] {
+            let (mut prober, start) = (Prober::default(), Instant::now());
+            let number = prober.start(Order { rate_bps: 2e6, is_long }, 0, start);
+            // 1.5 Mbit/s and 11 kB.
+            let (mut sent_bytes, mut bucket) = (0_u64, 11_000.0_f64);
+            for ms in 0..400_u32 {
+                let Some(mut due) = prober.due(sent_bytes, start + Duration::from_millis(1) * ms) else { break };
+                bucket = (bucket + 187.5).min(11_000.0);
+                while due > 0 {
+                    (sent_bytes, due) = (sent_bytes + 1_000, due.saturating_sub(1_000));
+                    prober.on_sent();
+                    if bucket >= 1_000.0 {
+                        bucket -= 1_000.0;
+                        prober.on_packet(number, SentAt(ms * 1_000), i64::from(ms) * 1_000, 1_000);
+                    }
+                }
+            }
+            prober.on_packet(0, SentAt(500_000), 500_000, 1_000);
+            let outcome = prober.end_report(start + Duration::from_millis(500)).unwrap();
+            assert_eq!((outcome.passed_bps.is_some(), outcome.is_long), (expected, is_long));
+        }
+    }
+
+    #[test]
     fn a_probe_of_which_too_little_arrives_shows_nothing() {
         let (mut prober, start) = (Prober::default(), Instant::now());
-        let number = prober.start(1e6, 0, start);
+        let number = prober.start(Order { rate_bps: 1e6, is_long: false }, 0, start);
         prober.on_packet(number, SentAt(0), 0, 200);
         assert_eq!(prober.end_report(start), None);
         let late = start + MAX_WAIT + Duration::from_millis(1);
-        assert_eq!(prober.end_report(late), Some(Outcome { tried_bps: 1e6, passed_bps: None, has_filled: false }));
+        assert_eq!(prober.end_report(late), Some(Outcome { tried_bps: 1e6, passed_bps: None, is_long: false, has_filled: false }));
         assert!(!prober.is_busy());
     }
 }

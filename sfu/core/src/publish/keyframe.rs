@@ -10,6 +10,8 @@ const MIN_INTERVAL: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeyframeRequester {
     is_wanted: bool,
+    /// Nobody has a use for it before.
+    not_before: Option<Instant>,
     last_request: Option<Instant>,
     requests: u64,
 }
@@ -17,6 +19,12 @@ pub struct KeyframeRequester {
 impl KeyframeRequester {
     /// Somebody needs a keyframe.
     pub fn want(&mut self) {
+        (self.is_wanted, self.not_before) = (true, None);
+    }
+
+    /// Somebody needs a keyframe, but not before `at`.
+    pub fn want_from(&mut self, at: Instant) {
+        self.not_before = if self.is_wanted { self.not_before.map(|known| known.min(at)) } else { Some(at) };
         self.is_wanted = true;
     }
 
@@ -27,12 +35,14 @@ impl KeyframeRequester {
 
     /// True if a request should be sent now; counts it as sent. Repeats until [`Self::satisfy`].
     pub fn take_due(&mut self, now: Instant) -> bool {
+        let is_early = self.not_before.is_some_and(|at| now < at);
         let is_due = self.next_timeout().is_some_and(|due| due <= now) || (self.is_wanted && self.last_request.is_none());
-        if is_due {
+        if is_due && !is_early {
+            self.not_before = None;
             self.last_request = Some(now);
             self.requests += 1;
         }
-        is_due
+        is_due && !is_early
     }
 
     /// When the next request is due, if one is wanted and one was sent before.
@@ -78,6 +88,18 @@ mod tests {
         assert!(requester.take_due(now + MIN_INTERVAL));
         requester.satisfy();
         assert!(!requester.take_due(now + MIN_INTERVAL * 2));
+    }
+
+    #[test]
+    fn a_wish_for_later_waits_unless_somebody_else_has_one() {
+        let now = Instant::now();
+        let mut requester = KeyframeRequester::default();
+        requester.want_from(now + MIN_INTERVAL / 4);
+        assert!(!requester.take_due(now) && requester.is_wanted());
+        assert!(requester.clone().take_due(now + MIN_INTERVAL / 4));
+        requester.want();
+        requester.want_from(now + MIN_INTERVAL / 4);
+        assert!(requester.take_due(now));
     }
 
     #[test]

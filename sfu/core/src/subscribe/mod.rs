@@ -162,7 +162,7 @@ pub struct Waiting {
     pub encoding: usize,
     /// Up to which layer of it.
     pub layer: Layer,
-    /// Since when.
+    /// Since when, or from when on.
     pub since: Instant,
     /// The keyframe is here, but a frame of the old encoding is unfinished: wait for its end until then.
     pub finish_by: Option<Instant>,

@@ -182,6 +182,13 @@ impl Rewriter {
         }
     }
 
+    /// A frame that was begun is not ended: a number stays a gap, so that what follows is not taken for the rest of it.
+    pub fn tear(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.sequence += 1;
+        }
+    }
+
     /// The output goes on with another source, whose numbers mean something else: no earlier number leads anywhere.
     pub fn leave_source(&mut self) {
         self.has_epoch = false;

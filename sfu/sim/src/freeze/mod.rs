@@ -1,7 +1,9 @@
 //! The receiving end of video: orders packets, assembles frames, "decodes" them and notes what a person would notice.
 //!
 //! In: RTP packets of one stream, original numbers (RTX already undone). Out: a [`Report`]. A frame counts as shown when
-//! every byte of it and the frame that it needs are there. What no path can do and only a wrong sender does (a number used
+//! every byte of it and the frame that it needs are there. A whole keyframe needs nothing: what is missing before it is not waited
+//! for (libwebrtc: `packet_buffer.cc` makes a frame of what begins and ends, whatever is before it, and the finders of references hand
+//! a keyframe on at once). What no path can do and only a wrong sender does (a number used
 //! twice, a timestamp that goes back, a frame glued together from two, a switch without keyframe) is counted apart from
 //! what a bad network does.
 
@@ -105,6 +107,33 @@ impl VideoReceiver {
         self.report.payload_bytes += payload.len() as u64;
         self.reorder.insert(now, sequence, Packet { timestamp, marker, payload: payload.to_vec(), descriptor: descriptor.to_vec() });
         self.poll(now);
+        if let Some(start) = self.whole_keyframe(timestamp) {
+            let missing = self.reorder.skip_to(start);
+            self.skip(missing);
+            self.poll(now);
+        }
+    }
+
+    /// Where a keyframe of this time begins that is whole, behind a hole.
+    fn whole_keyframe(&self, timestamp: u32) -> Option<u64> {
+        let mut frame: Vec<(u64, Vec<u8>)> = Vec::new();
+        for (number, packet) in self.reorder.behind_hole().filter(|(_, packet)| packet.timestamp == timestamp) {
+            let boundaries = boundaries(self.codec, &packet.payload, packet.marker)?;
+            if frame.last().is_some_and(|&(last, _)| last + 1 != number) {
+                frame.clear();
+            }
+            if boundaries.starts || !frame.is_empty() {
+                frame.push((number, packet.payload.clone()));
+            }
+            if boundaries.ends && !frame.is_empty() {
+                let start = frame[0].0;
+                let payloads: Vec<Vec<u8>> = frame.drain(..).map(|(_, payload)| payload).collect();
+                if read_frame(self.codec, &payloads).is_some_and(|(frame, _)| frame.is_keyframe) {
+                    return Some(start);
+                }
+            }
+        }
+        None
     }
 
     /// Gives up what was waited for too long.

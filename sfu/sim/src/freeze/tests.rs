@@ -114,6 +114,33 @@ fn what_is_lost_for_good_stops_the_picture_until_a_keyframe() {
 }
 
 #[test]
+fn a_whole_keyframe_behind_a_hole_is_shown_at_once_and_a_torn_one_is_not() {
+    for codec in [Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1] {
+        let mut world = World::new(codec);
+        for number in 0..5 {
+            let mut packets = world.picture(2);
+            packets.truncate(if number == 2 { 2 } else { usize::MAX });
+            if number == 3 {
+                let last = packets.pop().unwrap();
+                world.source.request_keyframe(2);
+                world.receive(&packets);
+                world.receive(&[last]);
+            } else if number == 4 {
+                let torn = packets.remove(1);
+                world.receive(&packets);
+                assert_eq!(world.report().keyframes_shown, 1, "{codec:?}");
+                world.receive(&[torn]);
+            } else {
+                world.receive(&packets);
+            }
+        }
+        let report = world.report();
+        assert_eq!((report.keyframes_shown, report.frames_shown), (2, 3), "{codec:?}: {report:?}");
+        assert!(report.packets_lost > 0 && report.faults().is_empty(), "{codec:?}: {report:?}");
+    }
+}
+
+#[test]
 fn a_lost_frame_of_the_higher_layer_is_hardly_noticed() {
     let mut world = World::new(Codec::Vp8);
     for number in 0..60 {

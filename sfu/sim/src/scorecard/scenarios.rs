@@ -14,8 +14,8 @@ const KBIT: u64 = 1_000;
 /// Of flows that share a link.
 const FAIRNESS: f64 = 0.9;
 const RATIO: f64 = 3.0;
-/// A goal that is not reached yet: the longest freeze when a link becomes narrow.
-const GOAL_FREEZE_MS: f64 = 500.0;
+/// The longest freeze when a link becomes narrow.
+const FREEZE_MS: f64 = 500.0;
 
 /// One flow that wants more than there is, over a road of one rate with a queue of 300 ms.
 fn base(name: &'static str, length_s: u32, rate_bps: u64, delay_ms: u32) -> Scenario {
@@ -65,8 +65,8 @@ pub fn all() -> Vec<Scenario> {
     let bursts =
         Loss::Bursts { to_bad: Chance::percent(0.4), to_good: Chance::percent(20.0), in_good: Chance::default(), in_bad: Chance::new(1.0) };
     vec![
-        variable("5.1, 50 ms", 50, variable_bars),
-        variable("5.1, 100 ms", 100, variable_bars),
+        variable("5.1, 50 ms", 50, Bars { freeze: Some(FREEZE_MS), ..variable_bars }),
+        variable("5.1, 100 ms", 100, Bars { freeze: Some(FREEZE_MS), ..variable_bars }),
         Scenario { loss: random(2.0), ..variable("5.1, 2 % loss", 50, utilisation(80.0)) },
         Scenario { loss: random(10.0), ..variable("5.1, 10 % loss", 50, utilisation(60.0)) },
         Scenario { loss: bursts, ..variable("5.1, bursts of loss", 50, utilisation(70.0)) },
@@ -128,8 +128,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             rates: rates(&[(0, 4 * MBIT), (30, MBIT), (60, 4 * MBIT)]),
-            bars: Bars { down: Some(1.5), up: Some(8.0), ..utilisation(85.0) },
-            goals: Bars { freeze: Some(GOAL_FREEZE_MS), ..Bars::default() },
+            bars: Bars { down: Some(1.5), up: Some(8.0), freeze: Some(FREEZE_MS), ..utilisation(85.0) },
             ..base("4, 1, 4 Mbit/s", 90, 4 * MBIT, 25)
         },
         Scenario { queue: MS * 50, bars: Bars { dropped: Some(3.0), ..utilisation(80.0) }, ..base("queue of 50 ms", 60, 2 * MBIT, 50) },
