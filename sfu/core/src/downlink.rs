@@ -146,6 +146,20 @@ impl Shard {
         }
     }
 
+    /// The first probe need not wait for a report: it begins with the first packets, for their client knows the stream then.
+    pub(crate) fn consider_first_probe(&mut self, key: PeerKey, now: Instant) {
+        let carrier = self.carrier(key).and_then(|down| self.downs.get(down));
+        if self.probing.peers.len() >= MAX_PROBES || carrier.is_none_or(|down| down.sent.packets == 0) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.allotment.end_first_probe();
+        if peer.bandwidth.start_first_probe(now) {
+            self.probing.peers.push(key);
+            self.probing.next.get_or_insert(now);
+        }
+    }
+
     /// Sends what is due of a transport's probe; false when it is over.
     fn send_probe(&mut self, key: PeerKey, now: Instant) -> bool {
         let send_time = self.egress.send_time(now);

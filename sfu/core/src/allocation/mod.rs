@@ -24,6 +24,7 @@ mod run;
 pub mod sent;
 pub mod share;
 pub mod stage;
+pub mod start;
 
 use std::time::Instant;
 
@@ -34,7 +35,7 @@ pub use run::{Allotment, Share};
 pub use share::allocate;
 
 /// What there is to be divided.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Budget {
     /// Bits per second of datagrams, audio included.
     pub bps: u64,
@@ -46,6 +47,9 @@ pub struct Budget {
     pub is_open: bool,
     /// No queue says that packets wait: the least of a track is kept whatever the budget.
     pub keeps_least: bool,
+    /// Nothing is known of the way ([`start`]): the least of each track is given all the same, and what everybody wants is to be
+    /// probed for at once.
+    pub is_start: bool,
 }
 
 /// Who comes first; the smaller one does. Fields in order of their weight.

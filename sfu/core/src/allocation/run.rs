@@ -12,8 +12,9 @@ use sfu_api::{Event, MediaKind};
 use super::alarm::{Alarm, Verdict};
 use super::ladder::Place;
 use super::patience::Memory;
+use super::start::{START_BPS, Start};
 use super::{Budget, Claim, Rank, share};
-use crate::bandwidth::{Demand, Limit};
+use crate::bandwidth::{Demand, Estimate, Limit};
 use crate::ids::{DownKey, PeerKey, UpKey};
 use crate::peer::Peer;
 use crate::publish::UpTrack;
@@ -40,6 +41,8 @@ const LONG_QUEUE: Duration = Duration::from_millis(150);
 const SHORT_QUEUE: Duration = Duration::from_millis(75);
 /// The estimate has to get so much beyond the next step: what is aimed at is not quite met, and steps change their rates.
 const AIM_PERCENT: u64 = 5;
+/// Where more begin at once, their first pictures show as much as a probe, which would be too much besides.
+const FEW_PICTURES: usize = 3;
 /// Not so soon again what was lost while nothing was heard is given back at once.
 const FORGIVEN_INTERVAL: Duration = Duration::from_secs(60);
 /// Audio of which no rate is known yet: Opus at 32 kbit/s with its headers, 50 packets a second.
@@ -60,6 +63,12 @@ pub struct Share {
 }
 
 impl Share {
+    /// It is to have nothing before it is known how much it may have. Its publisher should send what is wished all the same.
+    fn begin(&mut self, wished: Option<usize>, now: Instant) {
+        self.cap = Cap::Paused;
+        self.before = wished.map(|rung| (rung, now + KEEP_LAYER));
+    }
+
     /// The subscriber wants something else than before.
     pub fn renew(&mut self) {
         self.memory.renew();
@@ -151,6 +160,10 @@ pub struct Allotment {
     measured_at: Option<Instant>,
     /// Whether there is reason to divide anything.
     alarm: Alarm,
+    /// Whether nothing is known yet.
+    start: Start,
+    /// Nothing was reported yet, so that the first probe may begin with the first packet.
+    awaits_first_probe: bool,
     /// When the estimator last lowered its target.
     cut_at: Option<Instant>,
     /// Since when nothing is heard of the client, and when what was lost meanwhile was last given back at once.
@@ -188,6 +201,11 @@ impl Allotment {
         })
     }
 
+    /// The first probe has begun, or is not needed.
+    pub fn end_first_probe(&mut self) {
+        self.awaits_first_probe = false;
+    }
+
     /// Bandwidth is divided, here or by somebody else.
     pub fn may_probe(&self) -> bool {
         self.is_divided || self.is_foreign
@@ -214,7 +232,7 @@ impl Allotment {
     }
 
     fn waits(&self) -> bool {
-        self.is_due || self.again_at.is_some()
+        self.is_due || self.again_at.is_some() || self.awaits_first_probe
     }
 }
 
@@ -229,37 +247,58 @@ struct Claims {
     unclaimed: Vec<DownKey>,
 }
 
-/// What may be sent on a transport; None: nothing limits it.
-fn budget(peer: &mut Peer, now: Instant) -> Option<Budget> {
+/// What may be sent on a transport; None: nothing limits it. `is_probed`: its client can be.
+fn budget(peer: &mut Peer, is_probed: bool, now: Instant) -> Option<Budget> {
     let allotment = &mut peer.allotment;
     allotment.alarm.look(peer.bandwidth.sent.sent_bytes, now);
-    let known = peer.bandwidth.estimate().and_then(|estimate| {
-        let verdict = allotment.alarm.judge(&estimate, allotment.granted_bps, allotment.has_everything, now);
-        let is_open = match verdict {
-            Verdict::Free => return None,
-            Verdict::Open => true,
-            Verdict::Full => false,
-        };
-        // What such a client says only follows what it gets: to try is the only way to know.
-        let known_bps = match (estimate.limit, is_open) {
-            (Limit::Client, true) => allotment.tried_bps(now),
-            (Limit::Client, false) => allotment.alarm.take_back(now).unwrap_or(0),
-            _ => 0,
-        };
-        let bps = estimate.media_bps().max(known_bps);
-        // What is sent again comes of a queue that overflowed, and goes with it. A probe is over already: nobody loses a layer for it.
-        let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
-        let usable_bps = (capacity_bps / 100 * USABLE_PERCENT).saturating_sub(estimate.resent_bps.min(capacity_bps / 8));
-        let is_long = estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted();
-        let lasting_bps = if is_long || estimate.limit == Limit::Silence { bps } else { bps.max(usable_bps) };
-        let keeps_least = estimate.queue < SHORT_QUEUE && estimate.limit != Limit::Client;
-        Some(Budget { bps, lasting_bps, is_open, keeps_least })
-    });
+    let known = match peer.bandwidth.estimate() {
+        Some(estimate) => budget_by(&estimate, allotment, is_probed, now),
+        None => allotment.start.goes_on(is_probed, false, now).then_some(START),
+    };
     match (known, allotment.limit_bps) {
         (Some(known), Some(limit)) if known.bps <= limit => Some(known),
-        (_, Some(bps)) => Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false }),
+        (_, Some(bps)) => Some(Budget { bps, lasting_bps: bps, ..Budget::default() }),
         (known, None) => known,
     }
+}
+
+fn budget_by(estimate: &Estimate, allotment: &mut Allotment, is_probed: bool, now: Instant) -> Option<Budget> {
+    let verdict = allotment.alarm.judge(estimate, allotment.granted_bps, allotment.has_everything, now);
+    let is_open = match verdict {
+        Verdict::Free => {
+            let is_start = estimate.limit != Limit::Client && allotment.start.goes_on(is_probed, true, now);
+            return is_start.then(|| start_budget(estimate));
+        }
+        Verdict::Open => true,
+        Verdict::Full => false,
+    };
+    allotment.start.end();
+    // What such a client says only follows what it gets: to try is the only way to know.
+    let known_bps = match (estimate.limit, is_open) {
+        (Limit::Client, true) => allotment.tried_bps(now),
+        (Limit::Client, false) => allotment.alarm.take_back(now).unwrap_or(0),
+        _ => 0,
+    };
+    let bps = estimate.media_bps().max(known_bps);
+    // What is sent again comes of a queue that overflowed, and goes with it. A probe is over already: nobody loses a layer for it.
+    let capacity_bps = estimate.link_capacity_bps.unwrap_or(0);
+    let usable_bps = (capacity_bps / 100 * USABLE_PERCENT).saturating_sub(estimate.resent_bps.min(capacity_bps / 8));
+    let is_long = estimate.queue >= LONG_QUEUE && allotment.alarm.has_lasted();
+    let lasting_bps = if is_long || estimate.limit == Limit::Silence { bps } else { bps.max(usable_bps) };
+    let keeps_least = estimate.queue < SHORT_QUEUE && estimate.limit != Limit::Client;
+    Some(Budget { bps, lasting_bps, is_open, keeps_least, is_start: false })
+}
+
+/// What may be sent at first.
+const START: Budget = Budget { bps: START_BPS, lasting_bps: START_BPS, is_open: true, keeps_least: true, is_start: true };
+
+/// The same once something is heard of it. What probes took is over, and nobody waits for it.
+fn start_budget(estimate: &Estimate) -> Budget {
+    let shown_bps = estimate.target_bps.saturating_sub(estimate.resent_bps);
+    // A queue that was seen may be a moment's; until that is known nothing is added.
+    let is_start = estimate.cut_at.is_none();
+    let bps = if is_start { shown_bps.max(START_BPS) } else { shown_bps };
+    Budget { bps, lasting_bps: bps, is_start, ..START }
 }
 
 impl Shard {
@@ -295,7 +334,11 @@ impl Shard {
     /// With every media tick: those that wait for the end of an interval, or for a track that may rise by now.
     pub(crate) fn review_waiting_allocations(&mut self, now: Instant) {
         for place in 0..self.awake.allocations.len() {
-            self.review_allocation(self.awake.allocations[place], false, now);
+            let key = self.awake.allocations[place];
+            self.review_allocation(key, false, now);
+            if self.peers.get(key).is_some_and(|peer| peer.allotment.awaits_first_probe) {
+                self.consider_first_probe(key, now);
+            }
         }
         let Self { awake, peers, .. } = self;
         awake.allocations.retain(|&key| {
@@ -337,8 +380,10 @@ impl Shard {
                 }
             }
         }
-        let budget = budget(peer, now);
+        let is_probed = peer.downs.iter().filter_map(|&down| self.downs.get(down)).any(DownTrack::can_be_probed);
+        let budget = budget(peer, is_probed, now);
         let was_divided = std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());
+        peer.allotment.awaits_first_probe &= budget.is_some();
         match budget {
             None => self.grant_everything(key, was_divided, now),
             Some(budget) => self.divide(key, budget, !was_divided, now),
@@ -385,14 +430,18 @@ impl Shard {
         let is_long = |key: &DownKey| self.downs.get(*key).is_some_and(|down| down.share.lacks_for_long(now));
         let budget = Budget { is_open: budget.is_open && !(is_probed && keys.iter().any(is_long)), ..budget };
         let allocation = share::allocate(Some(budget), audio_bps, &claims, now);
+        tracing::trace!(?budget, audio_bps, ?claims, grants = ?allocation.grants, next_bps = allocation.next_bps, "divided");
         if let Some(peer) = self.peers.get_mut(key) {
             if claims.iter().zip(&allocation.grants).any(|(claim, grant)| grant.memory.place > claim.memory.place) {
                 peer.allotment.alarm.on_try(peer.allotment.granted_bps, now);
             }
             peer.allotment.again_at = allocation.again_at;
             (peer.allotment.granted_bps, peer.allotment.next_bps) = (allocation.now_bps, allocation.next_bps);
-            peer.allotment.has_everything =
-                allocation.grants.iter().zip(&claims).all(|(grant, claim)| grant.step >= claim.steps.len().checked_sub(1));
+            let has_everything = allocation.grants.iter().zip(&claims).all(|(grant, claim)| grant.step >= claim.steps.len().checked_sub(1));
+            peer.allotment.has_everything = has_everything;
+            peer.allotment.start.on_divided(!claims.is_empty(), has_everything, now);
+            peer.allotment.awaits_first_probe =
+                budget.is_start && known.is_none() && allocation.next_bps.is_some() && claims.len() <= FEW_PICTURES;
             let overhead_bps = known.map_or(0, |known| known.overhead_bps);
             let next_bps = allocation
                 .next_bps
@@ -496,17 +545,24 @@ impl Shard {
         }
     }
 
-    /// A subscription is about to begin: where bandwidth is divided it waits for its share. True if it has none yet.
+    /// A subscription is about to begin: where bandwidth is divided, or nothing is known of it, it waits for its share. True if it
+    /// has none yet.
     pub(crate) fn waits_for_share(&mut self, key: DownKey, now: Instant) -> bool {
         let Some(down) = self.downs.get_mut(key) else { return false };
-        let peer = down.peer;
-        let is_divided = self.peers.get(peer).is_some_and(|peer| peer.allotment.is_divided);
-        if !is_divided || down.share.cap != Cap::None || !down.wish.enabled {
+        let Some(allotment) = self.peers.get_mut(down.peer).map(|peer| &mut peer.allotment) else { return false };
+        if down.share.cap != Cap::None || !down.wish.enabled || allotment.is_foreign {
             return false;
         }
-        down.share.cap = Cap::Paused;
+        let is_new = down.sent.packets == 0 && down.flow.wanted.is_none() && down.can_be_probed();
+        let waits = allotment.is_divided || (is_new && allotment.start.begin_again());
+        if !waits {
+            return false;
+        }
+        let wished = self.ups.get(down.up).and_then(|up| wanted_rung(&down.wish, &up.ladder(now)));
+        down.share.begin(wished, now);
+        let peer = down.peer;
         self.hurry_allocation(peer, now);
-        true
+        self.downs.get(key).is_some_and(|down| down.share.cap == Cap::Paused)
     }
 
     /// Which size a publisher should send for a subscription.

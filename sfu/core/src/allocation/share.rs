@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::ladder::at_or_below;
 use super::patience::Memory;
+use super::start::LEAST_BPS;
 use super::{Allocation, Budget, Claim, Grant};
 
 /// Who speaks is so many steps ahead of the others.
@@ -44,7 +45,7 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
     };
     let mut allocation =
         Allocation { grants: Vec::with_capacity(claims.len()), now_bps: audio_bps, next_bps: None, plenty_bps: None, again_at: None };
-    let (mut further_bps, mut least_bps) = (0_u64, u64::MAX);
+    let (mut further_bps, mut least_bps, mut all_bps) = (0_u64, u64::MAX, audio_bps);
     // What there was to be had, if somebody loses something.
     let lasting_bps = budget.map_or(u64::MAX, |budget| budget.lasting_bps);
     let mut held = Vec::new();
@@ -53,6 +54,7 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
         memory.settle(before[index], step, step.map(|step| claim.steps[step].place), lasting_bps, now);
         let granted_bps = step.map_or(0, |step| claim.steps[step].bps);
         allocation.now_bps = allocation.now_bps.saturating_add(granted_bps);
+        all_bps = all_bps.saturating_add(claim.steps.last().map_or(0, |step| Memory::charge(step.bps)));
         if step < tops[index] {
             let next = step.map_or(0, |step| step + 1);
             let more_bps = Memory::charge(claim.steps[next].bps).saturating_sub(granted_bps);
@@ -69,7 +71,8 @@ pub fn allocate(budget: Option<Budget>, audio_bps: u64, claims: &[Claim], now: I
     if least_bps < u64::MAX {
         let now_bps = allocation.now_bps;
         let most = now_bps.saturating_add(least_bps).max(now_bps.saturating_mul(PROBE_FACTOR));
-        allocation.next_bps = Some(now_bps.saturating_add(further_bps).min(most));
+        let is_start = budget.is_some_and(|budget| budget.is_start);
+        allocation.next_bps = Some(if is_start { all_bps } else { now_bps.saturating_add(further_bps).min(most) });
     }
     let now_bps = allocation.now_bps;
     let plenty = held.into_iter().map(|(more_bps, bps)| (now_bps.saturating_add(more_bps) / PLENTY_PERCENT * 100).max(bps));
@@ -130,7 +133,12 @@ impl Table<'_> {
             return false;
         }
         let more_bps = self.cost(index, next).saturating_sub(self.cost(index, granted[index]));
-        let most_bps = if next <= self.before[index] { self.budget.lasting_bps } else { self.budget.bps };
+        let most_bps = match next {
+            _ if next <= self.before[index] => self.budget.lasting_bps,
+            Some(0) if self.budget.is_start && granted.iter().all(Option::is_none) => u64::MAX,
+            Some(0) if self.budget.is_start => self.budget.bps.max(LEAST_BPS),
+            _ => self.budget.bps,
+        };
         let spent = spent_bps.saturating_add(more_bps);
         // What costs nothing is kept even where audio alone is too much.
         if spent > most_bps && more_bps > 0 {
@@ -188,7 +196,7 @@ mod tests {
     }
 
     fn closed(bps: u64) -> Option<Budget> {
-        Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false })
+        Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false, is_start: false })
     }
 
     /// The steps at a budget for video of so many kbit/s.
@@ -287,7 +295,7 @@ mod tests {
     #[test]
     fn nobody_loses_anything_while_there_may_be_more() {
         let (now, mut claims) = (Instant::now(), vec![camera(0), camera(1)]);
-        let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false });
+        let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false, is_start: false });
         let allocation = allocate(closed(1_100_000), 0, &claims, now);
         keep(&mut claims, &allocation);
         assert_eq!(granted(&allocate(open(300_000), 0, &claims, now)), [Some(1), Some(1)]);
@@ -304,7 +312,7 @@ mod tests {
         let (now, mut claims) = (Instant::now(), [camera(0), camera(1)]);
         let allocation = allocate(closed(1_300_000), 0, &claims, now);
         keep(&mut claims, &allocation);
-        let draining = |lasting_bps| Some(Budget { bps: 600_000, lasting_bps, is_open: false, keeps_least: false });
+        let draining = |lasting_bps| Some(Budget { bps: 600_000, lasting_bps, is_open: false, keeps_least: false, is_start: false });
         assert_eq!(granted(&allocate(draining(1_200_000), 0, &claims, now)), [Some(1), Some(1)]);
         assert_eq!(granted(&allocate(draining(900_000), 0, &claims, now)), [Some(1), Some(0)]);
         assert_eq!(granted(&allocate(draining(4_000_000), 0, &claims, now)), [Some(1), Some(1)], "more has to fit now");
@@ -315,7 +323,7 @@ mod tests {
         let (now, mut claims) = (Instant::now(), [camera(0), camera(1)]);
         let allocation = allocate(closed(5_000_000), 0, &claims, now);
         keep(&mut claims, &allocation);
-        let lossy = Some(Budget { bps: 100_000, lasting_bps: 100_000, is_open: false, keeps_least: true });
+        let lossy = Some(Budget { bps: 100_000, lasting_bps: 100_000, is_open: false, keeps_least: true, is_start: false });
         assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), Some(0)]);
         claims[1].memory = Memory::default();
         assert_eq!(granted(&allocate(lossy, 0, &claims, now)), [Some(0), None]);

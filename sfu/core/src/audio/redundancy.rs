@@ -103,8 +103,8 @@ impl Redundancy {
 mod tests {
     #[test]
     fn a_narrow_downlink_has_none_to_spare_until_it_is_wide_enough_for_twice_as_much() {
-        let closed = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false });
-        let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false });
+        let closed = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: false, is_start: false });
+        let open = |bps| Some(Budget { bps, lasting_bps: bps, is_open: true, keeps_least: false, is_start: false });
         let mut redundancy = Redundancy::default();
         assert!(!redundancy.on_budget(closed(510_000), 100_000, true) && !redundancy.on_budget(open(490_000), 100_000, true));
         assert!(redundancy.on_budget(closed(490_000), 100_000, true) && redundancy.is_unaffordable());
@@ -113,7 +113,7 @@ mod tests {
         assert!(redundancy.on_budget(open(600_000), 50_000, true) && !redundancy.is_unaffordable());
         // On a link that loses packets it is worth more than a picture.
         redundancy.on_report(25, 100, Instant::now());
-        let lossy = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: true });
+        let lossy = |bps| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least: true, is_start: false });
         assert!(redundancy.is_on() && !redundancy.on_budget(lossy(130_000), 100_000, true));
         assert!(redundancy.on_budget(lossy(120_000), 100_000, true) && !redundancy.on_budget(lossy(500_000), 50_000, true));
         assert!(redundancy.on_budget(None, 50_000, true));
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn without_a_picture_it_goes_only_where_it_does_not_fit_itself() {
-        let closed = |bps, keeps_least| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least });
+        let closed = |bps, keeps_least| Some(Budget { bps, lasting_bps: bps, is_open: false, keeps_least, is_start: false });
         let mut redundancy = Redundancy::default();
         assert!(!redundancy.on_budget(closed(120_000, false), 110_000, false));
         assert!(redundancy.on_budget(closed(90_000, false), 110_000, false) && redundancy.is_unaffordable());

@@ -310,6 +310,7 @@ impl Control {
             && self.since_cut(now) > signals.round_trip + Duration::from_millis(200)
         {
             followup.cut_for_loss = Some(loss);
+            self.probes.on_limit();
             // The longest since the last word about loss: by now less may wait.
             if self.longest_queue > LOW {
                 self.high = self.high.min(self.longest_queue.mul_f64(OF_OVERFLOWING)).max(LOW);
@@ -406,12 +407,16 @@ impl Control {
         }
         let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05).min(self.most_probed_bps(now));
         if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
-            self.set(passed * 0.95);
+            // Of what filled the link the prober has taken something off already; who shares it with others takes more off.
+            self.set(if outcome.has_filled && self.probes.is_unlimited() { passed } else { passed * 0.95 });
             self.limit = Limit::None;
             if self.capacity.is_some_and(|(bps, _)| self.target_bps > bps) {
                 self.capacity = None;
             }
-            self.probes.succeeded(now, passed < outcome.tried_bps * 0.8);
+            self.probes.succeeded(now, outcome.has_filled);
+        } else if self.phase == Phase::Grow && outcome.passed_bps.is_some() && !outcome.has_filled && queue < LOW {
+            // What flows meanwhile has shown as much.
+            self.probes.passed(now);
         } else {
             self.probes.failed(now);
         }
@@ -657,16 +662,16 @@ mod tests {
         let soon = met + Duration::from_secs(3);
         let order = control.probe(soon, 10.0 * MBIT, None).expect("it may be tried");
         assert!(!order.is_long && order.rate_bps < 1.9 * MBIT, "{order:?}");
-        control.on_probe(soon, Outcome { tried_bps: 4.0 * MBIT, passed_bps: Some(4.0 * MBIT), is_long: false }, Duration::ZERO);
+        control.on_probe(soon, Outcome { tried_bps: 4.0 * MBIT, passed_bps: Some(4.0 * MBIT), has_filled: false, is_long: false }, Duration::ZERO);
         assert!(control.target_bps() < 1.8 * MBIT, "{}", control.target_bps());
         let later = met + POLICED_FOR + Duration::from_secs(1);
         let order = control.probe(later, 10.0 * MBIT, None).expect("it is time");
         assert!(order.is_long, "{order:?}");
-        control.on_probe(later, Outcome { tried_bps: order.rate_bps, passed_bps: None, is_long: true }, Duration::ZERO);
+        control.on_probe(later, Outcome { tried_bps: order.rate_bps, passed_bps: None, has_filled: false, is_long: true }, Duration::ZERO);
         assert!(!control.probe(later + POLICED_FOR, 10.0 * MBIT, None).is_some_and(|order| order.is_long));
         let last = later + POLICED_FOR * 2 + Duration::from_secs(1);
         let order = control.probe(last, 10.0 * MBIT, None).expect("it is time again");
-        control.on_probe(last, Outcome { tried_bps: order.rate_bps, passed_bps: Some(order.rate_bps), is_long: true }, Duration::ZERO);
+        control.on_probe(last, Outcome { tried_bps: order.rate_bps, passed_bps: Some(order.rate_bps), has_filled: false, is_long: true }, Duration::ZERO);
         assert!(control.policed.is_none() && control.target_bps() > 2.0 * MBIT, "{}", control.target_bps());
     }
 

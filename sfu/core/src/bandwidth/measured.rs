@@ -99,6 +99,12 @@ impl Measured {
         }
     }
 
+    /// The client has reported.
+    #[must_use]
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard_at.is_some()
+    }
+
     /// Forgets everything but the rate.
     pub(super) fn start_over(&mut self) {
         let (control, heard_at, sent_seen_bytes) = (std::mem::take(&mut self.control), self.heard_at, self.sent_seen_bytes);

@@ -166,7 +166,7 @@ impl Bandwidth {
 
     /// A client without transport-wide feedback says what it thinks that its downlink carries.
     pub fn on_remb(&mut self, bitrate_bps: u64, now: Instant) {
-        if self.measured.is_some() {
+        if self.measured.as_ref().is_some_and(|measured| measured.is_heard()) {
             // What is measured here is more.
             return;
         }
@@ -262,10 +262,12 @@ impl Bandwidth {
     /// A packet may be resent now; if not, the client asks again. What a full queue dropped must not be poured into it at once.
     pub fn may_resend(&mut self, now: Instant) -> bool {
         let bps = match (&self.measured, self.estimate) {
-            (Some(measured), _) => measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0)),
+            (Some(measured), _) if measured.is_heard() => {
+                measured.control.target_bps().max(measured.arrived.bps(ARRIVED_WINDOW_US).unwrap_or(0.0))
+            }
             // A client that estimates by itself.
-            (None, Some(said)) => rate::bits(said.target_bps) / 8.0,
-            (None, None) => return true,
+            (_, Some(said)) => rate::bits(said.target_bps) / 8.0,
+            (_, None) => return true,
         };
         self.resends.take(bps, now)
     }
@@ -294,6 +296,14 @@ impl Bandwidth {
             return;
         }
         self.publish(now);
+    }
+
+    /// Begins the first probe before anything was reported; true if packets of it are due from now on.
+    pub fn start_first_probe(&mut self, now: Instant) -> bool {
+        self.measured.is_none() && {
+            self.measured = Some(Box::default());
+            self.start_probe(now)
+        }
     }
 
     /// Begins a probe if one is worth its while and `is_possible`; true if packets of one are due from now on.
@@ -326,7 +336,7 @@ impl Bandwidth {
     }
 
     fn publish(&mut self, now: Instant) {
-        let Some(measured) = &self.measured else { return };
+        let Some(measured) = self.measured.as_ref().filter(|measured| measured.is_heard()) else { return };
         let control = &measured.control;
         let (limit, is_app_limited) = (control.limit(), control.is_app_limited());
         let (paced_bps, is_draining) = (control.paced_bps(now), control.is_draining());

@@ -35,6 +35,8 @@ pub struct Outcome {
     pub tried_bps: f64,
     /// Rate that was shown to pass; None: too little of it arrived.
     pub passed_bps: Option<f64>,
+    /// It arrived more slowly than it was sent: that is all that passes now.
+    pub has_filled: bool,
     /// It was a long one.
     pub is_long: bool,
 }
@@ -172,16 +174,17 @@ impl Prober {
             return None;
         }
         let least = if probe.is_long { LONG_ARRIVED } else { MIN_ARRIVED };
-        let passed_bps = probe.arrived.passed_bps(bytes, least);
-        let outcome = Outcome { tried_bps: probe.rate_bps, passed_bps, is_long: probe.is_long };
+        let passed = probe.arrived.passed(bytes, least);
+        let (passed_bps, has_filled) = (passed.map(|(bps, _)| bps), passed.is_some_and(|(_, has_filled)| has_filled));
+        let outcome = Outcome { tried_bps: probe.rate_bps, passed_bps, has_filled, is_long: probe.is_long };
         self.current = None;
         Some(outcome)
     }
 }
 
 impl Arrived {
-    /// `least`: share of it that has to arrive.
-    fn passed_bps(&self, sent_bytes: u64, least: f64) -> Option<f64> {
+    /// At which rate it passed, and whether it filled the link. `least`: share of it that has to arrive.
+    fn passed(&self, sent_bytes: u64, least: f64) -> Option<(f64, bool)> {
         let ([(first_sent, _), (last_sent, last_bytes)], [(first_us, first_bytes), (last_us, _)]) = (self.sent?, self.arrived?);
         let (send_us, receive_us) = (last_sent.us_since(first_sent), last_us - first_us);
         if self.packets + 1 < MIN_PACKETS || count(self.bytes) < count(sent_bytes) * least || send_us <= 0 || receive_us <= 0 {
@@ -189,7 +192,9 @@ impl Arrived {
         }
         let sent_bps = count(self.bytes - last_bytes) * 8e6 / micros(send_us);
         let received_bps = count(self.bytes - first_bytes) * 8e6 / micros(receive_us);
-        Some(if received_bps < FILLED * sent_bps { received_bps * OF_FILLED } else { sent_bps.min(received_bps) })
+        // The first and the last packet may differ in length.
+        let has_filled = micros(send_us) < FILLED * micros(receive_us);
+        Some((if has_filled { received_bps * OF_FILLED } else { sent_bps.min(received_bps) }, has_filled))
     }
 }
 
@@ -270,7 +275,7 @@ mod tests {
         prober.on_packet(number, SentAt(0), 0, 200);
         assert_eq!(prober.end_report(start), None);
         let late = start + MAX_WAIT + Duration::from_millis(1);
-        assert_eq!(prober.end_report(late), Some(Outcome { tried_bps: 1e6, passed_bps: None, is_long: false }));
+        assert_eq!(prober.end_report(late), Some(Outcome { tried_bps: 1e6, passed_bps: None, has_filled: false, is_long: false }));
         assert!(!prober.is_busy());
     }
 }

@@ -12,11 +12,17 @@ const MAX_INTERVAL: Duration = Duration::from_secs(20);
 /// link as well then.
 const SHOWN_INTERVAL: Duration = Duration::from_secs(4);
 const MAX_SHOWN_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two probes while no queue has ever been seen, of which so many may show nothing: a client that is busy as it begins takes
+/// packets late.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+const FIRST_FAILURES: u8 = 3;
 /// A queue so soon after a probe's result means that the result was wrong.
 const PROBATION: Duration = Duration::from_millis(1_500);
-/// A probe tries at most so many times the rate; the first one more, since the first rate is a guess.
+/// A probe tries at most so many times the rate; the first one more, since the first rate is a guess, and those that follow while no
+/// queue has been seen (libwebrtc: 3 and 6 times, then 2).
 const FACTOR: f64 = 2.0;
 const FIRST_FACTOR: f64 = 4.0;
+const UNLIMITED_FACTOR: f64 = 3.0;
 /// Beyond what is wanted, so that the estimate reaches it.
 pub const MARGIN: f64 = 1.2;
 /// Trains of media say that there is more, or that there is none.
@@ -36,20 +42,31 @@ pub struct ProbePlan {
     /// What trains of media arrived at when a queue last built up.
     train_at_queue_bps: Option<f64>,
     has_probed: bool,
+    /// Probes in vain that do not count yet; none once a queue was seen.
+    free_failures: u8,
 }
 
 impl Default for ProbePlan {
     fn default() -> Self {
         let (interval, shown_interval) = (INTERVAL, SHOWN_INTERVAL);
-        Self { last: None, next: None, interval, shown_interval, raised_at: None, train_at_queue_bps: None, has_probed: false }
+        Self {
+            last: None,
+            next: None,
+            interval,
+            shown_interval,
+            raised_at: None,
+            train_at_queue_bps: None,
+            has_probed: false,
+            free_failures: FIRST_FAILURES,
+        }
     }
 }
 
 impl ProbePlan {
-    /// Nothing is known of the way but that a first probe was sent.
+    /// Nothing is known of the way but that a first probe was sent, and whether it ever had a limit.
     #[must_use]
     pub fn begun_anew(&self) -> Self {
-        Self { has_probed: self.has_probed, ..Self::default() }
+        Self { has_probed: self.has_probed, free_failures: self.free_failures, ..Self::default() }
     }
 
     /// The rate that a probe should try now. `train_bps`: what the newest trains of media arrived at, which is the bottleneck's
@@ -69,7 +86,11 @@ impl ProbePlan {
         if wanted_bps <= target_bps * 1.02 || (self.next.is_some_and(|at| now < at) && !is_shown) {
             return None;
         }
-        let factor = if self.has_probed { FACTOR } else { FIRST_FACTOR };
+        let factor = match (self.has_probed, self.free_failures) {
+            (false, _) => FIRST_FACTOR,
+            (true, 1..) => UNLIMITED_FACTOR,
+            (true, 0) => FACTOR,
+        };
         let mut rate = (wanted_bps * MARGIN).min(target_bps * factor);
         if let Some(train_bps) = train_bps.filter(|_| !is_app_limited) {
             // It is not worth a queue to hear again that there is no more. But jitter makes trains say so as well.
@@ -96,17 +117,42 @@ impl ProbePlan {
     pub fn succeeded(&mut self, now: Instant, is_full: bool) {
         self.raised_at = Some(now);
         self.interval = INTERVAL;
-        self.next = Some(now + if is_full { INTERVAL } else { Duration::ZERO });
+        self.next = Some(match is_full {
+            false => now,
+            true if self.free_failures > 0 => now + FIRST_INTERVAL,
+            true => now + INTERVAL,
+        });
+    }
+
+    /// A probe has arrived as it was sent, but was no more than what is known to pass.
+    pub fn passed(&mut self, now: Instant) {
+        self.next = Some(now);
     }
 
     /// A probe has shown nothing.
     pub fn failed(&mut self, now: Instant) {
+        if let Some(left) = self.free_failures.checked_sub(1) {
+            (self.free_failures, self.next) = (left, Some(now + FIRST_INTERVAL));
+            return;
+        }
         self.interval = (self.interval * 2).min(MAX_INTERVAL);
         self.next = Some(now + self.interval);
     }
 
+    /// No limit of the way was ever seen, but by probes.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.free_failures > 0
+    }
+
+    /// Less arrives than is sent: the way has a limit.
+    pub fn on_limit(&mut self) {
+        self.free_failures = 0;
+    }
+
     /// A queue builds up.
     pub fn on_queue(&mut self, now: Instant, train_bps: Option<f64>) {
+        self.on_limit();
         self.train_at_queue_bps = train_bps.or(self.train_at_queue_bps);
         let Some(at) = self.raised_at.take() else { return };
         if now.saturating_duration_since(at) < PROBATION {

@@ -197,6 +197,12 @@ pub struct Reported {
 }
 
 impl DownTrack {
+    /// Its client reports on each packet, and takes retransmissions, of which probes are made.
+    #[must_use]
+    pub fn can_be_probed(&self) -> bool {
+        self.reads.stamp == SendStamp::TransportCc && self.rtx_payload_type.is_some()
+    }
+
     /// A subscription that nothing flows on yet. SSRCs (of the media, of its RTX) and `first_sequence` are random.
     #[must_use]
     pub fn new(track: TrackId, up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrcs: (u32, u32), first_sequence: u16) -> Self {

@@ -5,6 +5,7 @@ mod adaptation;
 mod allocation;
 mod audio;
 mod bandwidth;
+mod beginning;
 mod codecs;
 mod data;
 mod extensions;
