@@ -662,7 +662,11 @@ mod tests {
         let soon = met + Duration::from_secs(3);
         let order = control.probe(soon, 10.0 * MBIT, None).expect("it may be tried");
         assert!(!order.is_long && order.rate_bps < 1.9 * MBIT, "{order:?}");
-        control.on_probe(soon, Outcome { tried_bps: 4.0 * MBIT, passed_bps: Some(4.0 * MBIT), has_filled: false, is_long: false }, Duration::ZERO);
+        control.on_probe(
+            soon,
+            Outcome { tried_bps: 4.0 * MBIT, passed_bps: Some(4.0 * MBIT), has_filled: false, is_long: false },
+            Duration::ZERO,
+        );
         assert!(control.target_bps() < 1.8 * MBIT, "{}", control.target_bps());
         let later = met + POLICED_FOR + Duration::from_secs(1);
         let order = control.probe(later, 10.0 * MBIT, None).expect("it is time");
@@ -671,7 +675,11 @@ mod tests {
         assert!(!control.probe(later + POLICED_FOR, 10.0 * MBIT, None).is_some_and(|order| order.is_long));
         let last = later + POLICED_FOR * 2 + Duration::from_secs(1);
         let order = control.probe(last, 10.0 * MBIT, None).expect("it is time again");
-        control.on_probe(last, Outcome { tried_bps: order.rate_bps, passed_bps: Some(order.rate_bps), has_filled: false, is_long: true }, Duration::ZERO);
+        control.on_probe(
+            last,
+            Outcome { tried_bps: order.rate_bps, passed_bps: Some(order.rate_bps), has_filled: false, is_long: true },
+            Duration::ZERO,
+        );
         assert!(control.policed.is_none() && control.target_bps() > 2.0 * MBIT, "{}", control.target_bps());
     }
 
