@@ -206,8 +206,7 @@ impl Measured {
         let is_again = self.collapsed_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_COLLAPSES);
         let on_way_bytes = sent.bytes_after(newest_sequence);
         let overrun = self.queue.base().and_then(|least_us| self.overrun.end_report(least_us, on_way_bytes, at.us_since(newest_sent)));
-        let is_overrun = overrun.is_some_and(|overrun| overrun.queue >= OVERRUN_QUEUE);
-        if (is_overrun || is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE)) && !is_again {
+        if is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE) && !is_again {
             (self.has_collapsed, self.collapsed_at) = (true, Some(now));
         }
         // So many that one more or less does not matter.
@@ -237,7 +236,9 @@ impl Measured {
             return self.is_ready;
         }
         let Followup { cut_for_loss, is_overrun, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
-        if cut_for_loss.is_some_and(|loss| loss - signals.inherent_loss >= HEAVY_LOSS) && !is_again {
+        let is_long = is_overrun && overrun.is_some_and(|overrun| overrun.queue >= OVERRUN_QUEUE);
+        let is_heavy = cut_for_loss.is_some_and(|loss| loss - signals.inherent_loss >= HEAVY_LOSS);
+        if (is_long || is_heavy) && !is_again {
             (self.has_collapsed, self.collapsed_at) = (true, Some(now));
         }
         if is_overrun {
