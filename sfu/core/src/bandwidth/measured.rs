@@ -30,7 +30,7 @@ const MASS: u32 = 10;
 const MASS_OF: u32 = 4;
 const MASS_QUEUE: Duration = Duration::from_millis(100);
 const BETWEEN_COLLAPSES: Duration = Duration::from_secs(1);
-/// So much loss that less is sent for it is too much to be resent to who gets less.
+/// So much loss beyond the link's own is too much to be resent to who gets less because of it.
 const HEAVY_LOSS: f64 = 0.15;
 /// If what is sent now were to wait for so long, what is on its way is worth less than a keyframe behind it: few queues hold as much, and
 /// in those that do it comes too late.
@@ -211,8 +211,7 @@ impl Measured {
         let is_again = self.collapsed_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_COLLAPSES);
         let on_way_bytes = sent.bytes_after(newest_sequence);
         let overrun = self.queue.base().and_then(|least_us| self.overrun.end_report(least_us, on_way_bytes, at.us_since(newest_sent)));
-        let is_overrun = overrun.is_some_and(|overrun| overrun.queue >= OVERRUN_QUEUE);
-        if (is_overrun || is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE)) && !is_again {
+        if is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE) && !is_again {
             (self.has_collapsed, self.collapsed_at) = (true, Some(now));
         }
         // So many that one more or less does not matter.
@@ -243,7 +242,9 @@ impl Measured {
             return self.is_ready;
         }
         let Followup { cut_for_loss, is_overrun, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
-        if cut_for_loss.is_some_and(|loss| loss >= HEAVY_LOSS) && !is_again {
+        let is_long = is_overrun && overrun.is_some_and(|overrun| overrun.queue >= OVERRUN_QUEUE);
+        let is_heavy = cut_for_loss.is_some_and(|loss| loss - signals.inherent_loss >= HEAVY_LOSS);
+        if (is_long || is_heavy) && !is_again {
             (self.has_collapsed, self.collapsed_at) = (true, Some(now));
         }
         if is_overrun {

@@ -19,6 +19,7 @@ pub mod measured;
 pub mod overrun;
 pub mod pacer;
 pub mod passage;
+pub mod policed;
 pub mod probe;
 pub mod probe_plan;
 pub mod rate;
