@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use prometheus::Registry;
@@ -16,11 +16,11 @@ use sfu_api::Command;
 use sfu_node::{Advertised, CommandError, Node, NodeConfig, NodeError, NodeHandle, Sharing};
 use signaling_api::{AgentConfig, RoomConfig};
 use signaling_server::{
-    ApiKeys, DemoConfig, DrainControl, DrainRequest, IceTcp, MediaLink, MetricsAccess, Rate, Region, ServeError, Server, ServerConfig,
-    ServerLimits, SharedPort, SignalingConfig, participant_sid,
+    ApiKeys, DemoConfig, DrainControl, DrainEnd, DrainRequest, IceTcp, MediaLink, MetricsAccess, Rate, Region, ServeError, Server,
+    ServerConfig, ServerLimits, SharedPort, SignalingConfig, participant_sid,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 use turn_server::Certificates;
 
@@ -108,9 +108,20 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             },
             events,
         );
+        let watched = node.clone();
+        let media = media.with_pulse(move || watched.is_live(Instant::now()));
+        let relay_failed = Arc::new(Notify::new());
+        if let Some(relay) = &relay {
+            let failed = Arc::clone(&relay_failed);
+            relay.when_failed(move || failed.notify_one());
+        }
         let shutdown = async move {
-            // an error means that nobody can stop it any more, and then it stops
-            let _ = is_stopping.wait_for(|stopping| *stopping).await;
+            tokio::select! {
+                // an error means that nobody can stop it any more, and then it stops
+                _ = is_stopping.wait_for(|stopping| *stopping) => {}
+                // clients that need the relay would connect to nothing: they are asked to come again, and the process ends as failed
+                () = relay_failed.notified() => {}
+            }
         };
         let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
         announce(server.local_addr(), &node)?;
@@ -184,35 +195,47 @@ impl Signals {
         }
     }
 
-    /// The first signal stops in order, after a drain if there is to be one, the next at once.
+    /// The first signal stops in order, after a drain if there is to be one, the next at once. A server that ends by itself has as
+    /// long for the rest of the process as one that is stopped.
     async fn watch(mut self, stopping: watch::Sender<bool>, drain: DrainControl, drain_timeout: Duration) {
-        let mut signal = self.next(&drain).await;
-        while !drain_timeout.is_zero() {
+        if let Some(signal) = self.until_stop(&drain, drain_timeout).await {
+            info!(signal, "stopping; once more stops at once");
+            stopping.send_replace(true);
+        }
+        tokio::select! {
+            signal = self.next(&drain) => warn!(signal, "stopping at once"),
+            () = tokio::time::sleep(STOP_LIMIT) => error!(limit_s = STOP_LIMIT.as_secs(), "something does not end: stopping at once"),
+        }
+        std::process::exit(1);
+    }
+
+    /// The signal by which the server is to stop. None: it has ended by itself.
+    async fn until_stop(&mut self, drain: &DrainControl, drain_timeout: Duration) -> Option<&'static str> {
+        loop {
+            let signal = tokio::select! {
+                signal = self.next(drain) => signal,
+                () = drain.gone() => return None,
+            };
+            if drain_timeout.is_zero() {
+                return Some(signal);
+            }
             info!(signal, timeout_s = drain_timeout.as_secs(), "draining, then stopping; once more stops now");
             let mut status = drain.clone();
             let emptied = async {
                 drain.ask(DrainRequest::Stop { deadline: drain_timeout }).await;
                 status.drained().await
             };
-            let is_over = tokio::select! {
-                is_drained = emptied => is_drained,
+            let end = tokio::select! {
+                end = emptied => end,
                 // a bit more than the deadline, so that those who were asked to go can
-                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => true,
-                _ = self.next(&drain) => true,
+                () = tokio::time::sleep(drain_timeout + DRAIN_GRACE) => DrainEnd::Drained,
+                _ = self.next(drain) => DrainEnd::Drained,
             };
-            if is_over {
-                break;
+            if end != DrainEnd::Undone {
+                return Some(signal);
             }
             info!("serving on");
-            signal = self.next(&drain).await;
         }
-        info!(signal, "stopping; once more stops at once");
-        stopping.send_replace(true);
-        tokio::select! {
-            signal = self.next(&drain) => warn!(signal, "stopping at once"),
-            () = tokio::time::sleep(STOP_LIMIT) => error!(limit_s = STOP_LIMIT.as_secs(), "something does not end: stopping at once"),
-        }
-        std::process::exit(1);
     }
 }
 
@@ -323,6 +346,9 @@ fn server_limits(limits: &Limits) -> ServerLimits {
         api_per_ip: Rate { per_second: limits.api_per_ip_per_second, burst: limits.api_per_ip_burst },
         max_message_bytes: limits.max_message.0,
         send_queue_bytes: limits.send_queue.0,
+        all_large_messages_bytes: limits.all_large_messages.0,
+        all_waiting_frames_bytes: limits.all_waiting_messages.0,
+        all_request_bodies_bytes: limits.all_request_bodies.0,
         idle_timeout: limits.idle_timeout.0,
         // three times within it: one answer that is late ends nobody
         ping_interval: defaults.ping_interval.min(limits.idle_timeout.0 / 3),

@@ -232,9 +232,7 @@ impl Loader {
 
     fn set_checked(&mut self, key: String, value: toml::Value, origin: Origin) {
         if !self.values.contains_key(&key) {
-            let nearest = self.nearest(&key);
-            self.mistakes.push(Mistake::UnknownKey { origin, key, nearest });
-            return;
+            return self.unknown_or_section(&key, origin);
         }
         let is_secret = ENVIRONMENT_ONLY.contains(&key.as_str());
         if is_secret && !matches!(origin, Origin::Environment(_)) {
@@ -344,6 +342,13 @@ mod tests {
     fn an_option_outside_of_a_section_finds_its_section() {
         let mistakes = from_text("keys_file = \"x\"\n").unwrap_err();
         assert!(mistakes.to_string().ends_with("did you mean `auth.keys_file`?"), "{mistakes}");
+    }
+
+    #[test]
+    fn a_section_that_is_assigned_to_is_called_one() {
+        let set = ["media=1".to_owned()];
+        let mistakes = Loader::new().assignments(&set).finish().unwrap_err();
+        assert!(mistakes.to_string().starts_with("--set: `media`: is a section"), "{mistakes}");
     }
 
     #[test]

@@ -39,8 +39,14 @@ pub struct Peer {
     pub feedback_ssrc: u32,
     /// What protects the media, once it is agreed.
     pub profile: Option<SrtpProfile>,
-    /// Round trip time by the client's receiver reports.
+    /// Round trip time by the client's receiver reports, and by checks where it sends none.
     pub rtt: Option<Duration>,
+    /// When that was found.
+    pub rtt_at: Option<Instant>,
+    /// It has answered a check.
+    pub answers: bool,
+    /// Checks that it was sent before its first answer.
+    pub asked: u8,
     /// When anything authentic last came from the client.
     pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
@@ -126,6 +132,9 @@ impl Peer {
             feedback_ssrc: seed | 1,
             profile: None,
             rtt: None,
+            rtt_at: None,
+            answers: false,
+            asked: 0,
             heard_at: None,
             scheduled: None,
             allotment: Allotment::default(),

@@ -28,8 +28,8 @@ use crate::net::udp::UdpEndpoint;
 use crate::stats::ShardReport;
 use crate::worker::{Outside, Reception, ReportSlot, Worker, WorkerParts, read_clock};
 
-/// Age from which a missing report says that a shard hangs; three are made in this time.
-const REPORT_OVERDUE: Duration = Duration::from_secs(3);
+/// Age from which a missing report says that a shard hangs; six are made in this time.
+const REPORT_OVERDUE: Duration = Duration::from_secs(6);
 
 /// Why a node can't start.
 #[derive(Debug, thiserror::Error)]
@@ -284,7 +284,7 @@ impl NodeHandle {
         self.0.mailboxes.len()
     }
 
-    /// True if every shard's thread runs and has reported lately.
+    /// True if every shard's thread runs and has reported lately. A shard reports once a second, whatever else it does or waits for.
     #[must_use]
     pub fn is_live(&self, now: Instant) -> bool {
         let is_fresh = |slot: &ReportSlot| {

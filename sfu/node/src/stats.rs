@@ -19,15 +19,21 @@ pub struct Histogram {
 
 impl Histogram {
     /// Upper bounds of the buckets; one more bucket has none.
-    pub const BOUNDS: [Duration; 15] = [
+    pub const BOUNDS: [Duration; 21] = [
         Duration::from_micros(10),
         Duration::from_micros(20),
+        Duration::from_micros(30),
         Duration::from_micros(50),
+        Duration::from_micros(75),
         Duration::from_micros(100),
+        Duration::from_micros(150),
         Duration::from_micros(200),
+        Duration::from_micros(300),
         Duration::from_micros(500),
+        Duration::from_micros(750),
         Duration::from_millis(1),
         Duration::from_millis(2),
+        Duration::from_millis(3),
         Duration::from_millis(5),
         Duration::from_millis(10),
         Duration::from_millis(20),
@@ -155,7 +161,7 @@ pub(crate) mod tests {
         histogram.observe(Duration::from_micros(11), 2);
         histogram.observe(Duration::from_secs(9), 1);
         let cumulative: Vec<u64> = histogram.cumulative().map(|(_, count)| count).collect();
-        assert_eq!(cumulative, [[1].as_slice(), &[3; 14]].concat());
+        assert_eq!(cumulative, [[1].as_slice(), &[3; 20]].concat());
         assert_eq!((histogram.count(), histogram.sum()), (4, Duration::from_micros(9_000_032)));
     }
 
@@ -165,8 +171,8 @@ pub(crate) mod tests {
         assert_eq!(histogram.quantile(0.5), None);
         histogram.observe(Duration::from_micros(70), 99);
         histogram.observe(Duration::from_micros(700), 1);
-        assert_eq!(histogram.quantile(0.5), Some(Duration::from_micros(100)));
-        assert_eq!(histogram.quantile(0.99), Some(Duration::from_micros(100)));
-        assert_eq!(histogram.quantile(1.0), Some(Duration::from_millis(1)));
+        assert_eq!(histogram.quantile(0.5), Some(Duration::from_micros(75)));
+        assert_eq!(histogram.quantile(0.99), Some(Duration::from_micros(75)));
+        assert_eq!(histogram.quantile(1.0), Some(Duration::from_micros(750)));
     }
 }

@@ -215,11 +215,8 @@ impl Room {
     }
 
     fn forget_data_subscriptions(&mut self, track: TrackId, turn: &mut Turn<'_>) {
-        let had_it = |other: &mut crate::participant::Participant| {
-            let handle = other.data_subscriptions.wanted.remove(&track).flatten();
-            handle.map(|_| other.id)
-        };
-        let subscribers: Vec<_> = self.members.iter_mut().filter_map(had_it).collect();
+        let had_it = |(id, _, wishes): (ParticipantId, _, &mut DataSubscriptions)| wishes.wanted.remove(&track).flatten().map(|_| id);
+        let subscribers: Vec<_> = self.members.wishes_mut().filter_map(had_it).collect();
         for subscriber in subscribers {
             self.tell_handles(subscriber, turn);
         }

@@ -9,7 +9,7 @@ use sfu_api::{Command, ParticipantId, PeerMode, TransportRole};
 use signaling_api::{AgentConfig, ErrorCode, Grants, RoomConfig};
 
 use crate::{
-    ConnId, Happening, JoinParams, Output, Welcome,
+    ConnId, Happening, JoinParams, Output,
     agents::News,
     ids, limits,
     participant::{Participant, attributes_bytes},
@@ -82,8 +82,8 @@ impl Room {
             turn.news.push(News::Joined(self.id, id));
         }
 
-        let others = self.roster(id, turn.config);
-        turn.out.push(Output::Welcome { conn, welcome: Box::new(Welcome::new(self.join_response(id, turn), others)) });
+        let join = self.join_response(id, turn);
+        turn.out.push(Output::Welcome { conn, welcome: Box::new(self.welcome(id, join, turn.config)) });
         turn.out.media(Command::Join { room: self.id, participant: id, can_subscribe, mode });
         self.delay_playout(turn);
         self.recall_protocol(id, turn);

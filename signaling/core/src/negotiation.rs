@@ -111,13 +111,11 @@ impl Room {
                 turn.out.note(id, Happening::Connected { after });
             }
         }
-        let conn = participant.session.conn();
         if becomes_active || becomes_publisher {
             self.announce_arrival(id, turn);
         }
-        let speakers = self.speakers.active();
-        if let Some(conn) = conn.filter(|_| becomes_active && !speakers.is_empty()) {
-            turn.out.send(conn, Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
+        if becomes_active {
+            self.tell_speakers_to(id, turn);
         }
     }
 

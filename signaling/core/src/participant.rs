@@ -8,8 +8,8 @@ use sfu_api::{FailReason, ParticipantId, PeerMode, TransportRole};
 use signaling_api::{EndReason, ErrorCode, Grants};
 
 use crate::{
-    JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, journal, limits, permissions, permissions::TrackGate,
-    roster::Shown, session::Session, subscriptions::Subscriptions,
+    JoinParams, blobs::Blobs, budget::Budget, data_tracks::DataSubscriptions, ids, journal, limits, members::Tally, permissions,
+    permissions::TrackGate, roster::Shown, session::Session, subscriptions::Subscriptions,
 };
 
 /// See the module.
@@ -54,6 +54,7 @@ pub(crate) struct Participant {
     pub(crate) change_requests: Budget,
     /// What newcomers are told of it.
     pub(crate) shown: Shown,
+    pub(crate) tally: Tally,
 }
 
 /// Why a change of name, metadata or attributes is refused.
@@ -104,6 +105,7 @@ impl Participant {
             update_budget: Budget::new(limits::UPDATE_BURST, limits::UPDATES_PER_SECOND, now),
             change_requests: Budget::new(limits::CHANGE_REQUEST_BURST, limits::CHANGE_REQUESTS_PER_SECOND, now),
             shown: Shown::default(),
+            tally: Tally::default(),
         }
     }
 

@@ -146,8 +146,8 @@ impl Room {
     pub(crate) fn end_track(&mut self, id: TrackId, tell_owner: bool, turn: &mut Turn<'_>) {
         let Some(track) = self.tracks.remove(id) else { return };
         self.weigh(track.owner);
-        for other in self.members.iter_mut() {
-            other.subscriptions.forget(id);
+        for (_, subscriptions, _) in self.members.wishes_mut() {
+            subscriptions.forget(id);
         }
         if track.stage != Stage::Queued {
             turn.out.media(Command::Unpublish { track: id });

@@ -3,6 +3,8 @@
 //! In: judgements of the media node, losses of connections. Out: `ConnectionQualityUpdate`, when a class is another than the
 //! one told before and still is after [`limits::QUALITY_BEAT`]; so a connection that is lost and back at once is no news. The
 //! protocol has no words for direction and cause: they go into notes, with every change.
+//! Newcomers of a large room, of whom there may be hundreds a second, get what is not urgent in few writes: who speaks and how well
+//! those are connected whom they see with the next beat, that they are well connected themselves with the next news of the room.
 //! A participant without a signal connection or with a lost transport is LOST whatever the node says.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +34,10 @@ pub(crate) struct Qualities {
     found: BTreeMap<ParticipantId, Judgement>,
     told: BTreeMap<ParticipantId, Judgement>,
     unsettled: BTreeSet<ParticipantId>,
+    /// Who was found to be well connected for the first time, and is to be told with other news.
+    first_found: BTreeSet<ParticipantId>,
+    /// Who came to a large room, and the publishers of whom it is to be told.
+    newcomers: BTreeMap<ParticipantId, BTreeSet<ParticipantId>>,
 }
 
 impl Judgement {
@@ -62,15 +68,49 @@ impl Qualities {
         self.found.remove(&id);
         self.told.remove(&id);
         self.unsettled.remove(&id);
+        self.first_found.remove(&id);
+        self.newcomers.remove(&id);
     }
 }
 
 impl Room {
     /// The media node has judged a connection.
     pub(crate) fn quality_found(&mut self, id: ParticipantId, found: Judgement, turn: &mut Turn<'_>) {
-        if self.members.get(id).is_some() {
-            self.qualities.found.insert(id, Judgement { score: found.score.clamp(1.0, 4.5), ..found });
+        if self.members.get(id).is_none() {
+            return;
+        }
+        self.qualities.found.insert(id, Judgement { score: found.score.clamp(1.0, 4.5), ..found });
+        let is_no_news = found.quality == Quality::Excellent && !self.qualities.told.contains_key(&id);
+        if is_no_news && turn.timers.is_set(Timer::UpdateBeat(self.id)) && self.is_large(turn.config) {
+            self.qualities.first_found.insert(id);
+        } else {
             self.quality_may_change(id, turn);
+        }
+    }
+
+    /// News of a large room go out: what could wait for them goes with them.
+    pub(crate) fn tell_first_qualities(&mut self, turn: &mut Turn<'_>) {
+        let first_found = std::mem::take(&mut self.qualities.first_found);
+        self.tell_qualities_of(first_found, turn);
+        if self.qualities.unsettled.is_empty() {
+            turn.timers.clear(Timer::QualityBeat(self.id));
+        }
+    }
+
+    /// A participant can receive from here on. In a large room it is told a little later who speaks.
+    pub(crate) fn tell_speakers_to(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
+        if self.is_large(turn.config) {
+            self.qualities.newcomers.entry(id).or_default();
+            turn.timers.set_if_unset(Timer::QualityBeat(self.id), turn.now + limits::QUALITY_BEAT);
+        } else {
+            self.tell_active_speakers(id, turn);
+        }
+    }
+
+    fn tell_active_speakers(&self, id: ParticipantId, turn: &mut Turn<'_>) {
+        let speakers = self.speakers.active();
+        if let Some(conn) = self.members.conn(id).filter(|_| !speakers.is_empty()) {
+            turn.out.send(conn, Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
         }
     }
 
@@ -81,8 +121,14 @@ impl Room {
     }
 
     pub(crate) fn tell_qualities(&mut self, turn: &mut Turn<'_>) {
-        let mut updates: BTreeMap<ParticipantId, Vec<(ParticipantId, Judgement)>> = BTreeMap::new();
-        for id in std::mem::take(&mut self.qualities.unsettled) {
+        let unsettled = std::mem::take(&mut self.qualities.unsettled);
+        self.tell_qualities_of(unsettled, turn);
+    }
+
+    /// To all who see them, and to newcomers what they are still to be told.
+    fn tell_qualities_of(&mut self, ids: BTreeSet<ParticipantId>, turn: &mut Turn<'_>) {
+        let mut updates: BTreeMap<ParticipantId, BTreeMap<ParticipantId, Judgement>> = BTreeMap::new();
+        for id in ids {
             let Some(judgement) = self.present_quality(id) else { continue };
             let before = self.qualities.told.insert(id, judgement);
             if before.is_none_or(|before| before.words() != judgement.words()) {
@@ -92,17 +138,25 @@ impl Room {
                 continue;
             }
             for viewer in self.viewers_of(id) {
-                updates.entry(viewer).or_default().push((id, judgement));
+                updates.entry(viewer).or_default().insert(id, judgement);
             }
         }
+        for (newcomer, publishers) in std::mem::take(&mut self.qualities.newcomers) {
+            self.tell_active_speakers(newcomer, turn);
+            let told = publishers.into_iter().filter_map(|publisher| Some((publisher, *self.qualities.told.get(&publisher)?)));
+            updates.entry(newcomer).or_default().extend(told);
+        }
         for (viewer, judgements) in updates {
-            self.tell_judgements(viewer, &judgements, turn);
+            self.tell_judgements(viewer, &judgements.into_iter().collect::<Vec<_>>(), turn);
         }
     }
 
     /// A participant became the subscriber of another.
-    pub(crate) fn tell_quality_of(&self, publisher: ParticipantId, subscriber: ParticipantId, turn: &mut Turn<'_>) {
-        if let Some(judgement) = self.qualities.told.get(&publisher) {
+    pub(crate) fn tell_quality_of(&mut self, publisher: ParticipantId, subscriber: ParticipantId, turn: &mut Turn<'_>) {
+        if self.is_large(turn.config) {
+            self.qualities.newcomers.entry(subscriber).or_default().insert(publisher);
+            turn.timers.set_if_unset(Timer::QualityBeat(self.id), turn.now + limits::QUALITY_BEAT);
+        } else if let Some(judgement) = self.qualities.told.get(&publisher) {
             self.tell_judgements(subscriber, &[(publisher, *judgement)], turn);
         }
     }

@@ -4,15 +4,14 @@
 //! of several changes of one participant in a row it may be told at once.
 //! What the parts decide is in their own files; `impl Room` blocks beside them connect the parts.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::{DisconnectReason, leave_request::Action, signal_response::Message};
 use prost::Message as _;
 use rand::Rng;
-use sfu_api::{Command, Event, ParticipantId, PlayoutDelay, RoomId};
-use signaling_api::{AgentConfig, EndReason, RoomConfig};
+use sfu_api::{Command, Event, ParticipantId, RoomId};
+use signaling_api::{EndReason, RoomConfig};
 
 use crate::{
     CloseReason, SignalingConfig,
@@ -29,6 +28,7 @@ use crate::{
     reconnect::Departures,
     reliable::ReliableLog,
     session,
+    settings::RoomSettings,
     simulate::TcpWishes,
     speakers::SpeakerBoard,
     timers::Timer,
@@ -65,26 +65,6 @@ pub(crate) struct Room {
     pub(crate) nonces: Nonces,
 }
 
-/// What can be set per room.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct RoomSettings {
-    /// 0 means no limit.
-    pub(crate) max_participants: u32,
-    pub(crate) empty_timeout: Duration,
-    pub(crate) departure_timeout: Duration,
-    pub(crate) metadata: String,
-    /// Tracks of one participant share a media stream.
-    pub(crate) sync_streams: bool,
-    /// As asked for; 0 where nothing was.
-    pub(crate) playout_delay_ms: (u32, u32),
-    pub(crate) tags: BTreeMap<String, String>,
-    /// Those that are to be called when it opens.
-    pub(crate) agents: Vec<AgentConfig>,
-}
-
-/// What the header extension can say (`playout-delay`: 12 bits of 10 ms), and what it says where only the least delay is asked for.
-const MAX_PLAYOUT_DELAY_MS: u32 = 40_950;
-
 /// How a participant that is removed is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Farewell {
@@ -92,56 +72,6 @@ pub(crate) enum Farewell {
     Leave(Action),
     /// Its connection is cut, as when a server dies.
     Cut,
-}
-
-impl RoomSettings {
-    /// What the room's opener asked for, the server's defaults for the rest, the server's limit above all.
-    pub(crate) fn new(config: &SignalingConfig, asked: &RoomConfig) -> Self {
-        let mut settings = Self {
-            max_participants: config.max_participants,
-            empty_timeout: config.empty_timeout,
-            departure_timeout: config.departure_timeout,
-            metadata: String::new(),
-            sync_streams: config.sync_streams,
-            playout_delay_ms: (0, 0),
-            tags: BTreeMap::new(),
-            agents: asked.agents.clone(),
-        };
-        settings.update(config, asked);
-        settings
-    }
-
-    /// What video is to be delayed by. None: nobody asked.
-    pub(crate) fn playout_delay(&self) -> Option<PlayoutDelay> {
-        match self.playout_delay_ms {
-            (0, 0) => None,
-            (min_ms, 0) => Some(PlayoutDelay { min_ms, max_ms: MAX_PLAYOUT_DELAY_MS.max(min_ms) }),
-            (min_ms, max_ms) => Some(PlayoutDelay { min_ms, max_ms: max_ms.max(min_ms) }),
-        }
-    }
-
-    /// Takes over what was asked for; what was not stays.
-    fn update(&mut self, config: &SignalingConfig, asked: &RoomConfig) {
-        if asked.max_participants > 0 {
-            let limit = if config.max_participants > 0 { config.max_participants } else { u32::MAX };
-            self.max_participants = asked.max_participants.min(limit);
-        }
-        for (asked, own) in [(asked.empty_timeout, &mut self.empty_timeout), (asked.departure_timeout, &mut self.departure_timeout)] {
-            if asked > 0 {
-                *own = Duration::from_secs(asked.into());
-            }
-        }
-        if !asked.metadata.is_empty() {
-            self.metadata.clone_from(&asked.metadata);
-        }
-        self.sync_streams |= asked.sync_streams;
-        if asked.min_playout_delay > 0 || asked.max_playout_delay > 0 {
-            self.playout_delay_ms = (asked.min_playout_delay, asked.max_playout_delay);
-        }
-        if !asked.tags.is_empty() {
-            self.tags.clone_from(&asked.tags);
-        }
-    }
 }
 
 impl Room {
@@ -207,13 +137,8 @@ impl Room {
     }
 
     pub(crate) fn describe(&self, config: &SignalingConfig) -> proto::Room {
-        // In one walk: with everybody who joins a room of hundreds is counted.
-        let (mut num_participants, mut num_publishers, mut active_recording) = (0_u32, 0_u32, false);
-        for participant in self.members.iter() {
-            num_participants += u32::from(!participant.is_hidden() && !participant.is_dependent());
-            num_publishers += u32::from(!participant.is_hidden() && participant.is_publisher);
-            active_recording |= participant.grants.recorder;
-        }
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let numbers = self.members.numbers();
         proto::Room {
             sid: ids::room_sid(self.id),
             name: self.name.clone(),
@@ -224,9 +149,9 @@ impl Room {
             creation_time_ms: i64::try_from(self.created_at.as_millis()).unwrap_or(i64::MAX),
             enabled_codecs: config.codecs(),
             metadata: self.settings.metadata.clone(),
-            num_participants,
-            num_publishers,
-            active_recording,
+            num_participants: number(numbers.shown),
+            num_publishers: number(numbers.publishers),
+            active_recording: numbers.recorders > 0,
             ..Default::default()
         }
     }
@@ -242,12 +167,12 @@ impl Room {
 
     /// How many participants count against the room's limit.
     pub(crate) fn occupancy(&self) -> usize {
-        self.members.iter().filter(|participant| !participant.is_dependent()).count()
+        self.members.numbers().independent
     }
 
     /// Somebody is in it who keeps it open.
     fn is_in_use(&self) -> bool {
-        self.members.iter().any(|participant| !participant.is_dependent())
+        self.occupancy() > 0
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -328,11 +253,11 @@ impl Room {
         turn.timers.set_if_unset(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
     }
 
-    fn is_large(&self, config: &SignalingConfig) -> bool {
+    pub(crate) fn is_large(&self, config: &SignalingConfig) -> bool {
         self.members.len() > config.small_room
     }
 
-    fn update_beat(&self, config: &SignalingConfig) -> Duration {
+    pub(crate) fn update_beat(&self, config: &SignalingConfig) -> Duration {
         let members = if self.is_large(config) { u32::try_from(self.members.len()).unwrap_or(u32::MAX) } else { 0 };
         let by_size = limits::UPDATE_BEAT_PER_PARTICIPANT.saturating_mul(members);
         by_size.clamp(limits::UPDATE_BEAT, limits::LONGEST_UPDATE_BEAT)
@@ -374,6 +299,7 @@ impl Room {
         if self.is_large(turn.config) && turn.timers.is_set(Timer::RoomUpdate(self.id)) {
             self.room_update(turn);
         }
+        self.tell_first_qualities(turn);
         if !self.updates.is_idle() {
             turn.timers.set(Timer::UpdateBeat(self.id), turn.now + self.update_beat(turn.config));
         }
@@ -445,8 +371,8 @@ impl Room {
         let Some(mut gone) = self.members.remove(id) else { return };
         let (told, reason) = (journal::told(reason), gone.precisely(reason, turn.now));
         for track in self.tracks.remove_owner(id) {
-            for other in self.members.iter_mut() {
-                other.subscriptions.forget(track.id);
+            for (_, subscriptions, _) in self.members.wishes_mut() {
+                subscriptions.forget(track.id);
             }
         }
         if let Some(conn) = gone.session.detach() {

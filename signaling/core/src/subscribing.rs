@@ -237,11 +237,12 @@ impl Room {
     }
 
     /// With the first track of a publisher its subscriber learns how well it is connected.
-    fn tell_publishers_quality(&self, id: ParticipantId, track: TrackId, turn: &mut Turn<'_>) {
+    fn tell_publishers_quality(&mut self, id: ParticipantId, track: TrackId, turn: &mut Turn<'_>) {
         let (Some(participant), Some(track)) = (self.members.get(id), self.tracks.get(track)) else { return };
         let is_active = |other: TrackId| participant.subscriptions.phase(other) == Some(Phase::Active);
         if self.tracks.of(track.owner).filter(|other| is_active(other.id)).count() == 1 {
-            self.tell_quality_of(track.owner, id, turn);
+            let owner = track.owner;
+            self.tell_quality_of(owner, id, turn);
         }
     }
 

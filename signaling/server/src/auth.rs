@@ -18,7 +18,7 @@ use crate::config::ApiKeys;
 #[non_exhaustive]
 pub enum AuthError {
     /// There is none.
-    #[error("no access token: pass it as access_token in the query or as Authorization: Bearer")]
+    #[error("no access token: pass it as Authorization: Bearer, or where a WebSocket is opened as access_token in the query")]
     Missing,
     /// The `Authorization` header is of another kind.
     #[error("the Authorization header must start with \"Bearer \"")]

@@ -39,35 +39,30 @@ impl Encoding {
 
 /// A message to one client or many: encoded at most once in each form, by the first socket task that needs it.
 pub(crate) struct Response {
-    content: Content,
+    message: Box<SignalResponse>,
+    /// The message is a part of what is encoded.
+    is_abridged: bool,
     size: usize,
     protobuf: OnceLock<Bytes>,
     json: OnceLock<Option<Utf8Bytes>>,
 }
 
-enum Content {
-    Message(Box<SignalResponse>),
-    /// Encoded for the most part.
-    Welcome(Box<Welcome>),
-}
-
 impl Response {
     /// Not yet encoded.
     pub(crate) fn new(message: Box<SignalResponse>) -> Self {
-        Self { size: message.encoded_len(), content: Content::Message(message), protobuf: OnceLock::new(), json: OnceLock::new() }
+        Self { size: message.encoded_len(), message, is_abridged: false, protobuf: OnceLock::new(), json: OnceLock::new() }
     }
 
     /// To a newcomer.
-    pub(crate) fn welcome(welcome: Box<Welcome>) -> Self {
-        Self { size: welcome.encoded_len(), content: Content::Welcome(welcome), protobuf: OnceLock::new(), json: OnceLock::new() }
+    pub(crate) fn welcome(welcome: Welcome) -> Self {
+        let (message, encoded) = welcome.into_parts();
+        let size = encoded.len();
+        Self { message, is_abridged: true, size, protobuf: OnceLock::from(Bytes::from(encoded)), json: OnceLock::new() }
     }
 
     /// What is to be encoded; of a welcome the part that says what it is.
     pub(crate) fn message(&self) -> &SignalResponse {
-        match &self.content {
-            Content::Message(message) => message,
-            Content::Welcome(welcome) => welcome.response(),
-        }
+        &self.message
     }
 
     /// Bytes in its protobuf form.
@@ -78,23 +73,18 @@ impl Response {
     /// As a frame. None: it has no JSON form.
     pub(crate) fn frame(&self, encoding: Encoding) -> Option<Message> {
         match encoding {
-            Encoding::Protobuf => Some(Message::Binary(self.protobuf.get_or_init(|| self.in_protobuf().into()).clone())),
-            Encoding::Json => self.json.get_or_init(|| self.in_json().ok().map(Utf8Bytes::from)).clone().map(Message::Text),
+            Encoding::Protobuf => Some(Message::Binary(self.in_protobuf().clone())),
+            Encoding::Json => self.json.get_or_init(|| self.in_json().map(Utf8Bytes::from)).clone().map(Message::Text),
         }
     }
 
-    fn in_protobuf(&self) -> Vec<u8> {
-        match &self.content {
-            Content::Message(message) => message.encode_to_vec(),
-            Content::Welcome(welcome) => welcome.encode(),
-        }
+    fn in_protobuf(&self) -> &Bytes {
+        self.protobuf.get_or_init(|| self.message.encode_to_vec().into())
     }
 
-    fn in_json(&self) -> serde_json::Result<String> {
-        match &self.content {
-            Content::Message(message) => serde_json::to_string(message),
-            Content::Welcome(welcome) => serde_json::to_string(&welcome.whole()),
-        }
+    fn in_json(&self) -> Option<String> {
+        let whole = self.is_abridged.then(|| SignalResponse::decode(self.in_protobuf().as_ref())).transpose().ok()?;
+        serde_json::to_string(whole.as_ref().unwrap_or(&self.message)).ok()
     }
 }
 

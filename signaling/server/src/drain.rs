@@ -72,6 +72,17 @@ impl DrainStatus {
     }
 }
 
+/// How a drain ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DrainEnd {
+    /// Nobody is here any more.
+    Drained,
+    /// The server takes new rooms again.
+    Undone,
+    /// There is no server any more.
+    Gone,
+}
+
 /// To whoever handles signals.
 #[derive(Clone, Debug)]
 pub struct DrainControl {
@@ -96,10 +107,19 @@ impl DrainControl {
         let _ = is_heard.await;
     }
 
-    /// Completes when nobody is here any more, or the drain was undone (false).
-    pub async fn drained(&mut self) -> bool {
+    /// Completes when a drain is over.
+    pub async fn drained(&mut self) -> DrainEnd {
         let is_over = |status: &DrainStatus| status.phase != DrainPhase::Draining;
-        self.status.wait_for(is_over).await.is_ok_and(|status| status.phase == DrainPhase::Drained)
+        match self.status.wait_for(is_over).await.map(|status| status.phase) {
+            Ok(DrainPhase::Drained) => DrainEnd::Drained,
+            Ok(_) => DrainEnd::Undone,
+            Err(_) => DrainEnd::Gone,
+        }
+    }
+
+    /// Completes when there is no server any more, whatever the reason.
+    pub async fn gone(&self) {
+        self.inbox.closed().await;
     }
 
     /// Waits until it is another than was seen. None: the server has stopped.
@@ -275,6 +295,17 @@ mod tests {
         assert_eq!(tokio::time::timeout(Duration::from_secs(20), both).await.ok(), Some(vec![request]));
         drop(messages);
         control.ask(request).await;
+    }
+
+    /// A server that had failed was taken for one whose drain was undone, so that no signal but SIGKILL ended the process.
+    #[tokio::test]
+    async fn a_server_that_is_gone_is_no_drain_that_was_undone() {
+        let (inbox, messages) = mpsc::channel(1);
+        let (status, read) = watch::channel(DrainStatus { phase: DrainPhase::Draining, ..DrainStatus::default() });
+        let mut control = DrainControl::new(inbox, read);
+        drop((messages, status));
+        control.gone().await;
+        assert_eq!(control.drained().await, DrainEnd::Gone);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod drain;
 pub mod fuzzing;
 mod gate;
 mod give_way;
+mod holdings;
 mod http;
 mod join_request;
 mod media;
@@ -43,7 +44,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 pub use config::{ApiKeys, DemoConfig, MetricsAccess, Rate, ServerConfig, ServerLimits};
-pub use drain::{DrainControl, DrainRequest, DrainStatus};
+pub use drain::{DrainControl, DrainEnd, DrainRequest, DrainStatus};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
 pub use shared::{IceTcp, SharedPort, Turn};
@@ -51,6 +52,7 @@ pub use signaling_core::{PARTICIPANT_PREFIX, Region, Relays, SignalingConfig, pa
 pub use traces::export::Collector;
 
 use gate::Gate;
+use holdings::Holdings;
 use http::App;
 use metrics::Metrics;
 use net::Port;
@@ -153,6 +155,7 @@ impl Server {
             traces,
             failed,
         };
+        let pulse = Arc::clone(&media.pulse);
         let signaling =
             SignalingLoop::new(Signaling::new(config.signaling.clone()), media, config.keys.clone(), rand::make_rng::<StdRng>(), shared);
         let signaling = tokio::spawn(signaling.run(inbox, is_stopping.clone()));
@@ -163,6 +166,7 @@ impl Server {
             demo_tokens: Gate::new(usize::MAX, demo_rate, limits.tracked_ips),
             quota: Quota::new(&config.keys, &limits),
             intake: Intake::new(inbox_in.clone(), &limits),
+            holdings: Holdings::new(&limits, &metrics),
             config,
             inbox: inbox_in,
             metrics,
@@ -170,6 +174,7 @@ impl Server {
             timelines,
             drain,
             heartbeat,
+            pulse,
             is_stopping: is_stopping.clone(),
             next_connection: AtomicU64::new(1),
         });

@@ -6,6 +6,9 @@
 //! time per packet, and two ratios. `median_ratio` is that of packets per second, and needs two cores for itself. `median_ratio_by_cpu` is
 //! the processor time of the one shard by that of the busier of the two, without what each spends in waiting for the other: what two
 //! cores would give that nobody else uses. With sockets the kernel's part comes to each shard, which has sockets of its own.
+//! In the third line of each run two threads forward as many packets as in the second, but in two rooms that have nothing to do with each
+//! other. What they lack of twice as much (`median_ratio_apart`, `median_ratio_apart_by_cpu`) the machine lacks: cores that share a cache, a
+//! memory or a clock with each other and with other machines. What two shards lack beyond that is the price of sharing a room.
 
 #![allow(clippy::print_stdout)]
 
@@ -65,18 +68,33 @@ struct Measured {
 
 fn main() {
     let args = Args::parse();
-    let (mut ratios, mut by_cpu) = (Vec::new(), Vec::new());
+    let (mut shared, mut apart) = (Ratios::default(), Ratios::default());
     println!("| shards | packets/s | ns of CPU per packet |\n|---|---|---|");
     for _ in 0..args.runs {
-        let [one, two] = [1, 2].map(|count| {
-            let measured = run(room(&args, count));
-            println!("| {count} | {:.0} | {:.0} |", measured.rate(), measured.cpu.as_secs_f64() * 1e9 / measured.packets as f64);
+        let told = |name: &str, measured: Measured| {
+            println!("| {name} | {:.0} | {:.0} |", measured.rate(), measured.cpu.as_secs_f64() * 1e9 / measured.packets as f64);
             measured
-        });
-        ratios.push(two.rate() / one.rate());
-        by_cpu.push(one.busiest.as_secs_f64() / two.busiest.as_secs_f64() * two.packets as f64 / one.packets as f64);
+        };
+        let one = told("1", run(room(&args, args.subscribers, 1)));
+        shared.push(&one, &told("2", run(room(&args, args.subscribers, 2))));
+        apart.push(&one, &told("2 apart", run_apart([(); 2].map(|()| room(&args, args.subscribers / 2, 1)))));
     }
-    println!("\nmedian_ratio {:.2}\nmedian_ratio_by_cpu {:.2}", median(&mut ratios), median(&mut by_cpu));
+    println!("\nmedian_ratio {:.2}\nmedian_ratio_by_cpu {:.2}", median(&mut shared.rate), median(&mut shared.cpu));
+    println!("median_ratio_apart {:.2}\nmedian_ratio_apart_by_cpu {:.2}", median(&mut apart.rate), median(&mut apart.cpu));
+}
+
+/// What two threads do by what one does.
+#[derive(Default)]
+struct Ratios {
+    rate: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Ratios {
+    fn push(&mut self, one: &Measured, two: &Measured) {
+        self.rate.push(two.rate() / one.rate());
+        self.cpu.push(one.busiest.as_secs_f64() / two.busiest.as_secs_f64() * two.packets as f64 / one.packets as f64);
+    }
 }
 
 impl Measured {
@@ -91,12 +109,12 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// A call that has begun, with the packets that its publisher sends next.
-fn room(args: &Args, count: usize) -> Room {
+fn room(args: &Args, subscribers: usize, count: usize) -> Room {
     let mut world = World::with_shards(1, count);
     let publisher = world.join_on(ROOM, 0);
     let spec = world.single(Codec::Vp8);
     let track = world.publish(publisher, spec);
-    let people: Vec<_> = (0..args.subscribers).map(|place| world.join_on(ROOM, place % count)).collect();
+    let people: Vec<_> = (0..subscribers).map(|place| world.join_on(ROOM, place % count)).collect();
     people.iter().for_each(|&who| world.subscribe(who, track));
     world.expect("media flows to every subscriber", Duration::from_secs(10), |world| {
         people.iter().all(|&who| world.participant(who).receiving(track).is_some_and(|track| track.packets > 0))
@@ -120,12 +138,27 @@ fn run(room: Room) -> Measured {
         let there = second.map(|shard| scope.spawn(move || subscribers_shard(shard, from, count, start, barrier)));
         let here = first.map(|shard| publishers_shard(shard, there.is_some().then_some(to), &mut batches, barrier));
         let there = there.and_then(|thread| thread.join().ok());
-        here.into_iter().chain(there).fold(Measured::default(), |sum, part| Measured {
-            packets: sum.packets + part.packets,
-            wall: sum.wall.max(part.wall),
-            cpu: sum.cpu + part.cpu,
-            busiest: sum.busiest.max(part.busiest),
-        })
+        together(here.into_iter().chain(there))
+    })
+}
+
+/// Two rooms of one shard each, at the same time.
+fn run_apart(rooms: [Room; 2]) -> Measured {
+    let barrier = &Barrier::new(rooms.len());
+    std::thread::scope(|scope| {
+        let threads = rooms.map(|Room { shards, mut batches }| {
+            scope.spawn(move || shards.into_iter().next().map(|shard| publishers_shard(shard, None, &mut batches, barrier)))
+        });
+        together(threads.into_iter().filter_map(|thread| thread.join().ok().flatten()))
+    })
+}
+
+fn together(parts: impl Iterator<Item = Measured>) -> Measured {
+    parts.fold(Measured::default(), |sum, part| Measured {
+        packets: sum.packets + part.packets,
+        wall: sum.wall.max(part.wall),
+        cpu: sum.cpu + part.cpu,
+        busiest: sum.busiest.max(part.busiest),
     })
 }
 

@@ -3,7 +3,8 @@
 //! `engine`: the loop of a shard (`sfu-node`) around a real engine whose handshakes took place in the simulated world; the
 //! publisher's packets come over loopback, subscribers are sockets that nobody reads. `floor`: the same packets opened once,
 //! then for each subscriber a copy, a new header, the cipher, an entry for NACKs and the system call, and nothing else.
-//! CPU time is that of the one thread, kernel included (`/proc/self/task/*/schedstat`).
+//! CPU time is that of the one thread, kernel included (`/proc/self/task/*/schedstat`). Latency is to the return of each packet's send:
+//! the engine's from the kernel's receive time, the floor's from the return of its receive call, so without its wake-up.
 
 #![allow(clippy::print_stdout)]
 
@@ -22,8 +23,8 @@ use sfu_core::media::Codec;
 use sfu_core::net::{Flow, Protocol};
 use sfu_core::rtp::header::FixedHeader;
 use sfu_core::transport::srtp::{InboundStream, KeyingMaterial, SrtpProfile, SrtpSession};
-use sfu_node::ShardReport;
 use sfu_node::bench::Endpoint;
+use sfu_node::{Histogram, ShardReport};
 use sfu_sim::clock::Clock;
 use sfu_sim::participant::{Datagram, TrackSpec};
 use sfu_sim::world::{Place, World};
@@ -67,6 +68,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const CLIENTS: [u8; 2] = [127, 41];
 /// Name of the forwarding thread, as `sfu-node` gives it.
 const THREAD: &str = "sfu-shard-0";
+/// Sends between two looks at the clock.
+const SENDS_PER_LOOK: usize = 16;
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
@@ -126,9 +129,13 @@ fn engine(args: &Args) -> io::Result<()> {
     println!("turns_per_second {:.0}", (new.turns.turns - old.turns.turns) as f64 / wall.as_secs_f64());
     println!("published {packets} received {}", last.udp.received_datagrams);
     println!("dropped_full {}", new.udp.dropped_full - old.udp.dropped_full);
-    let latency = |share| last.turns.forward_latency.quantile(share).map_or(0.0, |bound| bound.as_secs_f64() * 1e6);
-    println!("latency_us p50 <= {:.0} p99 <= {:.0} p99.9 <= {:.0}", latency(0.5), latency(0.99), latency(0.999));
+    print_latency(&last.turns.forward_latency);
     Ok(())
+}
+
+fn print_latency(latency: &Histogram) {
+    let bound = |share| latency.quantile(share).map_or(0.0, |bound| bound.as_secs_f64() * 1e6);
+    println!("latency_us p50 <= {:.0} p99 <= {:.0} p99.9 <= {:.0}", bound(0.5), bound(0.99), bound(0.999));
 }
 
 /// A socket that nobody reads. Its buffer is small, so that it is full soon: until then the kernel takes fresh memory for
@@ -209,21 +216,25 @@ fn floor(args: &Args) -> io::Result<()> {
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let receiver = SrtpSession::server(profile, &keys(255)?).receiver;
     let (core, total) = (args.core, packets.len());
-    let forwarding = thread::Builder::new().name(THREAD.to_owned()).spawn(move || -> io::Result<()> {
+    let forwarding = thread::Builder::new().name(THREAD.to_owned()).spawn(move || -> io::Result<Histogram> {
         pin(core);
         let mut stream = InboundStream::default();
         let (mut ring, mut arena) = (vec![0_u8; 2048 * 64], Vec::with_capacity(1 << 16));
         let mut lens = Vec::with_capacity(64);
         let mut index = 0_u64;
+        let (mut latency, mut received_at) = (Histogram::default(), Instant::now());
         for _ in 0..total {
             let slot = &mut ring[2048 * lens.len()..][..2048];
             let Ok(len) = socket.recv(slot) else { break };
+            if lens.is_empty() {
+                received_at = Instant::now();
+            }
             let opened = receiver.open_rtp(&mut stream, &mut slot[..len], 20).map_err(|_| io::ErrorKind::InvalidData)?;
             lens.push(20 + opened.payload_len);
             if slot[1] & 0x80 == 0 {
                 continue;
             }
-            for (flow, srtp, history) in &mut subscribers {
+            for (number_of_subscriber, (flow, srtp, history)) in subscribers.iter_mut().enumerate() {
                 arena.clear();
                 let mut segment = 0;
                 for (place, &len) in lens.iter().enumerate() {
@@ -245,11 +256,15 @@ fn floor(args: &Args) -> io::Result<()> {
                         Transmit { destination: flow.remote, ecn: None, contents: &arena, segment_size: Some(segment), src_ip: None };
                     state.try_send((&socket).into(), &transmit)?;
                 }
+                // As seldom as the engine looks at the clock.
+                if (number_of_subscriber + 1) % SENDS_PER_LOOK == 0 {
+                    latency.observe(received_at.elapsed(), 1);
+                }
             }
             index += lens.len() as u64;
             lens.clear();
         }
-        Ok(())
+        Ok(latency)
     })?;
     let sender = publish(source, args.core, packets);
     thread::sleep(WARM_UP);
@@ -257,10 +272,11 @@ fn floor(args: &Args) -> io::Result<()> {
     thread::sleep(Duration::from_secs(args.seconds));
     let after = (cpu_time(), Instant::now());
     drop(sender.join());
-    forwarding.join().map_err(|_| io::ErrorKind::Other)??;
+    let latency = forwarding.join().map_err(|_| io::ErrorKind::Other)??;
     let wall = after.1 - before.1;
     let forwarded = f64::from(fps(args)) * f64::from(args.burst) * wall.as_secs_f64() * args.subscribers as f64;
     print(args, forwarded as u64, after.0.saturating_sub(before.0), wall);
+    print_latency(&latency);
     Ok(())
 }
 

@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A publisher sends a layer on for so long after the last one who got it was given less: it may be back soon.
 const KEEP_LAYER: Duration = Duration::from_secs(5);
 /// Of what a link carries when it is full so much can be used without a queue.
-const USABLE_PERCENT: u64 = 92;
+const USABLE_PERCENT: u64 = 95;
 /// While nothing is limited, what everything comes to is looked at this often.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(900);
 /// A queue that is so long and does not go away is emptied at the cost of whoever has to pause for it: nothing that waits in it is of

@@ -13,6 +13,7 @@ use super::Limit;
 use super::drain::{DRAIN, Drain, Verdict};
 use super::loss::Finding;
 use super::overrun::Overrun;
+use super::policed::{LONG_PROBE, Policed};
 use super::probe::{Order, Outcome};
 use super::probe_plan::{MARGIN, ProbePlan};
 use super::trendline::Usage;
@@ -54,7 +55,9 @@ const APP_LIMITED_CUT: f64 = 0.85;
 /// A queue is emptied more slowly where a small picture and a voice would have to stop for it, but with this share at most.
 const LEAST_CALL_BPS: f64 = 230_000.0;
 const SLOWEST_DRAIN: f64 = 0.8;
-/// Much more is on its way than passes: a cut because of that is repeated if still less passes, this share of it.
+/// A way has become narrower if it carries this share of what is sent: what others take comes little by little. A cut because of that is
+/// repeated if still less passes, this share of it.
+const NARROWER: f64 = 0.65;
 const WORSE: f64 = 0.8;
 const LONGEST_SETTLING: Duration = Duration::from_millis(400);
 /// A queue that does not become shorter is given only this share of what arrives.
@@ -72,14 +75,6 @@ const SLOW_GROWTH_BPS: f64 = 48_000.0;
 const CAPACITY_AGE: Duration = Duration::from_secs(20);
 /// Share of the rate that is sent where it is used.
 const USED: f64 = 0.85;
-/// A probe is believed up to this multiple of what arrived when a policer was met, for so long; then a long one with this multiple of the
-/// rate has to pass, or it is the same for twice as long. If at least this share of the loss stays although less is sent, it was none.
-const POLICED_PROBE: f64 = 1.2;
-const POLICED_LONG_PROBE: f64 = 1.5;
-const POLICED_FOR: Duration = Duration::from_secs(30);
-const POLICED_LONGEST: Duration = Duration::from_secs(120);
-const POLICED_SAME: f64 = 0.75;
-const POLICED_INHERENT: f64 = 0.5;
 /// What arrives beyond the rate raises it: for a second, or for a quarter of one if there is no queue at all.
 const SHOWN: f64 = 1.05;
 const SHOWN_FOR: Duration = Duration::from_secs(1);
@@ -137,25 +132,6 @@ enum Phase {
     Drain(Drain),
     /// The queue is somebody else's.
     Compete { quiet_since: Option<Instant> },
-}
-
-/// What was dropped without having waited: a policer lets pass for a moment what it does not let pass for long.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Policed {
-    /// What arrived then.
-    bps: f64,
-    /// Share that was lost.
-    loss: f64,
-    at: Instant,
-    /// So long that counts.
-    lasts: Duration,
-}
-
-impl Policed {
-    /// Nothing that passes for a moment only says anything.
-    fn holds(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.at) < self.lasts
-    }
 }
 
 /// See the module.
@@ -273,10 +249,7 @@ impl Control {
         if self.capacity.is_some_and(|(_, at)| now.saturating_duration_since(at) > CAPACITY_AGE) {
             self.capacity = None;
         }
-        if self.policed.is_some_and(|policed| signals.inherent_loss > policed.loss * POLICED_INHERENT) {
-            // As much is lost of less: that is the link's own.
-            self.policed = None;
-        }
+        self.policed = self.policed.filter(|policed| !policed.is_refuted(signals.inherent_loss));
         let queue = signals.queue.unwrap_or_default();
         self.longest_queue = self.longest_queue.max(queue);
         // What the link loses whatever is sent has passed the queue.
@@ -292,7 +265,7 @@ impl Control {
         let acked_now_bps = (acked_now_bps / (1.0 - signals.inherent_loss)).max(shown_bps);
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
-            Phase::Grow | Phase::Drain(_) if signals.overrun.is_some_and(|overrun| self.is_worse(overrun)) => {
+            Phase::Grow | Phase::Drain(_) if signals.overrun.is_some_and(|overrun| self.is_worse(overrun, signals.sent_bps)) => {
                 let Overrun { rate_bps, queue } = signals.overrun.unwrap_or(Overrun { rate_bps: acked_now_bps, queue });
                 self.cut(now, queue, rate_bps / (1.0 - signals.inherent_loss), signals.train_bps);
                 self.expect_queue(queue, now);
@@ -334,7 +307,7 @@ impl Control {
                     let came_bps = signals.acked_bps.unwrap_or(self.target_bps);
                     (self.capacity, self.limited_at) = (Some((came_bps, now)), Some(now));
                     if self.longest_queue < LOW {
-                        self.police(came_bps, loss, now);
+                        self.policed = Some(Policed::met(self.policed, came_bps, loss, now));
                     }
                     came_bps * CUT
                 }
@@ -384,21 +357,13 @@ impl Control {
         }
         let rate_bps = self.probes.take_due(now, self.target_bps, wanted_bps, train_bps, self.is_app_limited)?;
         let is_long = self.policed.is_some_and(|policed| !policed.holds(now));
-        let most_bps = if is_long { self.target_bps * POLICED_LONG_PROBE } else { self.most_probed_bps(now) };
+        let most_bps = if is_long { self.target_bps * LONG_PROBE } else { self.most_probed_bps(now) };
         Some(Order { rate_bps: rate_bps.min(most_bps).min(MAX_BPS), is_long })
     }
 
-    /// Loss without a queue has lowered the rate.
-    fn police(&mut self, bps: f64, loss: f64, now: Instant) {
-        let is_known = |known: &Policed| (POLICED_SAME..1.0 / POLICED_SAME).contains(&(bps / known.bps));
-        let lasts = self.policed.filter(is_known).map_or(POLICED_FOR, |known| (known.lasts * 2).min(POLICED_LONGEST));
-        self.policed = Some(Policed { bps, loss, at: now, lasts });
-    }
-
-    /// What is believed of a probe.
+    /// What is believed of a short probe.
     fn most_probed_bps(&self, now: Instant) -> f64 {
-        let policed = self.policed.filter(|policed| policed.holds(now));
-        policed.map_or(f64::INFINITY, |policed| policed.bps * POLICED_PROBE)
+        self.policed.and_then(|policed| policed.most_bps(now)).unwrap_or(f64::INFINITY)
     }
 
     /// Somebody wants more than before: a probe need not wait as long as after one that failed.
@@ -408,14 +373,8 @@ impl Control {
 
     /// A probe is over.
     pub fn on_probe(&mut self, now: Instant, outcome: Outcome, queue: Duration) {
-        if let Some(policed) = &mut self.policed
-            && outcome.is_long
-        {
-            if outcome.passed_bps.is_some_and(|bps| bps > policed.bps * POLICED_PROBE) {
-                self.policed = None;
-            } else {
-                (policed.at, policed.lasts) = (now, (policed.lasts * 2).min(POLICED_LONGEST));
-            }
+        if outcome.is_long {
+            self.policed = self.policed.and_then(|policed| policed.after_long_probe(outcome.passed_bps, now));
         }
         let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05).min(self.most_probed_bps(now));
         if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
@@ -441,9 +400,14 @@ impl Control {
         self.lower(now, queue, acked_bps);
     }
 
-    /// It is not known yet that so little passes.
-    fn is_worse(&self, overrun: Overrun) -> bool {
-        self.phase == Phase::Grow || self.capacity.is_none_or(|(bps, _)| overrun.rate_bps < bps * WORSE)
+    /// The way carries much less than is sent, and that is not known yet.
+    fn is_worse(&self, overrun: Overrun, sent_bps: Option<f64>) -> bool {
+        let is_narrower = overrun.rate_bps < sent_bps.map_or(self.target_bps, |bps| bps.min(self.target_bps)) * NARROWER;
+        match self.phase {
+            Phase::Grow => is_narrower,
+            Phase::Drain(_) => self.capacity.is_none_or(|(bps, _)| overrun.rate_bps < bps * WORSE),
+            Phase::Compete { .. } => false,
+        }
     }
 
     /// A queue is at its longest only when what was sent until now has arrived.
@@ -549,6 +513,7 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use super::super::policed::HOLDS_FOR;
     use super::*;
 
     const REPORT: Duration = Duration::from_millis(100);
@@ -676,20 +641,20 @@ mod tests {
         assert!(!order.is_long && order.rate_bps < 1.9 * MBIT, "{order:?}");
         control.on_probe(
             soon,
-            Outcome { tried_bps: 4.0 * MBIT, passed_bps: Some(4.0 * MBIT), is_long: false, has_filled: false },
+            Outcome { tried_bps: 4.0 * MBIT, passed_bps: Some(4.0 * MBIT), has_filled: false, is_long: false },
             Duration::ZERO,
         );
         assert!(control.target_bps() < 1.8 * MBIT, "{}", control.target_bps());
-        let later = met + POLICED_FOR + Duration::from_secs(1);
+        let later = met + HOLDS_FOR + Duration::from_secs(1);
         let order = control.probe(later, 10.0 * MBIT, None).expect("it is time");
         assert!(order.is_long, "{order:?}");
-        control.on_probe(later, Outcome { tried_bps: order.rate_bps, passed_bps: None, is_long: true, has_filled: false }, Duration::ZERO);
-        assert!(!control.probe(later + POLICED_FOR, 10.0 * MBIT, None).is_some_and(|order| order.is_long));
-        let last = later + POLICED_FOR * 2 + Duration::from_secs(1);
+        control.on_probe(later, Outcome { tried_bps: order.rate_bps, passed_bps: None, has_filled: false, is_long: true }, Duration::ZERO);
+        assert!(!control.probe(later + HOLDS_FOR, 10.0 * MBIT, None).is_some_and(|order| order.is_long));
+        let last = later + HOLDS_FOR * 2 + Duration::from_secs(1);
         let order = control.probe(last, 10.0 * MBIT, None).expect("it is time again");
         control.on_probe(
             last,
-            Outcome { tried_bps: order.rate_bps, passed_bps: Some(order.rate_bps), is_long: true, has_filled: false },
+            Outcome { tried_bps: order.rate_bps, passed_bps: Some(order.rate_bps), has_filled: false, is_long: true },
             Duration::ZERO,
         );
         assert!(control.policed.is_none() && control.target_bps() > 2.0 * MBIT, "{}", control.target_bps());

@@ -9,6 +9,7 @@ use super::delay::QueueMeter;
 use super::history::{SendHistory, SentAt};
 use super::loss::LossMeter;
 use super::overrun::{Overrun, OverrunMeter};
+use super::passage::PassageMeter;
 use super::probe::Prober;
 use super::rate::{RateMeter, whole};
 use super::still::Still;
@@ -29,7 +30,7 @@ const MASS: u32 = 10;
 const MASS_OF: u32 = 4;
 const MASS_QUEUE: Duration = Duration::from_millis(100);
 const BETWEEN_COLLAPSES: Duration = Duration::from_secs(1);
-/// So much loss that less is sent for it is too much to be resent to who gets less.
+/// So much loss beyond the link's own is too much to be resent to who gets less because of it.
 const HEAVY_LOSS: f64 = 0.15;
 /// If what is sent now were to wait for so long, what is on its way is worth less than a keyframe behind it: few queues hold as much, and
 /// in those that do it comes too late.
@@ -53,6 +54,7 @@ pub struct Measured {
     busy: BusyMeter,
     trendline: Trendline,
     loss: LossMeter,
+    pub(super) passage: PassageMeter,
     pub(super) arrived: RateMeter,
     sent: RateMeter,
     pub(super) overhead: RateMeter,
@@ -63,7 +65,7 @@ pub struct Measured {
     pub(super) prober: Prober,
     pub(super) clock: ArrivalClock,
     round_trip: Option<Duration>,
-    heard_at: Option<Instant>,
+    pub(super) heard_at: Option<Instant>,
     pub(super) next_feedback: Option<u8>,
     pub(super) next_sequence: Option<u16>,
     sent_clock: Option<(SentAt, i64)>,
@@ -142,6 +144,7 @@ impl Measured {
         // Wrapping differences of the send time are right as long as the clock of arrivals goes on with it.
         let sent_us = self.sent_us(packet.sent_at);
         self.queue.on_packet(arrival_us, arrival_us - sent_us);
+        self.passage.on_arrival(packet.sent_at, arrival_us - sent_us, packet.was_missing);
         if let Some(least_us) = self.queue.base() {
             self.busy.on_packet(arrival_us, arrival_us - sent_us, least_us, bytes);
         }
@@ -154,6 +157,7 @@ impl Measured {
     /// The client does not have it.
     pub(super) fn on_missing(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16) {
         let Some(packet) = sent.take_missing(sequence) else { return };
+        self.passage.on_missing();
         report.is_torn = true;
         report.missing += u32::from(self.does_count(packet.sent_at));
     }
@@ -195,6 +199,7 @@ impl Measured {
         self.overhead.add(now_us, overhead.saturating_sub(overhead_seen));
         self.probes.add(now_us, probes.saturating_sub(probes_seen));
         let round_trip = Duration::from_micros(u64::try_from(at.us_since(newest_sent)).unwrap_or(0));
+        self.passage.time(round_trip);
         // Smoothed as RFC 6298 does.
         let round_trip = self.round_trip.map_or(round_trip, |known| (known * 7 + round_trip) / 8);
         self.round_trip = Some(round_trip);
@@ -209,8 +214,7 @@ impl Measured {
         let is_again = self.collapsed_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_COLLAPSES);
         let on_way_bytes = sent.bytes_after(newest_sequence);
         let overrun = self.queue.base().and_then(|least_us| self.overrun.end_report(least_us, on_way_bytes, at.us_since(newest_sent)));
-        let is_overrun = overrun.is_some_and(|overrun| overrun.queue >= OVERRUN_QUEUE);
-        if (is_overrun || is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE)) && !is_again {
+        if is_mass && queue.is_some_and(|queue| queue > MASS_QUEUE) && !is_again {
             (self.has_collapsed, self.collapsed_at) = (true, Some(now));
         }
         // So many that one more or less does not matter.
@@ -244,7 +248,9 @@ impl Measured {
             return self.is_ready;
         }
         let Followup { cut_for_loss, is_overrun, is_drained, is_other_way } = self.control.on_report(now, &signals, wanted_bps);
-        if cut_for_loss.is_some_and(|loss| loss >= HEAVY_LOSS) && !is_again {
+        let is_long = is_overrun && overrun.is_some_and(|overrun| overrun.queue >= OVERRUN_QUEUE);
+        let is_heavy = cut_for_loss.is_some_and(|loss| loss - signals.inherent_loss >= HEAVY_LOSS);
+        if (is_long || is_heavy) && !is_again {
             (self.has_collapsed, self.collapsed_at) = (true, Some(now));
         }
         if is_overrun {

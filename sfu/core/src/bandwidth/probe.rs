@@ -35,10 +35,10 @@ pub struct Outcome {
     pub tried_bps: f64,
     /// Rate that was shown to pass; None: too little of it arrived.
     pub passed_bps: Option<f64>,
-    /// It was a long one.
-    pub is_long: bool,
     /// It arrived more slowly than it was sent: that is all that passes now.
     pub has_filled: bool,
+    /// It was a long one.
+    pub is_long: bool,
 }
 
 /// What a probe should do.
@@ -176,7 +176,7 @@ impl Prober {
         let least = if probe.is_long { LONG_ARRIVED } else { MIN_ARRIVED };
         let passed = probe.arrived.passed(bytes, least);
         let (passed_bps, has_filled) = (passed.map(|(bps, _)| bps), passed.is_some_and(|(_, has_filled)| has_filled));
-        let outcome = Outcome { tried_bps: probe.rate_bps, passed_bps, is_long: probe.is_long, has_filled };
+        let outcome = Outcome { tried_bps: probe.rate_bps, passed_bps, has_filled, is_long: probe.is_long };
         self.current = None;
         Some(outcome)
     }
@@ -275,7 +275,7 @@ mod tests {
         prober.on_packet(number, SentAt(0), 0, 200);
         assert_eq!(prober.end_report(start), None);
         let late = start + MAX_WAIT + Duration::from_millis(1);
-        assert_eq!(prober.end_report(late), Some(Outcome { tried_bps: 1e6, passed_bps: None, is_long: false, has_filled: false }));
+        assert_eq!(prober.end_report(late), Some(Outcome { tried_bps: 1e6, passed_bps: None, has_filled: false, is_long: false }));
         assert!(!prober.is_busy());
     }
 }

@@ -38,6 +38,9 @@ const REPLAY_OVERLAP: Duration = Duration::from_millis(50);
 const MAX_HELD: usize = 128;
 /// A ring that is four times too large for this long gives memory back.
 const SHRINK_AFTER_SECONDS: u8 = 10;
+/// A keyframe is about so many times as large as other frames. One comes when a layer begins to be sent, and whoever waits for it must not
+/// find it too expensive because of that.
+const KEYFRAME_SIZE: usize = 4;
 
 /// Mapping between the publisher's clock and its RTP timestamps (RFC 3550 section 6.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -214,7 +217,10 @@ impl Encoding {
         self.ring.insert(meta, block, payload)?;
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
-        self.rates.count(meta.frame.targets, block.len() + payload.len(), now);
+        let is_of_keyframe =
+            meta.payload.starts_keyframe || self.newest_keyframe.is_some_and(|keyframe| keyframe.timestamp == meta.timestamp);
+        let usual = if is_of_keyframe { KEYFRAME_SIZE } else { 1 };
+        self.rates.count(meta.frame.targets, (block.len() + payload.len()) / usual, now);
         self.payload_bytes += payload.len() as u64;
         self.stored += 1;
         self.last_packet_at = Some(now);

@@ -163,8 +163,7 @@ pub fn all() -> Vec<RoomScenario> {
     // Row 12 of the table of bars is the room of nine, 5.8 its row 11, 2 % of loss its row 2.
     vec![
         RoomScenario {
-            bars: RoomBars { received: Some(85.0), dropped: Some(2.0), up: Some(8.0), ..steady },
-            goals: RoomBars { freeze: Some(500.0), ..RoomBars::default() },
+            bars: RoomBars { received: Some(85.0), dropped: Some(2.0), up: Some(8.0), freeze: Some(500.0), ..steady },
             ..base("5.1, a camera", 100, &variable)
         },
         RoomScenario {
@@ -175,15 +174,12 @@ pub fn all() -> Vec<RoomScenario> {
         RoomScenario {
             cameras: 2,
             delay: MS * 25,
-            // Whether a camera that failed to rise in the narrow phase still waits when the link is wide again is a matter of the seed.
-            bars: RoomBars { received: Some(55.0), freeze: Some(2_000.0), ..steady },
-            goals: RoomBars { received: Some(80.0), freeze: Some(500.0), up: Some(8.0), ..RoomBars::default() },
+            bars: RoomBars { received: Some(80.0), freeze: Some(500.0), up: Some(8.0), ..steady },
             ..base("4, 1, 4 Mbit/s, two cameras", 90, &[(0, 4 * MBIT), (30, MBIT), (60, 4 * MBIT)])
         },
         RoomScenario {
             cameras: 9,
-            bars: RoomBars { received: Some(80.0), freeze: Some(2_000.0), queue_p95: Some(200.0), ..steady },
-            goals: RoomBars { queue_p95: Some(120.0), ..RoomBars::default() },
+            bars: RoomBars { received: Some(80.0), freeze: Some(500.0), ..steady },
             ..base("nine cameras, 1.5 Mbit/s", 80, &[(0, 3 * MBIT / 2)])
         },
         RoomScenario {
@@ -195,8 +191,7 @@ pub fn all() -> Vec<RoomScenario> {
         RoomScenario {
             queue: MS * 60,
             is_policed: true,
-            bars: RoomBars { received: Some(50.0), dropped: Some(12.0), requests: Some(12.0), ..steady },
-            goals: RoomBars { received: Some(80.0), dropped: Some(3.0), freeze: Some(500.0), requests: Some(4.0), ..RoomBars::default() },
+            bars: RoomBars { received: Some(80.0), dropped: Some(3.0), freeze: Some(500.0), ..steady },
             ..base("policed to 1.5 Mbit/s", 80, &[(0, 3 * MBIT / 2)])
         },
     ]

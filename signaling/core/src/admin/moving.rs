@@ -111,8 +111,8 @@ impl Room {
         let gone = self.members.remove(id).ok_or_else(AdminError::no_participant)?;
         let tracks = self.tracks.remove_owner(id);
         for track in &tracks {
-            for other in self.members.iter_mut() {
-                other.subscriptions.forget(track.id);
+            for (_, subscriptions, _) in self.members.wishes_mut() {
+                subscriptions.forget(track.id);
             }
         }
         if gone.is_dependent() {

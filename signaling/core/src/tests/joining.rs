@@ -205,7 +205,7 @@ fn a_token_may_ask_for_a_smaller_room_but_not_for_a_larger_one() {
     let config = |asked| RoomConfig { max_participants: asked, ..Default::default() };
     let server = SignalingConfig { max_participants: 5, ..Default::default() };
     for (asked, expected) in [(0, 5), (3, 3), (9, 5)] {
-        assert_eq!(crate::room::RoomSettings::new(&server, &config(asked)).max_participants, expected);
+        assert_eq!(crate::settings::RoomSettings::new(&server, &config(asked)).max_participants, expected);
     }
 }
 
@@ -286,6 +286,37 @@ fn hidden_participants_are_seen_by_nobody_and_see_everybody() {
     let bob = world.join("bob");
     assert_eq!(join_response(world.inbox(bob.conn)).other_participants.len(), 1);
     assert_eq!(join_response(world.inbox(bob.conn)).room.unwrap().num_participants, 2);
+}
+
+#[test]
+fn a_newcomer_is_told_of_everybody_as_they_are_now() {
+    let mut world = World::new();
+    let (alice, bob) = (world.active("alice"), world.active("bob"));
+    let seen = |world: &mut World, name: &str| {
+        let newcomer = world.join(name);
+        let join = join_response(world.inbox(newcomer.conn));
+        let mut others: Vec<_> = join.other_participants.iter().map(|info| (info.identity.clone(), info.tracks.len())).collect();
+        others.sort();
+        let room = join.room.unwrap();
+        world.send(newcomer.conn, Request::Leave(proto::LeaveRequest::default()));
+        (others, room.num_participants, room.num_publishers)
+    };
+    let people = |tracks: [usize; 2]| vec![("alice".to_owned(), tracks[0]), ("bob".to_owned(), tracks[1])];
+    assert_eq!(seen(&mut world, "one"), (people([0, 0]), 3, 0));
+    let (_, sid) = world.publish(&bob);
+    assert_eq!(seen(&mut world, "two"), (people([0, 1]), 3, 1));
+    world.publish(&alice);
+    world
+        .administer(AdminRequest::UpdateParticipant(proto::UpdateParticipantRequest {
+            room: ROOM.to_owned(),
+            identity: "bob".to_owned(),
+            permission: Some(proto::ParticipantPermission { can_subscribe: true, ..Default::default() }),
+            ..Default::default()
+        }))
+        .unwrap();
+    assert_eq!(seen(&mut world, "three"), (people([1, 0]), 3, 1), "the track {sid} has ended, and bob publishes no more");
+    world.send(alice.conn, Request::Leave(proto::LeaveRequest::default()));
+    assert_eq!(seen(&mut world, "four"), (vec![("bob".to_owned(), 0)], 2, 0));
 }
 
 #[test]

@@ -64,6 +64,38 @@ fn a_class_is_told_to_the_participant_and_its_subscribers() {
     assert_eq!(qualities(&world.take(carol.conn)), []);
 }
 
+/// Each message is a system call and a wake-up, and of a large room's newcomers there may be hundreds a second.
+#[test]
+fn newcomers_of_a_large_room_are_told_in_few_messages() {
+    let mut world = World::with(SignalingConfig { small_room: 2, ..SignalingConfig::default() });
+    let (alice, _bob, _carol, track, _) = call(&mut world);
+    judged(&mut world, &alice, Quality::Good);
+    let speaker = sfu_api::Speaker { participant: alice.id, level: 0.5 };
+    let room = world.signaling.rooms.by_name(ROOM).map(|room| room.id).unwrap();
+    world.media(Event::Speakers { room, speakers: vec![speaker] });
+    world.advance(Duration::from_secs(1));
+
+    let dave = world.join("dave");
+    world.take(dave.conn);
+    world.confirm(&dave, track);
+    world.transport(&dave, TransportRole::Subscriber, TransportState::Connected);
+    judged(&mut world, &dave, Quality::Excellent);
+    assert_eq!(world.take(dave.conn), [], "not at once");
+    world.advance(Duration::from_secs(1));
+    let messages = world.take(dave.conn);
+    let mut told = qualities(&messages);
+    told.sort();
+    let mut expected = [(alice.sid.clone(), ConnectionQuality::Good), (dave.sid.clone(), ConnectionQuality::Excellent)];
+    expected.sort();
+    assert_eq!(told, expected);
+    let speakers: Vec<_> = messages.iter().filter(|message| matches!(message, Response::SpeakersChanged(_))).collect();
+    assert_eq!(speakers.len(), 1);
+
+    judged(&mut world, &dave, Quality::Poor);
+    world.advance(QUALITY_BEAT);
+    assert_eq!(qualities(&world.take(dave.conn)), [(dave.sid.clone(), ConnectionQuality::Poor)], "bad news have their own beat");
+}
+
 #[test]
 fn only_what_changed_and_stayed_so_is_told() {
     let mut world = World::new();

@@ -1,7 +1,7 @@
 //! Liveness, readiness and metrics.
 //!
-//! `/livez` looks at this process's signaling loop and nothing else, so that a fault elsewhere never restarts a healthy
-//! server; `/readyz` says whether new sessions are welcome: not while the server drains or goes down; `/startupz` whether it has
+//! `/livez` looks at the loops of this process, that of signaling and those of the media node's shards, and at nothing else, so that a
+//! fault elsewhere never restarts a healthy server; `/readyz` says whether new sessions are welcome: not while the server drains or goes down; `/startupz` whether it has
 //! begun, which it has as soon as it answers.
 
 use std::sync::Arc;
@@ -19,13 +19,17 @@ use crate::config::MetricsAccess;
 use crate::net::TcpPeer;
 use crate::proxy::IpPrefix;
 
-/// 200 while the signaling loop turns.
+/// 200 while the signaling loop and all shards turn.
 pub(crate) async fn live(State(app): State<Arc<App>>) -> Response {
     let age = app.heartbeat.age();
-    if age <= STALL_LIMIT {
-        return ok();
+    if age > STALL_LIMIT {
+        return Refused::new(ErrorCode::Unavailable, format!("the signaling loop has not turned for {} s", age.as_secs())).into_problem();
     }
-    Refused::new(ErrorCode::Unavailable, format!("the signaling loop has not turned for {} s", age.as_secs())).into_problem()
+    // While the server goes down, shards that are told to stop do.
+    if !*app.is_stopping.borrow() && !(app.pulse)() {
+        return Refused::new(ErrorCode::Unavailable, "a shard of the media node has not turned for some seconds").into_problem();
+    }
+    ok()
 }
 
 /// 200 while new sessions are taken.

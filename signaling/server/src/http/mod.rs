@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -33,6 +33,8 @@ use crate::agents;
 use crate::config::{MetricsAccess, ServerConfig};
 use crate::drain::DrainStatus;
 use crate::gate::Gate;
+use crate::holdings::Holdings;
+use crate::media::Pulse;
 use crate::metrics::Metrics;
 use crate::net::TcpPeer;
 use crate::proxy::{client_ip, forwarded_for};
@@ -48,6 +50,7 @@ pub(crate) struct App {
     pub(crate) inbox: mpsc::Sender<ToLoop>,
     /// The same for messages of clients.
     pub(crate) intake: Intake,
+    pub(crate) holdings: Holdings,
     pub(crate) quota: Quota,
     pub(crate) sockets: Gate,
     pub(crate) demo_tokens: Gate,
@@ -56,6 +59,8 @@ pub(crate) struct App {
     pub(crate) timelines: Arc<Mutex<Timelines>>,
     pub(crate) drain: watch::Receiver<DrainStatus>,
     pub(crate) heartbeat: Heartbeat,
+    /// Of the media node.
+    pub(crate) pulse: Pulse,
     pub(crate) is_stopping: watch::Receiver<bool>,
     pub(crate) next_connection: AtomicU64,
 }
@@ -109,8 +114,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/self", get(node::read))
         .route("/v1/nodes/self:drain", post(node::drain))
         .route("/v1/nodes/self:undrain", post(node::undrain))
+        .route("/v1/{*path}", any(problem::not_found))
         // errors of these paths are Twirp's
-        .route("/twirp/{*path}", any(twirp::serve).layer(DefaultBodyLimit::max(twirp::MAX_BODY_BYTES)))
+        .route("/twirp/{*path}", any(twirp::serve))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(cors());
 
@@ -130,7 +136,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), measure))
         .with_state(app)
 }

@@ -1,14 +1,16 @@
 //! A server under test and the clients that talk to it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use livekit_protocol::{JoinResponse, Ping, SignalRequest, SignalResponse, signal_request, signal_response};
+use livekit_protocol::{JoinResponse, Ping, SignalRequest, SignalResponse, UpdateParticipantMetadata, signal_request, signal_response};
 use prometheus::Registry;
 use prost::Message as _;
 use sfu_api::{Command, Event, ParticipantId, TransportRole, TransportState};
-use signaling_api::Secret;
+use signaling_api::{Secret, VideoGrant};
 use signaling_server::auth::{TokenOptions, mint};
 use signaling_server::{ApiKeys, MediaLink, Server, ServerConfig, unix_now};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,6 +27,8 @@ pub(crate) struct TestServer {
     pub(crate) server: Server,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) events: mpsc::Sender<sfu_api::Event>,
+    /// Whether the node turns.
+    pub(crate) pulse: Arc<AtomicBool>,
     pub(crate) shutdown: oneshot::Sender<()>,
 }
 
@@ -42,9 +46,12 @@ impl TestServer {
         let (commands_in, commands) = mpsc::unbounded_channel();
         let (events, events_out) = mpsc::channel(64);
         let media = MediaLink::new(move |commands| commands.drain(..).for_each(|command| drop(commands_in.send(command))), events_out);
+        let pulse = Arc::new(AtomicBool::new(true));
+        let felt = Arc::clone(&pulse);
+        let media = media.with_pulse(move || felt.load(Ordering::Relaxed));
         let (shutdown, is_shutdown) = oneshot::channel::<()>();
         let server = Server::serve(config, media, Registry::new(), async move { drop(is_shutdown.await) }).await.unwrap();
-        Self { address: server.local_addr(), server, commands, events, shutdown }
+        Self { address: server.local_addr(), server, commands, events, pulse, shutdown }
     }
 
     /// Joins a room and expects to be welcome.
@@ -59,6 +66,21 @@ impl TestServer {
             Some(signal_response::Message::Join(join)) => (client, join),
             other => panic!("not welcome: {other:?}"),
         }
+    }
+
+    /// Joins and tells others so many bytes of itself, more than fits into the token of a query.
+    pub(crate) async fn join_with_metadata(&self, identity: &str, room: &str, bytes: usize) -> Client {
+        let grants = VideoGrant { room_join: true, can_update_own_metadata: Some(true), ..VideoGrant::default() };
+        let (mut client, join) = self.enter(&minted(&TokenOptions { grants, ..TokenOptions::join(identity, room) })).await;
+        let update = UpdateParticipantMetadata { metadata: "m".repeat(bytes), ..UpdateParticipantMetadata::default() };
+        client.send(signal_request::Message::UpdateMetadata(update)).await;
+        let own = join.participant.unwrap().sid;
+        let is_done = |message| match message {
+            signal_response::Message::Update(update) => update.participants.iter().any(|info| info.sid == own).then_some(()),
+            _ => None,
+        };
+        client.until(is_done).await;
+        client
     }
 
     /// The node says that a participant's transport is up.

@@ -1,5 +1,6 @@
 //! What operators do: read one participant's quality, read metrics, empty a server.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sfu_api::telemetry::{Direction, LayerLimit, LayerPlace, LayerState, TrackSample};
@@ -278,6 +279,18 @@ async fn metrics_can_have_an_address_of_their_own() {
     for path in ["/metrics", "/livez", "/readyz", "/startupz"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_is_seen_from_outside() {
+    let server = TestServer::start().await;
+    assert_eq!((server.get("/livez").await.status, server.get("/readyz").await.status), (200, 200));
+    server.pulse.store(false, Ordering::Relaxed);
+    let answer = server.get("/livez").await;
+    assert_eq!((answer.status, server.get("/readyz").await.status), (503, 503));
+    assert!(answer.body.contains("a shard of the media node has not turned"), "{}", answer.body);
+    server.pulse.store(true, Ordering::Relaxed);
+    assert_eq!(server.get("/livez").await.status, 200);
 }
 
 #[tokio::test]

@@ -47,6 +47,9 @@ async fn what_the_framework_refuses_is_a_problem_document_too() {
         ("POST", "/v1/rooms/%FF/participants/alice/stats", "", 400, "bad-request"),
         ("POST", "/v1/rooms/lobby/participants/alice/stats", &long, 413, "too-large"),
         ("GET", "/assets/%FF", "", 404, "not-found"),
+        ("POST", "/v1/rooms/lobby/nothing", "", 404, "not-found"),
+        ("DELETE", "/v1/nodes/self:halt", "", 404, "not-found"),
+        ("DELETE", "/v1/nodes/self", "", 405, "method-not-allowed"),
     ] {
         let reply = server.http(method, path, &[("Authorization", &bearer)], body).await;
         assert_eq!((reply.status, reply.header("content-type")), (status, "application/problem+json"), "{path}: {}", reply.body);
