@@ -78,7 +78,11 @@ def storm():
 
 def rest():
     steady = load("broadcast-500", "--steady", "3s")["steady"]
-    return {"media p99 in a room of 500 at rest (ms)": steady["latency"]["p99_ms"], "CPU per packet there (us)": steady["server_cpu_ns_per_packet"] / 1e3}
+    return {
+        "media p99 in a room of 500 at rest (ms)": steady["latency"]["p99_ms"],
+        "media p50 there (ms)": steady["latency"]["p50_ms"],
+        "CPU per packet there (us)": steady["server_cpu_ns_per_packet"] / 1e3,
+    }
 
 
 def joins():
@@ -120,16 +124,24 @@ def latency():
         found[f"load, 1 to {subscribers} (% of a core)"] = values["cpu_percent"]
         found[f"latency p50 at that load, 1 to {subscribers} (us, bucket's upper end)"] = values["p50"]
         found[f"latency p99 at that load, 1 to {subscribers} (us, bucket's upper end)"] = values["p99"]
+    # the least that this fan-out takes: what the sends alone do to the median
+    floor = sockets("floor", "--subscribers", 100, "--rate", 150_000, "--seconds", 4)
+    found["latency p50 of the floor, 1 to 100, without its wake-up (us, bucket's upper end)"] = floor["p50"]
     return found
 
 
 def shards():
     out = run(command(BINARIES / "shards", "--runs", 1, "--seconds", 12))
-    cpu = {count: float(ns) for count, ns in re.findall(r"^\| (\d) \| \d+ \| (\d+) \|$", out, re.M)}
+    cpu = {count: float(ns) for count, ns in re.findall(r"^\| ([^|]+) \| \d+ \| (\d+) \|$", out, re.M)}
+    ratio = {name: float(value) for name, value in re.findall(r"^median_ratio(\S*) ([\d.]+)$", out, re.M)}
     return {
-        "two shards by one (packets/s)": float(re.search(r"median_ratio ([\d.]+)", out).group(1)),
-        "two shards by one, by processor time of the busier": float(re.search(r"median_ratio_by_cpu ([\d.]+)", out).group(1)),
+        "two shards by one (packets/s)": ratio[""],
+        "two shards by one, by processor time of the busier": ratio["_by_cpu"],
         "CPU per packet, two shards by one": cpu["2"] / cpu["1"],
+        # what the machine gives: two rooms on two threads that share nothing
+        "two rooms apart by one (packets/s)": ratio["_apart"],
+        "CPU per packet, two rooms apart by one": cpu["2 apart"] / cpu["1"],
+        "two shards by two rooms apart (packets/s)": ratio[""] / ratio["_apart"],
     }
 
 
@@ -151,8 +163,8 @@ STEPS = {
     "joins": (joins, 17),
     "engine-joins": (engine_joins, 5),
     "capacity": (capacity, 8),
-    "latency": (latency, 18),
-    "shards": (shards, 12),
+    "latency": (latency, 27),
+    "shards": (shards, 18),
     "overload": (overload, 45),
 }
 # measure: (goal, less is better)

@@ -108,13 +108,13 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             },
             events,
         );
+        let watched = node.clone();
+        let media = media.with_pulse(move || watched.is_live(Instant::now()));
         let relay_failed = Arc::new(Notify::new());
         if let Some(relay) = &relay {
             let failed = Arc::clone(&relay_failed);
             relay.when_failed(move || failed.notify_one());
         }
-        let watched = node.clone();
-        let media = media.with_pulse(move || watched.is_live(Instant::now()));
         let shutdown = async move {
             tokio::select! {
                 // an error means that nobody can stop it any more, and then it stops

@@ -45,6 +45,8 @@ pub struct Peer {
     pub rtt_at: Option<Instant>,
     /// It has answered a check.
     pub answers: bool,
+    /// Checks that it was sent before its first answer.
+    pub asked: u8,
     /// When anything authentic last came from the client.
     pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
@@ -132,6 +134,7 @@ impl Peer {
             rtt: None,
             rtt_at: None,
             answers: false,
+            asked: 0,
             heard_at: None,
             scheduled: None,
             allotment: Allotment::default(),

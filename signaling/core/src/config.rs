@@ -92,7 +92,7 @@ impl Default for SignalingConfig {
             empty_timeout: Duration::from_secs(300),
             departure_timeout: Duration::from_secs(20),
             max_participants: 0,
-            small_room: 24,
+            small_room: 12,
             max_profile_bytes: 8 * 1024 * 1024,
             max_total_participants: 20_000,
             max_rooms: 5_000,

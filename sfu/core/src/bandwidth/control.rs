@@ -37,6 +37,11 @@ pub const LOW: Duration = Duration::from_millis(12);
 const USUAL_BPS: f64 = 600_000.0;
 const LEAST_PATIENCE: f64 = 0.5;
 const MOST_PATIENCE: f64 = 1.2;
+/// A queue of fewer packets than these is none, nor one that is too long: on a narrow way each takes longer than the times above.
+const GROWING_PACKETS: f64 = 1.2;
+const HIGH_PACKETS: f64 = 2.2;
+const PACKET_BITS: f64 = 9_600.0;
+const LONGEST_PACKET: Duration = Duration::from_millis(50);
 /// A queue that is shorter than [`HIGH`] and still overflows makes this the limit, down to [`LOW`]; it rises again slowly.
 const OF_OVERFLOWING: f64 = 0.5;
 const RISE_PER_S: f64 = 0.000_3;
@@ -99,6 +104,8 @@ pub struct Signals {
     pub acked_now_bps: Option<f64>,
     /// The same over a tenth, however few packets that are.
     pub acked_quick_bps: Option<f64>,
+    /// What follows other packets arrives at this rate, where they are few.
+    pub busy_bps: Option<f64>,
     /// The same over a second.
     pub acked_long_bps: Option<f64>,
     /// What is sent, over a second.
@@ -254,7 +261,8 @@ impl Control {
         let least_bps = if has_all { self.target_bps * APP_LIMITED_CUT } else { 0.0 };
         let shown_bps = signals.train_bps.unwrap_or(0.0).min(self.target_bps).max(least_bps);
         let shown_bps = if was_app_limited { shown_bps } else { 0.0 };
-        let acked_now_bps = (acked_now_bps.max(quick_bps) / (1.0 - signals.inherent_loss)).max(shown_bps);
+        let acked_now_bps = acked_now_bps.max(quick_bps).max(signals.busy_bps.unwrap_or(0.0));
+        let acked_now_bps = (acked_now_bps / (1.0 - signals.inherent_loss)).max(shown_bps);
         self.high = (self.high + Duration::from_secs_f64(RISE_PER_S * since_report.as_secs_f64())).min(HIGH);
         match self.phase {
             Phase::Grow | Phase::Drain(_) if signals.overrun.is_some_and(|overrun| self.is_worse(overrun, signals.sent_bps)) => {
@@ -265,8 +273,12 @@ impl Control {
             }
             Phase::Grow => {
                 let patience = (USUAL_BPS / self.target_bps).sqrt().clamp(LEAST_PATIENCE, MOST_PATIENCE);
-                let is_growing = signals.usage == Usage::Over && queue >= GROWING.mul_f64(patience);
-                if queue >= self.high.mul_f64(patience) || is_growing {
+                // A frame's packets wait for each other, and what is called a queue is in part their own time on the wire.
+                let packet = Duration::from_secs_f64(PACKET_BITS / self.target_bps).min(LONGEST_PACKET);
+                let growing = GROWING.mul_f64(patience).max(packet.mul_f64(GROWING_PACKETS));
+                let high = self.high.mul_f64(patience).max(packet.mul_f64(HIGH_PACKETS * self.high.as_secs_f64() / HIGH.as_secs_f64()));
+                let is_growing = signals.usage == Usage::Over && queue >= growing;
+                if queue >= high || is_growing {
                     self.cut(now, queue, acked_now_bps, signals.train_bps);
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::busy::BusyMeter;
 use super::clock::ArrivalClock;
 use super::control::{Control, Followup, Signals};
 use super::delay::QueueMeter;
@@ -47,6 +48,7 @@ pub struct Measured {
     queue: QueueMeter,
     overrun: OverrunMeter,
     still: Still,
+    busy: BusyMeter,
     trendline: Trendline,
     loss: LossMeter,
     pub(super) passage: PassageMeter,
@@ -139,8 +141,11 @@ impl Measured {
         // Wrapping differences of the send time are right as long as the clock of arrivals goes on with it.
         let sent_us = self.sent_us(packet.sent_at);
         self.queue.on_packet(arrival_us, arrival_us - sent_us);
-        self.overrun.on_packet(arrival_us, arrival_us - sent_us, bytes);
         self.passage.on_arrival(packet.sent_at, arrival_us - sent_us, packet.was_missing);
+        if let Some(least_us) = self.queue.base() {
+            self.busy.on_packet(arrival_us, arrival_us - sent_us, least_us, bytes);
+        }
+        self.overrun.on_packet(arrival_us, arrival_us - sent_us, bytes);
         self.trendline.on_packet(packet.sent_at, arrival_us);
         self.trains.on_packet(packet.sent_at, arrival_us, bytes);
         self.prober.on_packet(packet.probe, packet.sent_at, arrival_us, bytes);
@@ -218,6 +223,7 @@ impl Measured {
             acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
             acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US.max(few_packets_us)),
             acked_quick_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US),
+            busy_bps: self.busy.bps().filter(|_| few_packets_us > ARRIVED_NOW_WINDOW_US),
             acked_long_bps: self.arrived.bps(SENT_WINDOW_US),
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),

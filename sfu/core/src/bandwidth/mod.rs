@@ -7,6 +7,7 @@
 //! [`probe`] what more would;
 //! [`control`] decides. Feedback: transport-wide (draft-holmer-rmcat-transport-wide-cc-extensions-01), RFC 8888, or REMB.
 
+pub mod busy;
 pub mod clock;
 pub mod control;
 pub mod delay;

@@ -3,7 +3,8 @@
 //!
 //! Who only sends gets nothing of which it could report how long it took; who only waits sends a check each 2.5 s, and reports on audio
 //! come each 5 s. An answer is a sign of life and a round trip time.
-//! Bounds: a check for each participant with a look, and of an answer nothing follows that media would not say as well.
+//! Bounds: a check for each participant with a look, and none for a client that has never answered [`IN_VAIN`] of them: it is no full
+//! agent, or its application answers in its own time. Of an answer nothing follows that media would not say as well.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use crate::shard::Shard;
 
 /// A round trip time is known for so long: two looks and a little more.
 const KNOWN_FOR: Duration = Duration::from_millis(2_500);
+
+/// A link that loses half of what it carries each way loses so many questions or answers in a row once in ten times.
+const IN_VAIN: u8 = 8;
 
 impl Peer {
     /// The client has shown how far away it is.
@@ -36,7 +40,8 @@ impl Shard {
         }
         let is_reached = |key: &PeerKey| self.peers.get(*key).is_some_and(|peer| peer.transport.selected().is_some());
         let Some(peer) = sides.into_iter().flatten().find(is_reached).and_then(|key| self.peers.get_mut(key)) else { return };
-        if let Some(flow) = peer.transport.selected() {
+        if let Some(flow) = peer.transport.selected().filter(|_| peer.answers || peer.asked < IN_VAIN) {
+            peer.asked = peer.asked.saturating_add(1);
             // One that is not sent is made up for by the next look.
             let _ = peer.transport.probe(now, flow, &mut self.rng, &mut self.egress.outbox);
         }

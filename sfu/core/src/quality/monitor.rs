@@ -3,7 +3,7 @@
 //! Classes by rating (see [`rating`]): EXCELLENT from 80, GOOD from 60 (G.107 annex B: "satisfied", "many users
 //! dissatisfied" below), POOR below that, LOST after [`FLOW_SILENCE`] or [`SILENCE`]. The rating is the lowest of audio and video, up
 //! and down. A class falls at once, by the last [`SPAN`] looks together. It rises after two looks in a row that are good enough each
-//! for itself, with [`RISE_MARGIN`] to spare; then what was before is forgotten. Who falls again soon needs a third.
+//! for itself, with [`RISE_MARGIN`] to spare; then what was before is forgotten.
 //! In the same class, another direction or cause is told when two looks in a row have found it.
 //! So each change is told within four looks, and so many seconds. What a client loses is known by its transport-wide feedback with the
 //! next look. Without that it is known by its reports: with video it sends one each second, on audio every 2.5 to 7.5 (libwebrtc). So where
@@ -33,12 +33,6 @@ const GOOD: f64 = 60.0;
 const RISE_MARGIN: f64 = 3.0;
 /// And in so many looks in a row.
 const RISE_LOOKS: u8 = 2;
-/// So many more after a fall within [`RELAPSE_LOOKS`] of a rise: with more of them nobody would know within five seconds.
-const RELAPSE_PENALTY: u8 = 1;
-/// At most.
-const MOST_RISE_LOOKS: u8 = 3;
-/// See [`RELAPSE_PENALTY`].
-const RELAPSE_LOOKS: u8 = 20;
 /// Fewer packets say nothing.
 const MIN_PACKETS: u64 = 5;
 /// A finding holds for so many looks in which there was nothing new: reports on audio come every 5 s.
@@ -53,10 +47,6 @@ pub struct Monitor {
     parts: [Part; PARTS],
     told: Option<(Quality, Ailment)>,
     looks_better: u8,
-    /// Good looks in a row that a rise takes.
-    patience: u8,
-    /// None: it has fallen since, or has never risen.
-    looks_since_rise: Option<u8>,
     /// Another ailment than the one told, found by the look before.
     suspected: Option<Ailment>,
     silent_for: Duration,
@@ -128,8 +118,6 @@ impl Default for Monitor {
             parts: [Part::default(); PARTS],
             told: None,
             looks_better: 0,
-            patience: RISE_LOOKS,
-            looks_since_rise: None,
             suspected: None,
             silent_for: Duration::ZERO,
             is_taciturn: false,
@@ -151,15 +139,13 @@ impl Monitor {
         }
         let (worst, newest) = (self.worst(look, SPAN), self.worst(look, 1));
         let found = if is_lost { Quality::Lost } else { class(worst.rating) };
-        self.looks_since_rise = self.looks_since_rise.map(|looks| looks.saturating_add(1));
         match self.told {
             Some((told, ailment)) if found >= told && told != Quality::Lost => {
                 let reached = class(newest.rating - RISE_MARGIN);
                 self.looks_better = if reached > told { self.looks_better.saturating_add(1) } else { 0 };
-                if self.looks_better < self.patience {
+                if self.looks_better < RISE_LOOKS {
                     return self.reconsider(told, ailment, &worst, &newest, look);
                 }
-                self.looks_since_rise = Some(0);
                 self.parts.iter_mut().for_each(Part::forget_older);
                 Some(self.tell(reached, &newest, look))
             }
@@ -168,14 +154,6 @@ impl Monitor {
                 let is_certain = found != ailment && self.suspected == Some(found);
                 self.suspected = (found != ailment).then_some(found);
                 is_certain.then(|| self.tell(Quality::Lost, &worst, look))
-            }
-            Some((told, _)) if told != Quality::Lost => {
-                self.patience = match self.looks_since_rise.take() {
-                    Some(looks) if looks <= RELAPSE_LOOKS => (self.patience + RELAPSE_PENALTY).min(MOST_RISE_LOOKS),
-                    Some(_) => RISE_LOOKS,
-                    None => self.patience,
-                };
-                Some(self.tell(found, &worst, look))
             }
             _ => Some(self.tell(found, &worst, look)),
         }
@@ -395,22 +373,6 @@ mod tests {
         for lost in [1, 2, 1, 2, 1, 2] {
             assert_eq!(judge(&mut monitor, &look(lost)), None);
         }
-    }
-
-    #[test]
-    fn who_falls_again_soon_waits_longer_for_the_next_rise() {
-        let mut monitor = Monitor::default();
-        judge(&mut monitor, &look(0));
-        let looks_to_rise = |monitor: &mut Monitor| {
-            judge(monitor, &look(10));
-            judge(monitor, &look(10));
-            (1..=30).find(|_| judge(monitor, &look(0)) == Some(Quality::Excellent))
-        };
-        assert_eq!([(); 6].map(|()| looks_to_rise(&mut monitor)), [2, 3, 3, 3, 3, 3].map(Some));
-        for _ in 0..=RELAPSE_LOOKS {
-            judge(&mut monitor, &look(0));
-        }
-        assert_eq!(looks_to_rise(&mut monitor), Some(2), "a link that was good for long is a new one");
     }
 
     #[test]

@@ -201,12 +201,6 @@ pub struct Reported {
 }
 
 impl DownTrack {
-    /// Its client reports on each packet, and takes retransmissions, of which probes are made.
-    #[must_use]
-    pub fn can_be_probed(&self) -> bool {
-        self.reads.stamp == SendStamp::TransportCc && self.rtx_payload_type.is_some()
-    }
-
     /// What was sent and reported so far.
     #[must_use]
     pub fn counters(&self) -> DownlinkCounters {
@@ -218,6 +212,12 @@ impl DownTrack {
             late: self.sent.late,
             resent: self.sent.retransmitted,
         }
+    }
+
+    /// Its client reports on each packet, and takes retransmissions, of which probes are made.
+    #[must_use]
+    pub fn can_be_probed(&self) -> bool {
+        self.reads.stamp == SendStamp::TransportCc && self.rtx_payload_type.is_some()
     }
 
     /// A subscription that nothing flows on yet. SSRCs (of the media, of its RTX) and `first_sequence` are random.

@@ -18,7 +18,6 @@ use arrayvec::ArrayVec;
 use sfu_api::MediaKind;
 use sfu_api::emodel::{self, OPUS_DELAY, Robustness, Speech};
 use sfu_api::telemetry::{Direction, TrackSample};
-use slotmap::Key;
 
 use self::sampler::Happened;
 use self::totals::{Measured, WORST, rank};
@@ -28,7 +27,7 @@ use crate::publish::UpTrack;
 use crate::quality::rating::{self, Path};
 use crate::shard::Shard;
 use crate::subscribe::DownTrack;
-use crate::timers::TICKS_PER_SECOND;
+use crate::timers::{LOOK_TICKS, TICKS_PER_SECOND};
 
 /// Samples that wait for whoever takes them, about once a second; what comes beyond is counted and dropped.
 pub const MAX_SAMPLES: usize = 65_536;
@@ -76,16 +75,12 @@ struct Traffic {
 impl Shard {
     /// With every media tick: samples the tracks of those participants whose turn it is.
     pub(crate) fn sample_tracks(&mut self, tick: u64, now: Instant) {
-        let place = tick % TICKS_PER_SECOND;
-        // The index in the key, so that nobody's turn moves when others come and go.
-        let is_turn = |key: &ParticipantKey| key.data().as_ffi() % (1 << 32) % TICKS_PER_SECOND == place;
-        // Whoever is on another shard is sampled there.
-        let here = self.participants.iter().filter(|(_, participant)| !participant.is_guest).map(|(key, _)| key);
-        let turns: Vec<ParticipantKey> = here.filter(is_turn).collect();
+        // Half a second from when their connections are judged. Whoever is on another shard is sampled there.
+        let turns = self.awake.looks.take(tick + LOOK_TICKS / 2, |key| self.participants.contains_key(key));
         for key in turns {
             self.sample_participant(key, now);
         }
-        if place == TICKS_PER_SECOND - 1 {
+        if (tick + 1).is_multiple_of(TICKS_PER_SECOND) {
             let telemetry = &mut self.telemetry;
             telemetry.measured.worst = std::mem::take(&mut telemetry.worst);
         }

@@ -84,6 +84,17 @@ impl ClientTransport {
         Self::with_dtls(Box::new(DimplClient::new(now, seed)), rng)
     }
 
+    /// It answers no checks of the server from here on, as one that is no full agent.
+    pub fn ignore_checks(&mut self) {
+        self.ice.ignored.get_or_insert(0);
+    }
+
+    /// Checks that it has ignored.
+    #[must_use]
+    pub fn ignored_checks(&self) -> u64 {
+        self.ice.ignored.unwrap_or(0)
+    }
+
     /// A client with this DTLS.
     pub fn with_dtls(dtls: Box<dyn DtlsClient>, rng: &mut impl Rng) -> Self {
         let mut rng = StdRng::seed_from_u64(rng.next_u64());

@@ -169,6 +169,25 @@ fn who_only_waits_is_missed_as_soon_though_it_says_little() {
     assert_eq!(late, [""; 0]);
 }
 
+/// It may be no full agent, or have an application that answers in its own time.
+#[test]
+fn who_answers_no_checks_is_asked_a_few_times_and_missed_later() {
+    let mut world = World::new(152);
+    let who = world.join(ROOM);
+    let participant = world.participant_mut(who);
+    participant.publisher.transport.ignore_checks();
+    participant.subscriber.transport.ignore_checks();
+    world.run_for(30 * SECOND);
+    let participant = world.participant(who);
+    assert_eq!(participant.publisher.transport.ignored_checks() + participant.subscriber.transport.ignored_checks(), 8);
+    assert_eq!(classes(&world, who), [Quality::Excellent], "it checks by itself");
+    world.participant_mut(who).up.reconfigure(dead());
+    world.run_for(NOTICED_WITHIN);
+    assert_eq!(classes(&world, who), [Quality::Excellent]);
+    world.run_for(NOTICED_WITHIN);
+    assert_eq!(found(&world, who), (Quality::Lost, SILENT_UP));
+}
+
 /// Makes the changes on somebody's link one after the other, with a rest after each; those that were noticed late, with what was found.
 fn noticed_late(world: &mut World, seed: u64, who: Who, changes: &[Change], (rest, picture): (Duration, Option<TrackId>)) -> Vec<String> {
     world.run_for(10 * SECOND + MS * 137 * u32::try_from(seed % 10).unwrap());

@@ -314,8 +314,9 @@ async fn beside<T>(write: impl Future<Output = T>, waiting: &mut Option<Waiting>
 
 /// Writes that take no longer keep a frame's turn.
 const SHORT_WRITE: Duration = Duration::from_millis(50);
-/// Bytes that one read takes. Requests are smaller, but for session descriptions; the library clears its whole buffer for each read.
-const READ_BUFFER_BYTES: usize = 1024;
+/// Bytes that one read takes: requests are smaller, and a session description is one of few parts. The library clears its whole buffer
+/// for each read, and each connection keeps one.
+const READ_BUFFER_BYTES: usize = 2048;
 /// Messages that are written before the client is read again.
 const MESSAGES_AT_ONCE: usize = 64;
 /// Messages that wait are written together up to about so many bytes.
