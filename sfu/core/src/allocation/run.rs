@@ -555,11 +555,14 @@ impl Shard {
     /// has none yet.
     pub(crate) fn waits_for_share(&mut self, key: DownKey, now: Instant) -> bool {
         let Some(down) = self.downs.get_mut(key) else { return false };
-        let Some(allotment) = self.peers.get_mut(down.peer).map(|peer| &mut peer.allotment) else { return false };
+        let Some(peer) = self.peers.get_mut(down.peer) else { return false };
+        // Whoever names an estimate of its own is not probed, whatever it agreed to.
+        let is_probed = down.can_be_probed() && peer.bandwidth.estimate().is_none_or(|estimate| estimate.limit != Limit::Client);
+        let allotment = &mut peer.allotment;
         if down.share.cap != Cap::None || !down.wish.enabled || allotment.is_foreign {
             return false;
         }
-        let is_new = down.sent.packets == 0 && down.flow.wanted.is_none() && down.can_be_probed();
+        let is_new = down.sent.packets == 0 && down.flow.wanted.is_none() && is_probed;
         let waits = allotment.is_divided || (is_new && allotment.start.begin_again());
         if !waits {
             return false;

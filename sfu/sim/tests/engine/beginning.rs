@@ -89,7 +89,8 @@ fn after_an_old_cut_a_picture_begins_at_once_all_the_same() {
     let speaker = world.sender_of(tracks[0]);
     let voice = world.publish(speaker, TrackSpec::Audio { level: 30 });
     world.subscribe(who, voice);
-    world.run_for(30 * SECOND);
+    // Long enough that nothing is held against the way.
+    world.run_for(75 * SECOND);
     let estimate = world.shard.estimate(world.id(who)).unwrap();
     assert!(estimate.cut_at.is_some(), "{estimate:?}");
     world.subscribe(who, tracks[0]);
@@ -118,9 +119,11 @@ fn who_says_nothing_of_packets_gets_each_camera() {
 /// As behind a firewall, where it takes some tries.
 #[test]
 fn who_takes_long_to_connect_is_not_flooded_either() {
-    let (mut world, tracks, who) = stage(629, 1, &[(Duration::ZERO, 1_000 * KBIT)]);
-    let lost = Loss::Random(Chance::new(1.0));
-    world.participant_mut(who).up.reconfigure(LinkConfig { loss: lost, ..LinkConfig::default() });
+    let (mut world, tracks, _) = stage(629, 1, &[(Duration::ZERO, 1_000 * KBIT)]);
+    let lost = LinkConfig { loss: Loss::Random(Chance::new(1.0)), ..LinkConfig::default() };
+    let who = world.join_over(ROOM, lost, LinkConfig::delayed(25 * MS));
+    let rates = vec![(Duration::ZERO, 1_000 * KBIT)];
+    world.share_road(RoadConfig { rates, queue: 300 * MS, link: LinkConfig::default(), tcp: Vec::new() }, &[who]);
     world.subscribe(who, tracks[0]);
     world.run_for(5 * SECOND);
     assert_eq!(world.frames(who, tracks[0]), 0);
