@@ -29,6 +29,7 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
+STEP_BACK_LIMIT = 3
 
 
 COLLECT = """
@@ -102,15 +103,18 @@ class Page:
         result = await self.try_join()
         assert result["ok"], result
 
-    async def sees(self, identity: str, picture_id: int, frames: int = 15, step_back_limit: int = 0) -> dict[str, Any]:
+    async def sees(self, identity: str, picture_id: int, frames: int = 15, step_back_limit: int | None = None) -> dict[str, Any]:
         """Waits until the picture of a participant is read and has moved on by `frames` frames.
 
         `step_back_limit`: the large keyframe of a simulcast switch is paced, so it may show a moment that the smaller
-        encoding has shown already; by so many frames.
+        encoding has shown already; by so many frames. None: by `STEP_BACK_LIMIT` if the size has changed, as it does when somebody
+        begins, and not at all if it has not.
         """
         start = await self._picture(identity, 1)
         report = await self._picture(identity, start["readable"] + frames)
         assert report["ids"] == [picture_id]
+        if step_back_limit is None:
+            step_back_limit = STEP_BACK_LIMIT if len(report["sizes"]) > 1 else 0
         assert report["backwardBy"] <= step_back_limit, f"frame numbers grow: {report}"
         assert report["lastNumber"] > start["lastNumber"]
         return report

@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { mintToken } from './token.js';
 import { until } from './wait.js';
 
+const STEP_BACK_LIMIT = 3;
+
 /** @typedef {import('../page/lab.ts').Source} Source */
 /** @typedef {(typeof window.lab)} Lab */
 /** @typedef {(typeof window.features)} Features */
@@ -67,17 +69,19 @@ export class Participant {
   /**
    * Waits until the picture of `from` is read, carries `id` and moves on by at least `frames` frames.
    * `stepBackLimit`: the large keyframe of a simulcast switch is paced, so it may show a moment that the smaller encoding
-   * has shown already; by so many frames.
+   * has shown already; by so many frames. Without it: by `STEP_BACK_LIMIT` if the size has changed, as it does when somebody
+   * begins, and not at all if it has not.
    * @param {string} from @param {number} id
    * @param {{ source?: Source, frames?: number, withinMs?: number, stepBackLimit?: number }} [limits]
    */
-  async sees(from, id, { source = 'camera', frames = 15, withinMs = 15_000, stepBackLimit = 0 } = {}) {
+  async sees(from, id, { source = 'camera', frames = 15, withinMs = 15_000, stepBackLimit } = {}) {
     const start = await until(`${this.identity} sees ${source} of ${from}`, () => this.lab('picture', from, source), (p) => (p?.readable ?? 0) > 0, { withinMs });
     const target = (start?.readable ?? 0) + frames;
     const report = await until(`${this.identity} sees ${frames} frames of ${from}`, () => this.lab('picture', from, source), (p) => (p?.readable ?? 0) >= target, { withinMs });
     assert.ok(report);
     assert.deepEqual(report.ids, [id], `the ${source} of ${from} shows its own picture`);
-    assert.ok(report.backward === 0 || report.backwardBy <= stepBackLimit, `frame numbers only grow, not back by ${report.backwardBy}`);
+    const limit = stepBackLimit ?? (report.sizes.length > 1 ? STEP_BACK_LIMIT : 0);
+    assert.ok(report.backward === 0 || report.backwardBy <= limit, `frame numbers only grow, not back by ${report.backwardBy}`);
     assert.ok(report.lastNumber > (start?.lastNumber ?? 0), 'the picture moves');
     return report;
   }
