@@ -20,7 +20,7 @@ use signaling_server::{
     ServerConfig, ServerLimits, SharedPort, SignalingConfig, participant_sid,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 use turn_server::Certificates;
 
@@ -108,11 +108,20 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             },
             events,
         );
+        let relay_failed = Arc::new(Notify::new());
+        if let Some(relay) = &relay {
+            let failed = Arc::clone(&relay_failed);
+            relay.when_failed(move || failed.notify_one());
+        }
         let watched = node.clone();
         let media = media.with_pulse(move || watched.is_live(Instant::now()));
         let shutdown = async move {
-            // an error means that nobody can stop it any more, and then it stops
-            let _ = is_stopping.wait_for(|stopping| *stopping).await;
+            tokio::select! {
+                // an error means that nobody can stop it any more, and then it stops
+                _ = is_stopping.wait_for(|stopping| *stopping) => {}
+                // clients that need the relay would connect to nothing: they are asked to come again, and the process ends as failed
+                () = relay_failed.notified() => {}
+            }
         };
         let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
         announce(server.local_addr(), &node)?;
@@ -337,6 +346,9 @@ fn server_limits(limits: &Limits) -> ServerLimits {
         api_per_ip: Rate { per_second: limits.api_per_ip_per_second, burst: limits.api_per_ip_burst },
         max_message_bytes: limits.max_message.0,
         send_queue_bytes: limits.send_queue.0,
+        all_large_messages_bytes: limits.all_large_messages.0,
+        all_waiting_frames_bytes: limits.all_waiting_messages.0,
+        all_request_bodies_bytes: limits.all_request_bodies.0,
         idle_timeout: limits.idle_timeout.0,
         // three times within it: one answer that is late ends nobody
         ping_interval: defaults.ping_interval.min(limits.idle_timeout.0 / 3),

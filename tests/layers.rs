@@ -34,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// What tests may use beside that.
 const TESTS_MAY_USE: &[(&str, &[&str])] =
-    &[("sfu-core", &["sfu-sim"]), ("sluice", &["bench-load", "sfu-core", "sfu-sim", "signaling-core"])];
+    &[("fuzz-targets", &["turn-fuzz"]), ("sfu-core", &["sfu-sim"]), ("sluice", &["bench-load", "sfu-core", "sfu-sim", "signaling-core"])];
 
 /// Crates without clock, sockets and threads, and the dependencies that would bring them in.
 const SANS_IO: &[&str] = &["sfu-core", "sfu-api", "signaling-core", "signaling-api", "turn-proto"];

@@ -3,8 +3,8 @@
 # tools/fuzz.sh -m [TARGET...] adds to the committed corpus what earlier runs have found, as few and as small inputs as cover it.
 #
 # Panics are what it looks for, so it needs no sanitizer: no code of ours is unsafe. It needs a C++ compiler for libFuzzer.
-# Finds: .cache/fuzz/found/TARGET (inputs that cover something new), .cache/fuzz/crashes/TARGET-*. Put a crash into
-# sfu/fuzz/corpus/TARGET with its fix, and a unit test where the bug was.
+# Finds: .cache/fuzz/found/TARGET (inputs that cover something new), .cache/fuzz/crashes/TARGET-*. Put a crash into the
+# corpus of its target with its fix, and a unit test where the bug was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,17 +24,12 @@ target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
 targets=("$@")
 if [ ${#targets[@]} = 0 ]; then mapfile -t targets < <(ls sfu/fuzz/corpus turn-server/fuzz/corpus | grep -v -e ':$' -e '^$'); fi
 
-# build PART: the targets of one part have one binary
-build() {
-    RUSTC_WRAPPER=$PWD/$1/fuzz/libfuzzer/rustc.sh CARGO_TARGET_DIR=$target_dir cargo build --manifest-path "$1/fuzz/libfuzzer/Cargo.toml"
-}
-if [[ " ${targets[*]} " == *" turn_"* ]]; then build turn-server; fi
-if [[ " ${targets[*]} " =~ \ [^t\ ]|\ t[^u\ ] ]]; then build sfu; fi
+RUSTC_WRAPPER=$PWD/sfu/fuzz/libfuzzer/rustc.sh CARGO_TARGET_DIR=$target_dir "${CARGO:-cargo}" build --manifest-path sfu/fuzz/libfuzzer/Cargo.toml
+binary=$target_dir/debug/fuzz-run
 mkdir -p "$work/crashes"
 status=0
 for name in "${targets[@]}"; do
     corpus=$(corpus_of "$name")
-    case $name in turn_*) binary=$target_dir/debug/turn-fuzz-run ;; *) binary=$target_dir/debug/fuzz-run ;; esac
     mkdir -p "$work/found/$name" "$corpus"
     export FUZZ_TARGET=$name
     if $merge; then

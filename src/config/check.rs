@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use super::advertise::Advertise;
 use super::keys::ApiKey;
 use super::model::Config;
-use super::units::Span;
+use super::units::{ByteSize, Span};
 use crate::doctor::relay::Url;
 use crate::turn;
 
@@ -47,6 +47,19 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
             config.limits.idle_timeout,
             Span(LEAST_IDLE_TIMEOUT)
         )));
+    }
+    let limits = &config.limits;
+    for (option, bytes, part, part_bytes) in [
+        ("all_waiting_messages", limits.all_waiting_messages.0, "max_message", limits.max_message.0),
+        ("all_large_messages", limits.all_large_messages.0, "room_profiles", limits.room_profiles.0),
+    ] {
+        if bytes < part_bytes {
+            findings.push(error(format!(
+                "`limits.{option}` = {} is less than `limits.{part}` = {}: a client alone would find no room",
+                ByteSize(bytes),
+                ByteSize(part_bytes)
+            )));
+        }
     }
     if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
         findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
@@ -484,6 +497,16 @@ mod tests {
             assert_eq!(found.is_empty(), is_fine, "{found:?}");
             assert!(is_fine || found[0].contains("`limits.idle_timeout`") && found[0].contains("3s"), "{found:?}");
         }
+    }
+
+    #[test]
+    fn what_all_clients_have_is_enough_for_one() {
+        let mut config = public();
+        config.limits.all_waiting_messages = ByteSize(100_000);
+        config.limits.all_large_messages = ByteSize(1_000_000);
+        let found = messages(&config, 1);
+        assert!(found[0].contains("`limits.all_waiting_messages`") && found[0].contains("`limits.max_message`"), "{found:?}");
+        assert!(found[1].contains("`limits.all_large_messages`") && found[1].contains("`limits.room_profiles`"), "{found:?}");
     }
 
     #[test]

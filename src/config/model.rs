@@ -148,6 +148,13 @@ section! {
         max_message: ByteSize = ByteSize(ServerLimits::default().max_message_bytes),
         /// Messages waiting for one client; a client that reads too slowly for it is closed. What it is told of a large room has room beside.
         send_queue: ByteSize = ByteSize(ServerLimits::default().send_queue_bytes),
+        /// Messages above 64 KiB that wait for all clients together: what newcomers are told of large rooms. A client for whose message there is
+        /// no room is closed (1013, overloaded), and comes again.
+        all_large_messages: ByteSize = ByteSize(ServerLimits::default().all_large_messages_bytes),
+        /// Messages of all clients together that wait to be taken. A client for whose message there is no room is closed likewise.
+        all_waiting_messages: ByteSize = ByteSize(ServerLimits::default().all_waiting_frames_bytes),
+        /// Bodies above 64 KiB of administrators' requests that are not answered yet, of all together. Beyond: 503.
+        all_request_bodies: ByteSize = ByteSize(ServerLimits::default().all_request_bodies_bytes),
         /// A client that sent nothing, not even a pong, for so long is gone. It is asked three times within it, at least every 10 s.
         idle_timeout: Span = Span(ServerLimits::default().idle_timeout),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import ssl
@@ -38,7 +39,7 @@ class Server:
         running = os.environ.get("SLUICE_URL")
         if running and not options:
             return cls(running)
-        port = free_tcp_port()
+        port = free_port()
         overrides = {"SLUICE_SERVER__LISTEN": f"127.0.0.1:{port}", "SLUICE_MEDIA__UDP_PORT": "0", "SLUICE_MEDIA__TCP_PORT": "0", "SLUICE_TURN__UDP_PORT": "0", "SLUICE_TURN__TCP_PORT": "0"}
         overrides |= {f"SLUICE_{name.upper()}": value for name, value in options.items()}
         OUT.mkdir(exist_ok=True)
@@ -100,8 +101,28 @@ def binary() -> str:
     return os.environ.get("SLUICE_BIN", str(ROOT / "target/debug/sluice"))
 
 
-def free_tcp_port() -> int:
-    """A port that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port that nobody uses at the moment, for TCP and UDP, on any address.
+
+    The system gives none of its own choice out of this range, so nobody gets it by chance until it is bound here.
+    """
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(FIRST_PORT, first_ephemeral)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            stream.bind(("", port))
+            datagrams.bind(("", port))
+    except OSError:
+        return False
+    return True
+
+
+FIRST_PORT = 10_000
+_given: set[int] = set()

@@ -15,7 +15,7 @@ from livekit.protocol import rtc as protocol
 
 from attack import RawSignaling
 from peer import Peer, access_token
-from server import OUT, Server, free_tcp_port
+from server import OUT, Server, free_port
 from waiting import until
 
 FORGERY = "x\n2026-11-26T00:00:00.000000Z  INFO sluice: FORGED\r\x1b[2J\u2028"
@@ -131,7 +131,7 @@ def test_the_first_lines_say_what_clients_are_told_and_why():
 
 async def test_a_server_that_is_asked_to_go_lets_calls_end_and_its_successor_takes_over(room):
     """SIGTERM with a drain: calls go on, nobody new comes, who is left at the deadline joins the successor."""
-    port = free_tcp_port()
+    port = free_port()
     options = {"server__listen": f"127.0.0.1:{port}", "server__drain_timeout": "3s"}
     first = Server.start("restart-1", **options)
     alice, bob = Peer(first, room, "alice"), Peer(first, room, "bob")

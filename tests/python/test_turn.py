@@ -18,7 +18,7 @@ from aioice import stun, turn
 from livekit import rtc
 
 from peer import Peer
-from server import Server, binary, free_tcp_port
+from server import Server, binary, free_port
 from waiting import until
 
 LOOPBACK = "127.0.0.1"
@@ -63,10 +63,8 @@ class Relay(Server):
         chain, key = folder / "certificate.pem", folder / "key.pem"
         subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2", "-nodes"]
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", *subject, "-keyout", str(key), "-out", str(chain)], check=True, capture_output=True)
-        ports = {name: free_tcp_port() for name in (*TRANSPORTS, "media")}
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind((LOOPBACK, 0))
-            echo_port = free.getsockname()[1]
+        ports = {name: free_port() for name in (*TRANSPORTS, "media")}
+        echo_port = free_port()
         options = {
             "turn__udp_port": str(ports["udp"]),
             "turn__tcp_port": str(ports["tcp"]),

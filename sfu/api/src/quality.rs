@@ -54,7 +54,7 @@ pub enum QualityCause {
     Delay,
     /// Bandwidth lacks: layers are left out.
     Bandwidth,
-    /// Nothing is heard of the client.
+    /// Nothing is heard of the client (up), or nothing that is sent to it arrives (down).
     Silence,
     /// The delay of packets varies.
     Jitter,
@@ -101,7 +101,7 @@ impl QualityCause {
             Self::Loss => "packets are lost on the way",
             Self::Delay => "the way to the participant and back takes long",
             Self::Bandwidth => "there is too little bandwidth for all layers that are wanted",
-            Self::Silence => "nothing has been heard of the participant for seconds",
+            Self::Silence => "nothing has come through for seconds",
             Self::Jitter => "packets take now shorter, now longer, so that its jitter buffer has to be long",
             Self::Transport => "no path to the participant works any more, and it is to look for another",
             Self::Signal => "the participant's signal connection is gone, and it may come back",

@@ -77,7 +77,7 @@ discards! {
     HandshakeQueue => "handshake-queue",
     /// Media that has waited too long for a shard that gets more than it can send.
     Late => "late",
-    /// Congestion feedback on packets that were not sent, or on the same ones over and over.
+    /// Feedback on packets that were not sent, or on the same ones over and over, and more requests than make sense.
     FeedbackUnfounded => "feedback-unfounded",
 }
 

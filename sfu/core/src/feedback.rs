@@ -7,41 +7,50 @@ use crate::ids::{DownKey, PeerKey};
 use crate::publish::encoding::ReceivedSenderReport;
 use crate::rtp::rtcp::{Nack, ReportBlock, RtcpPacket, SenderReport, TransportCc, packets};
 use crate::shard::Shard;
-use crate::subscribe::retransmit::resend;
+use crate::subscribe::retransmit::{is_resendable, resend};
 use crate::subscribe::selector::Cap;
 
 /// A queue of this length may overflow.
 const QUEUED: Duration = Duration::from_millis(40);
+/// Requests for keyframes that are heard of one datagram: each has a walk over those who wait for one. Further ones are dropped, and the
+/// client asks again. A client has about as many pictures on its screen.
+const MAX_KEYFRAME_REQUESTS: usize = 64;
 
 impl Shard {
-    /// Takes a decrypted compound packet.
-    pub(crate) fn receive_feedback(&mut self, now: Instant, key: PeerKey, compound: &[u8]) -> Result<(), Discard> {
+    /// Takes a decrypted compound packet. What is wrong in it is counted, and costs nothing else of it as long as its end is known.
+    pub(crate) fn receive_feedback(&mut self, now: Instant, key: PeerKey, compound: &[u8]) {
+        let mut keyframe_requests = 0;
         for packet in packets(compound) {
-            match packet? {
-                RtcpPacket::SenderReport(report) => {
-                    self.take_sender_report(now, key, &report);
-                    self.take_blocks(now, key, report.blocks());
-                }
-                RtcpPacket::ReceiverReport(report) => self.take_blocks(now, key, report.blocks()),
-                RtcpPacket::Nack(nack) => self.take_nack(now, key, &nack),
-                RtcpPacket::Pli(pli) => self.take_keyframe_request(now, key, pli.media_ssrc),
-                RtcpPacket::Fir(fir) => {
-                    for entry in fir.entries() {
-                        self.take_keyframe_request(now, key, entry.ssrc);
-                    }
-                }
-                RtcpPacket::Remb(remb) => self.take_remb(now, key, remb.bitrate_bps),
-                RtcpPacket::TransportCc(feedback) => self.take_transport_cc(now, key, &feedback)?,
-                RtcpPacket::CongestionFeedback(feedback) => {
-                    let at = self.egress.send_time(now).at;
-                    if let Some(peer) = self.peers.get_mut(key) {
-                        peer.bandwidth.on_congestion_feedback(&feedback, at, now);
-                        self.bandwidth_changed(key, now);
-                    }
-                }
-                // Names and ends of streams are signaling's matter.
-                RtcpPacket::SourceDescription(_) => {}
+            let taken = packet.and_then(|packet| self.take_element(now, key, packet, &mut keyframe_requests));
+            if let Err(discard) = taken {
+                self.discards.add(discard);
             }
+        }
+    }
+
+    fn take_element(&mut self, now: Instant, key: PeerKey, packet: RtcpPacket<'_>, keyframe_requests: &mut usize) -> Result<(), Discard> {
+        match packet {
+            RtcpPacket::SenderReport(report) => {
+                self.take_sender_report(now, key, &report);
+                self.take_blocks(now, key, report.blocks());
+            }
+            RtcpPacket::ReceiverReport(report) => self.take_blocks(now, key, report.blocks()),
+            RtcpPacket::Nack(nack) => return self.take_nack(now, key, &nack),
+            RtcpPacket::Pli(pli) => return self.take_keyframe_requests(now, key, std::iter::once(pli.media_ssrc), keyframe_requests),
+            RtcpPacket::Fir(fir) => {
+                return self.take_keyframe_requests(now, key, fir.entries().map(|entry| entry.ssrc), keyframe_requests);
+            }
+            RtcpPacket::Remb(remb) => self.take_remb(now, key, remb.bitrate_bps),
+            RtcpPacket::TransportCc(feedback) => return self.take_transport_cc(now, key, &feedback),
+            RtcpPacket::CongestionFeedback(feedback) => {
+                let at = self.egress.send_time(now).at;
+                if let Some(peer) = self.peers.get_mut(key) {
+                    peer.bandwidth.on_congestion_feedback(&feedback, at, now);
+                    self.bandwidth_changed(key, now);
+                }
+            }
+            // Names and ends of streams are signaling's matter.
+            RtcpPacket::SourceDescription(_) => {}
         }
         Ok(())
     }
@@ -74,7 +83,7 @@ impl Shard {
             let Some((_, sent)) = about else { continue };
             let round_trip = now.saturating_duration_since(sent).saturating_sub(block.delay_since_last_sr.duration());
             if let Some(peer) = self.peers.get_mut(key) {
-                peer.rtt = Some(round_trip);
+                peer.is_as_far_as(round_trip, now);
             }
         }
     }
@@ -95,19 +104,27 @@ impl Shard {
         }
     }
 
-    fn take_nack(&mut self, now: Instant, key: PeerKey, nack: &Nack<'_>) {
-        let Some(down_key) = self.down_by_ssrc(key, nack.media_ssrc) else { return };
-        let Some(down) = self.downs.get_mut(down_key) else { return };
-        let Some(up) = self.ups.get(down.up) else { return };
-        let Some(peer) = self.peers.get_mut(key) else { return };
+    fn take_nack(&mut self, now: Instant, key: PeerKey, nack: &Nack<'_>) -> Result<(), Discard> {
+        let Some(down_key) = self.down_by_ssrc(key, nack.media_ssrc) else { return Ok(()) };
+        let Some(down) = self.downs.get_mut(down_key) else { return Ok(()) };
+        let Some(up) = self.ups.get(down.up) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
         let send_time = self.egress.send_time(now);
         // Behind a queue the first copy can't have come before.
         let queue = peer.bandwidth.estimate().map(|estimate| estimate.queue).filter(|&queue| queue >= QUEUED);
         let once_in = queue.map_or(Duration::ZERO, |queue| queue.max(peer.rtt.unwrap_or_default()));
         for sequence in nack.sequences() {
+            if !down.ask_credit.take(down.sent.packets) {
+                return Err(Discard::FeedbackUnfounded);
+            }
             down.reported.nacks += 1;
             // Nobody shows what was lost of a picture that was paused since.
-            if down.share.cap == Cap::Paused || down.resent.is_recent(sequence, once_in, now) || !peer.bandwidth.may_resend(now) {
+            if down.share.cap == Cap::Paused || down.resent.is_recent(sequence, once_in, now) || !is_resendable(sequence, down) {
+                continue;
+            }
+            // What can't go, and what waits already, is not paid for.
+            let is_refused = peer.bandwidth.pacer.as_ref().is_some_and(|pacer| pacer.refuses_resend(down_key, sequence));
+            if is_refused || !down.resend_budget.has_left(now) || !peer.bandwidth.may_resend(now) {
                 continue;
             }
             if peer.bandwidth.holds_resend(down_key, sequence, now) {
@@ -120,6 +137,24 @@ impl Shard {
                 self.retransmitted += 1;
             }
         }
+        Ok(())
+    }
+
+    fn take_keyframe_requests(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        ssrcs: impl Iterator<Item = u32>,
+        count: &mut usize,
+    ) -> Result<(), Discard> {
+        for ssrc in ssrcs {
+            *count += 1;
+            if *count > MAX_KEYFRAME_REQUESTS {
+                return Err(Discard::FeedbackUnfounded);
+            }
+            self.take_keyframe_request(now, key, ssrc);
+        }
+        Ok(())
     }
 
     fn take_keyframe_request(&mut self, now: Instant, key: PeerKey, ssrc: u32) {

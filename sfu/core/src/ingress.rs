@@ -98,7 +98,8 @@ impl Shard {
         let len = srtp.receiver.open_rtcp(datagram)?;
         peer.heard_at = Some(now);
         let compound = datagram.get(..len).ok_or(Discard::RtcpMalformed)?;
-        self.receive_feedback(now, key, compound)
+        self.receive_feedback(now, key, compound);
+        Ok(())
     }
 
     fn receive_rtp(&mut self, now: Instant, key: PeerKey, datagram: &mut [u8]) -> Result<(), Discard> {

@@ -39,8 +39,12 @@ pub struct Peer {
     pub feedback_ssrc: u32,
     /// What protects the media, once it is agreed.
     pub profile: Option<SrtpProfile>,
-    /// Round trip time by the client's receiver reports.
+    /// Round trip time by the client's receiver reports, and by checks where it sends none.
     pub rtt: Option<Duration>,
+    /// When that was found.
+    pub rtt_at: Option<Instant>,
+    /// It has answered a check.
+    pub answers: bool,
     /// When anything authentic last came from the client.
     pub heard_at: Option<Instant>,
     /// Deadline that is in the timer queue.
@@ -126,6 +130,8 @@ impl Peer {
             feedback_ssrc: seed | 1,
             profile: None,
             rtt: None,
+            rtt_at: None,
+            answers: false,
             heard_at: None,
             scheduled: None,
             allotment: Allotment::default(),

@@ -89,16 +89,23 @@ impl Shard {
         Discard::UnknownSource
     }
 
-    /// Takes an answer to one of those checks.
+    /// Takes an answer to one of those checks, or to one that asked for a sign of life ([`crate::quality::asking`]).
     pub(crate) fn receive_answer(&mut self, now: Instant, flow: Flow, transaction: TransactionId, datagram: &[u8]) -> Result<(), Discard> {
-        let index = self.strays.asked.iter().position(|&(asked, _)| asked == transaction).ok_or(Discard::StunUnknownUser)?;
-        let key = self.strays.asked[index].1;
-        if self.demux.by_flow(&flow).is_some_and(|owner| owner != key) {
+        let index = self.strays.asked.iter().position(|&(asked, _)| asked == transaction);
+        let owner = self.demux.by_flow(&flow);
+        let key = index.map(|index| self.strays.asked[index].1).or(owner).ok_or(Discard::StunUnknownUser)?;
+        if owner.is_some_and(|owner| owner != key) {
             return Err(Discard::StunForeignPath);
         }
         let peer = self.peers.get_mut(key).ok_or(Discard::UnknownEntity)?;
         let outcome = peer.transport.handle_answer(now, flow, datagram)?;
-        self.strays.asked.remove(index);
+        (peer.heard_at, peer.answers) = (Some(now), true);
+        if let Some(round_trip) = outcome.round_trip {
+            peer.is_as_far_as(round_trip, now);
+        }
+        if let Some(index) = index {
+            self.strays.asked.remove(index);
+        }
         self.path_checked(now, key, flow, outcome);
         Ok(())
     }

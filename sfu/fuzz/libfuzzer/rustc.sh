@@ -9,7 +9,7 @@ for argument in "$@"; do
 done
 flags=()
 case $crate in
-fuzz_run | fuzz_targets | sfu_* | signaling_* | rtc_sctp | rtc_sdp | rtc_datachannel | dimpl)
+fuzz_run | fuzz_targets | turn_fuzz | turn_proto | sfu_* | signaling_* | rtc_sctp | rtc_sdp | rtc_datachannel | dimpl)
     flags+=(-Cpasses=sancov-module)
     for argument in level=4 inline-8bit-counters pc-table trace-compares; do
         flags+=("-Cllvm-args=-sanitizer-coverage-$argument")

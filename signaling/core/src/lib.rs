@@ -35,6 +35,7 @@ mod room;
 mod rooms;
 mod roster;
 mod session;
+mod settings;
 mod simulate;
 mod speakers;
 mod subscribing;
@@ -343,7 +344,7 @@ impl Signaling {
     /// There must be none of that name, and it must be one that [may be opened](Self::may_open_room).
     fn open_room(&mut self, name: &str, asked: &RoomConfig, now: Instant, unix_now: Duration, rng: &mut impl Rng) -> RoomId {
         let id = self.rooms.unused_id(rng);
-        let settings = room::RoomSettings::new(&self.config, asked);
+        let settings = settings::RoomSettings::new(&self.config, asked);
         let room = Room::open(id, name.to_owned(), settings, &mut self.turn(now, unix_now, rng).1);
         self.rooms.insert(room);
         self.news.push(News::Opened(id));

@@ -166,6 +166,14 @@ pub struct ServerLimits {
     pub inbox_bytes: usize,
     /// The same for one connection alone.
     pub inbox_bytes_per_socket: usize,
+    /// Bytes of large messages (what newcomers are told of large rooms) that are not written yet, of all clients together; the client for
+    /// whose message there is no room is closed with code 1013 `overloaded`, and comes again.
+    pub all_large_messages_bytes: usize,
+    /// Bytes of frames that wait for their place in the inbox, of all clients together; a client whose frame finds no room is closed
+    /// likewise.
+    pub all_waiting_frames_bytes: usize,
+    /// Bytes of large bodies of requests that are not answered yet, of all together; a further one gets 503 `unavailable`.
+    pub all_request_bodies_bytes: usize,
     /// Requests of administrators (Twirp and REST) with one API key; more get 429 `rate-limited`.
     pub api_per_key: Rate,
     /// The same from one address (IPv6: one /64), whatever the token, wrong ones and participants' included.
@@ -193,6 +201,9 @@ impl Default for ServerLimits {
             inbox_messages: 1024,
             inbox_bytes: 4 * 1024 * 1024,
             inbox_bytes_per_socket: 512 * 1024,
+            all_large_messages_bytes: 256 * 1024 * 1024,
+            all_waiting_frames_bytes: 64 * 1024 * 1024,
+            all_request_bodies_bytes: 64 * 1024 * 1024,
             api_per_key: Rate { per_second: 1_000.0, burst: 5_000 },
             api_per_ip: Rate { per_second: 600.0, burst: 3_000 },
         }

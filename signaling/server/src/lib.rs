@@ -12,6 +12,7 @@ mod drain;
 pub mod fuzzing;
 mod gate;
 mod give_way;
+mod holdings;
 mod http;
 mod join_request;
 mod media;
@@ -51,6 +52,7 @@ pub use signaling_core::{PARTICIPANT_PREFIX, Region, Relays, SignalingConfig, pa
 pub use traces::export::Collector;
 
 use gate::Gate;
+use holdings::Holdings;
 use http::App;
 use metrics::Metrics;
 use net::Port;
@@ -164,6 +166,7 @@ impl Server {
             demo_tokens: Gate::new(usize::MAX, demo_rate, limits.tracked_ips),
             quota: Quota::new(&config.keys, &limits),
             intake: Intake::new(inbox_in.clone(), &limits),
+            holdings: Holdings::new(&limits, &metrics),
             config,
             inbox: inbox_in,
             metrics,

@@ -11,6 +11,8 @@ use prometheus::{Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntC
 use signaling_api::{EndReason, ErrorCode, JoinResult};
 use signaling_core::{CODEC_WORDS, Census, Counters, Happening};
 
+use crate::holdings::KINDS;
+
 /// Steps of a join, in seconds.
 const PHASES: &[f64] = &[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0];
 const REQUESTS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -21,6 +23,8 @@ pub(crate) struct Metrics {
     /// Open WebSockets.
     pub(crate) connections: IntGauge,
     refused_connections: IntCounterVec,
+    held_bytes: IntGaugeVec,
+    held_refused: IntCounterVec,
     messages: IntCounterVec,
     malformed: IntCounterVec,
     closes: IntCounterVec,
@@ -98,6 +102,14 @@ impl Metrics {
             QUALITY_LABELS,
         )?;
         registry.register(Box::new(qualities.clone()))?;
+        let held_bytes = IntGaugeVec::new(
+            Opts::new(
+                "signaling_held_bytes",
+                "Bytes that clients make this process hold: messages (large ones that are not written yet), frames (that wait for their place), bodies (large ones of requests that are not answered yet).",
+            ),
+            &["what"],
+        )?;
+        registry.register(Box::new(held_bytes.clone()))?;
         let freeze_seconds =
             Gauge::new("sfu_freeze_seconds_total", "Time for which pictures stood still, by what clients report of themselves.")?;
         registry.register(Box::new(AsCounter(freeze_seconds.clone())))?;
@@ -107,6 +119,12 @@ impl Metrics {
                 "signaling_refused_connections_total",
                 "TCP connections that were closed as they were accepted: all places were taken, or those of the address.",
                 &["reason"],
+            )?,
+            held_bytes,
+            held_refused: counters(
+                "signaling_held_refused_total",
+                "Clients and requests that were refused because as much is held already as may be; see signaling_held_bytes.",
+                &["what"],
             )?,
             messages: counters(
                 "signaling_messages_total",
@@ -191,6 +209,9 @@ impl Metrics {
         for reason in ["all", "address"] {
             self.refused_connections.with_label_values(&[reason]);
         }
+        for what in KINDS {
+            self.holding(what);
+        }
         for kind in ["protobuf", "json", "unknown", "oversized"] {
             self.malformed.with_label_values(&[kind]);
         }
@@ -209,9 +230,21 @@ impl Metrics {
         for result in REPORT_RESULTS {
             self.client_reports.with_label_values(&[result]);
         }
-        for reason in
-            ["client", "lost", "idle", "slow", "oversized", "malformed", "protocol", "shutdown", "resumed", "resume", "silent", "flood"]
-        {
+        for reason in [
+            "client",
+            "lost",
+            "idle",
+            "slow",
+            "overloaded",
+            "oversized",
+            "malformed",
+            "protocol",
+            "shutdown",
+            "resumed",
+            "resume",
+            "silent",
+            "flood",
+        ] {
             self.closes.with_label_values(&[reason]);
         }
         for (level, direction, cause) in quality_words() {
@@ -221,6 +254,11 @@ impl Metrics {
         self.api_requests.with_label_values(&["livekit.RoomService", "ok"]);
         self.requests.with_label_values(&["/rtc", "101"]);
         self.count_since(&Counters::default(), &Counters::default());
+    }
+
+    /// How much is held of a kind, and how often there was no room.
+    pub(crate) fn holding(&self, what: &str) -> (IntGauge, IntCounter) {
+        (self.held_bytes.with_label_values(&[what]), self.held_refused.with_label_values(&[what]))
     }
 
     /// What there is.
@@ -414,7 +452,12 @@ fn quality_words() -> impl Iterator<Item = (&'static str, &'static str, &'static
             .flat_map(move |direction| [Cause::Loss, Cause::Jitter, Cause::Bandwidth].map(|cause| word(level, direction, cause)));
         of_one_way.chain([word(level, Direction::Both, Cause::Delay)])
     });
-    let lost = [(Direction::Up, Cause::Silence), (Direction::Both, Cause::Transport), (Direction::Both, Cause::Signal)];
+    let lost = [
+        (Direction::Up, Cause::Silence),
+        (Direction::Down, Cause::Silence),
+        (Direction::Both, Cause::Transport),
+        (Direction::Both, Cause::Signal),
+    ];
     let best = word(Quality::Excellent, Direction::Neither, Cause::None);
     std::iter::once(best).chain(middling).chain(lost.map(|(direction, cause)| word(Quality::Lost, direction, cause)))
 }

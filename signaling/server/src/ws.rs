@@ -322,16 +322,17 @@ impl SignalingLoop {
     /// False: there is no such connection, or no more.
     fn queue(&mut self, conn: ConnId, response: &Arc<Response>) -> bool {
         let Some(connection) = self.connections.get(&conn) else { return false };
-        if connection.outbox.push(response) {
-            return true;
-        }
+        let Err(end) = connection.outbox.push(response) else { return true };
         if let Some(connection) = self.connections.remove(&conn) {
-            debug!(?conn, "a client does not read what it is sent");
+            debug!(?conn, end = end.as_str(), "there is no room for what a client is sent");
             // a resume is answered by that; whoever joined is in the room until its grace period ends, and is counted then
             if let Some(Attempt::Resume) = connection.awaits {
-                self.metrics.resumed(Some(SocketEnd::Slow.as_str()));
+                self.metrics.resumed(Some(end.as_str()));
             }
-            connection.outbox.drop_slow();
+            match end {
+                SocketEnd::Overloaded => connection.outbox.close(end),
+                _ => connection.outbox.drop_slow(),
+            }
             self.input(Input::Closed { conn });
         }
         false

@@ -3,7 +3,7 @@
 //! In: any bytes. Out: nothing, or a panic, which is a bug of ours. A target asserts more than survival: what is written reads back,
 //! ranges stay inside, what was not allowed has no effect, nothing is left behind.
 //!
-//! They run in two ways: `cargo test -p turn-fuzz` replays the committed corpus, and `tools/fuzz.sh` explores under libFuzzer.
+//! They run in two ways: `cargo test -p fuzz-targets` replays the committed corpus, and `tools/fuzz.sh` explores under libFuzzer.
 
 mod messages;
 mod operations;

@@ -2,6 +2,7 @@
 //!
 //! In: a [`TurnConfig`]. Out: a [`TurnHandle`] to a server that runs in a thread of its own. Start at `event_loop`.
 
+mod alarm;
 mod audit;
 mod config;
 mod event_loop;
@@ -37,6 +38,7 @@ pub use turn_proto::limits::Limits;
 pub use turn_proto::policy::{OwnPeer, PeerPolicy as Policy, Prefix, Rule};
 pub use udp::UdpCounters;
 
+use alarm::Alarm;
 use event_loop::{Adopted, Door, EventLoop, Order, Parts, Revocation, WAKER};
 use udp::UdpSocket;
 
@@ -102,6 +104,7 @@ struct Inner {
     certificates: Option<Arc<Certificates>>,
     ports: BoundPorts,
     thread: Mutex<Option<JoinHandle<()>>>,
+    alarm: Alarm,
 }
 
 /// Opens sockets and starts the server's thread.
@@ -161,10 +164,16 @@ pub fn start(mut config: TurnConfig) -> Result<TurnHandle, TurnError> {
         core: core(config, listening, ports, discovery, now),
     };
     let event_loop = EventLoop::new(parts, now)?;
-    let thread = std::thread::Builder::new().name("turn".to_owned()).spawn(move || event_loop.run())?;
+    let alarm = Alarm::default();
+    let guard = alarm.guard();
+    let thread = std::thread::Builder::new().name("turn".to_owned()).spawn(move || {
+        if event_loop.run() {
+            guard.disarm();
+        }
+    })?;
     tracing::info!(?ports, "TURN server is listening");
     let thread = Mutex::new(Some(thread));
-    Ok(TurnHandle(Arc::new(Inner { orders, revocations, waker, snapshot, certificates, ports, thread })))
+    Ok(TurnHandle(Arc::new(Inner { orders, revocations, waker, snapshot, certificates, ports, thread, alarm })))
 }
 
 fn core(config: TurnConfig, listening: Vec<SocketAddr>, ports: BoundPorts, discovery: Option<Discovery>, now: Instant) -> TurnServer {
@@ -244,6 +253,18 @@ impl TurnHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         *self.0.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server's thread has ended, and nobody told it to: nothing is relayed any more.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.0.alarm.has_failed()
+    }
+
+    /// Calls this once if the server fails, at once if it has: whoever embeds it should end as a whole, and be started anew. It is called
+    /// on the thread that fails, and must not wait.
+    pub fn when_failed(&self, tell: impl FnOnce() + Send + 'static) {
+        self.0.alarm.when_raised(Box::new(tell));
     }
 
     /// When the certificate ends, in time since 1970.

@@ -19,7 +19,7 @@ use crate::stats::Snapshot;
 /// The registry has metrics of these names already.
 pub fn register(registry: &Registry, server: TurnHandle) -> Result<()> {
     let describe = |family: &MetricFamily| Desc::new(family.name().to_owned(), family.help().to_owned(), Vec::new(), HashMap::new());
-    let descriptions = families(&Snapshot::default(), None).iter().map(describe).collect::<Result<_>>()?;
+    let descriptions = families(&Snapshot::default(), false, None).iter().map(describe).collect::<Result<_>>()?;
     registry.register(Box::new(TurnCollector { server, descriptions }))
 }
 
@@ -36,7 +36,7 @@ impl Collector for TurnCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let left = self.server.certificate_expires_at().map(|at| seconds_between(now, at));
-        families(&self.server.snapshot(), left)
+        families(&self.server.snapshot(), self.server.has_failed(), left)
     }
 }
 
@@ -48,13 +48,13 @@ fn seconds_between(now: Duration, at: Duration) -> f64 {
 /// All families without a server, for documentation.
 #[must_use]
 pub fn catalogue() -> Vec<MetricFamily> {
-    families(&Snapshot::default(), Some(0.0))
+    families(&Snapshot::default(), false, Some(0.0))
 }
 
 type Samples = Vec<(Vec<(&'static str, &'static str)>, f64)>;
 
 #[allow(clippy::cast_precision_loss)]
-fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<MetricFamily> {
+fn families(snapshot: &Snapshot, has_failed: bool, certificate_seconds: Option<f64>) -> Vec<MetricFamily> {
     let Snapshot { core, census, udp, streams, open_streams, is_draining } = snapshot;
     let plain = |value: f64| vec![(Vec::new(), value)];
     let by = |name: &'static str, labels: Vec<&'static str>, values: &[u64]| -> Samples {
@@ -139,6 +139,11 @@ fn families(snapshot: &Snapshot, certificate_seconds: Option<f64>) -> Vec<Metric
             "1: new allocations are refused, but for participants of calls that go on.",
             plain(f64::from(u8::from(*is_draining))),
         ),
+        gauge(
+            "turn_failed",
+            "1: the server's thread has ended though nobody told it to, and the process is about to.",
+            plain(f64::from(u8::from(has_failed))),
+        ),
     ];
     // without a certificate there is nothing that could expire
     families.push(gauge(
@@ -209,7 +214,7 @@ mod tests {
         snapshot.core.denied_peers[Denied::Metadata as usize] = 3;
         snapshot.core.quota_rejections[Quota::User as usize] = 4;
         snapshot.core.auth_failures[AuthFailure::Revoked as usize] = 5;
-        let text = TextEncoder::new().encode_to_string(&families(&snapshot, Some(60.0))).unwrap();
+        let text = TextEncoder::new().encode_to_string(&families(&snapshot, false, Some(60.0))).unwrap();
         for line in [
             "turn_allocations{transport=\"tls\",family=\"ipv4\"} 2",
             "turn_allocations{transport=\"tls\",family=\"ipv6\"} 1",

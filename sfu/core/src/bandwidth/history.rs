@@ -130,6 +130,13 @@ impl SendHistory {
         bytes
     }
 
+    /// When a packet was sent on which nothing was reported; None if it is forgotten.
+    #[must_use]
+    pub fn sent_at(&self, sequence: u16) -> Option<SentAt> {
+        let entry = self.entries.get(self.place(sequence))?;
+        (entry.sequence == sequence && entry.state == State::InFlight).then_some(entry.sent_at)
+    }
+
     /// Transport-wide sequence number of a stream's packet (RFC 8888), looked for from behind `after` on, then from the newest
     /// back. Each entry that is looked at takes one of `steps`; without any left nothing is found.
     #[must_use]

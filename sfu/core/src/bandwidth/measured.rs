@@ -7,6 +7,7 @@ use super::control::{Control, Followup, Signals};
 use super::delay::QueueMeter;
 use super::history::{SendHistory, SentAt};
 use super::loss::LossMeter;
+use super::passage::PassageMeter;
 use super::probe::Prober;
 use super::rate::{RateMeter, whole};
 use super::still::Still;
@@ -39,6 +40,7 @@ pub struct Measured {
     still: Still,
     trendline: Trendline,
     loss: LossMeter,
+    pub(super) passage: PassageMeter,
     pub(super) arrived: RateMeter,
     sent: RateMeter,
     pub(super) overhead: RateMeter,
@@ -49,7 +51,7 @@ pub struct Measured {
     pub(super) prober: Prober,
     pub(super) clock: ArrivalClock,
     round_trip: Option<Duration>,
-    heard_at: Option<Instant>,
+    pub(super) heard_at: Option<Instant>,
     pub(super) next_feedback: Option<u8>,
     pub(super) next_sequence: Option<u16>,
     sent_clock: Option<(SentAt, i64)>,
@@ -116,9 +118,18 @@ impl Measured {
         // Wrapping differences of the send time are right as long as the clock of arrivals goes on with it.
         let sent_us = self.sent_us(packet.sent_at);
         self.queue.on_packet(arrival_us, arrival_us - sent_us);
+        self.passage.on_arrival(packet.sent_at, arrival_us - sent_us, packet.was_missing);
         self.trendline.on_packet(packet.sent_at, arrival_us);
         self.trains.on_packet(packet.sent_at, arrival_us, bytes);
         self.prober.on_packet(packet.probe, packet.sent_at, arrival_us, bytes);
+    }
+
+    /// The client does not have it.
+    pub(super) fn on_missing(&mut self, report: &mut Report, sent: &mut SendHistory, sequence: u16) {
+        if sent.take_missing(sequence).is_some() {
+            self.passage.on_missing();
+            report.missing += 1;
+        }
     }
 
     /// False if there is nothing new to tell.
@@ -153,6 +164,7 @@ impl Measured {
         self.overhead.add(now_us, overhead.saturating_sub(overhead_seen));
         self.probes.add(now_us, probes.saturating_sub(probes_seen));
         let round_trip = Duration::from_micros(u64::try_from(at.us_since(newest_sent)).unwrap_or(0));
+        self.passage.time(round_trip);
         // Smoothed as RFC 6298 does.
         let round_trip = self.round_trip.map_or(round_trip, |known| (known * 7 + round_trip) / 8);
         self.round_trip = Some(round_trip);

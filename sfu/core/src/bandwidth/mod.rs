@@ -15,6 +15,7 @@ pub mod looks;
 pub mod loss;
 pub mod measured;
 pub mod pacer;
+pub mod passage;
 pub mod probe;
 pub mod probe_plan;
 pub mod rate;
@@ -33,6 +34,7 @@ use history::{SendHistory, SentAt};
 use looks::Looks;
 use measured::{ARRIVED_NOW_WINDOW_US, ARRIVED_WINDOW_US, Measured, Report, SENT_WINDOW_US};
 use pacer::Pacer;
+use passage::Passage;
 use rate::whole;
 use resends::ResendCredit;
 
@@ -129,6 +131,10 @@ const TOLD_CHANGE_PERCENT: u64 = 2;
 const MAX_LOOK_UPS: usize = 512;
 /// After so long without anything being sent, no queue is left.
 const RESTING_US: i64 = 2_000_000;
+/// Something is sent as long as the newest packet is no older.
+const SENDING_US: i64 = 1_000_000;
+/// So many packets on which nothing was reported are no chance.
+const OWED_PACKETS: u16 = 5;
 
 impl Bandwidth {
     /// What the downlink carries. None: the client has not said anything from which it could be known, as while it connects;
@@ -212,7 +218,7 @@ impl Bandwidth {
                     let arrival_us = measured.clock.transport_cc_us(time);
                     measured.on_arrival(&mut report, sent, status.sequence, arrival_us);
                 }
-                None => report.missing += u32::from(sent.take_missing(status.sequence).is_some()),
+                None => measured.on_missing(&mut report, sent, status.sequence),
             }
         }
         measured.next_sequence = Some(last.wrapping_add(1));
@@ -235,7 +241,7 @@ impl Bandwidth {
                     let arrival_us = measured.clock.compact_ntp_us(time);
                     measured.on_arrival(&mut report, sent, sequence, arrival_us);
                 }
-                None => report.missing += u32::from(sent.take_missing(sequence).is_some()),
+                None => measured.on_missing(&mut report, sent, sequence),
             }
         }
         self.end_report(&report, at, now);
@@ -277,6 +283,32 @@ impl Bandwidth {
     /// A queue has overflown, and so much was lost that to resend it would take longer than a keyframe does. True once.
     pub fn take_collapse(&mut self) -> bool {
         self.measured.as_mut().is_some_and(|measured| std::mem::take(&mut measured.has_collapsed))
+    }
+
+    /// What became of what was sent, by feedback since the last call; None: there was too little of either.
+    pub fn take_passage(&mut self) -> Option<Passage> {
+        self.measured.as_mut()?.passage.take()
+    }
+
+    /// The client has told by transport-wide numbers what arrived.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.measured.is_some()
+    }
+
+    /// For how long the client has owed a word on what is sent to it. None: it owes none, or has never said one.
+    #[must_use]
+    pub fn owes_for(&self, at: SentAt, now: Instant) -> Option<Duration> {
+        let measured = self.measured.as_deref()?;
+        let first = measured.next_sequence?;
+        let is_sending = at.us_since(self.sent.newest) < SENDING_US;
+        if !is_sending || self.sent.next_sequence().wrapping_sub(first) < OWED_PACKETS {
+            return None;
+        }
+        let said = now.saturating_duration_since(measured.heard_at?);
+        // One that was sent little before is waited for since then.
+        let sent = self.sent.sent_at(first).map(|sent| Duration::from_micros(u64::try_from(at.us_since(sent)).unwrap_or(0)));
+        Some(sent.map_or(said, |sent| said.min(sent)))
     }
 
     /// Once a second: something is sent and nothing is heard of it, or nothing is sent of which something could be heard.

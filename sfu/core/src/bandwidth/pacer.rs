@@ -24,7 +24,8 @@ const LEAST_BURST_BYTES: f64 = 2_400.0;
 /// A train of three packets shows what the bottleneck carries; so often one of four may go at once.
 const SHOW_INTERVAL: Duration = Duration::from_millis(300);
 const SHOW_BYTES: f64 = 4_900.0;
-/// What waits is to be gone after this time: four frames.
+/// What waits goes at the least at a pace at which it would be gone after this time (four frames). As that falls with what waits, so does
+/// the pace: half is gone after two thirds of it, and the pace of the estimate takes over where it is faster.
 const LONGEST: Duration = Duration::from_millis(130);
 /// A shard at its limit takes so long for a turn.
 const LONGEST_TURN: Duration = Duration::from_millis(30);
@@ -127,6 +128,12 @@ impl Pacer {
             self.waiting_bytes += u64::from(packet.len);
             self.waiting.push_back(packet);
         }
+    }
+
+    /// What is to be resent would have to wait, but waits already, or has no place.
+    #[must_use]
+    pub fn refuses_resend(&self, down: DownKey, sequence: u16) -> bool {
+        !self.resends.is_empty() && (self.resends.len() >= MAX_RESENDS || self.resends.contains(&(down, sequence)))
     }
 
     /// What is to be resent has to wait as well; false if it goes at once. Of more than a few the client asks for again.

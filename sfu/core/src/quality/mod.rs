@@ -1,10 +1,11 @@
 //! How well each participant's media gets through: once a second a class, told to signaling when it or what it follows from changes.
 //!
-//! In: reception statistics of what it sends, its receiver reports on what it gets, layers that are missing, round trip times,
-//! when something was last heard of it. Out: [`Event::ConnectionQuality`], with the direction and the cause of the worst.
+//! In: reception statistics of what it sends, what it says of what it gets (transport-wide feedback, else receiver reports), layers that
+//! are missing, round trip times, when something was last heard of it. Out: [`Event::ConnectionQuality`], with the direction and the cause of the worst.
 //! Invariant: what a publisher loses on its way here changes nobody's class but its own.
 //! Which class a look leads to: [`monitor`].
 
+pub mod asking;
 pub mod monitor;
 pub mod rating;
 pub mod traffic;
@@ -15,7 +16,8 @@ use sfu_api::{Event, MediaKind, TransportRole};
 
 use self::monitor::part;
 pub use self::monitor::{Look, Monitor, Verdict};
-use self::traffic::{DownlinkCounters, UplinkCounters};
+use self::traffic::{Traffic, UplinkCounters};
+use crate::bandwidth::passage::Passage;
 use crate::ids::{ParticipantKey, PeerKey};
 use crate::publish::UpTrack;
 use crate::shard::Shard;
@@ -55,13 +57,31 @@ impl Shard {
             return None;
         }
         let silent_for = connected.iter().filter_map(|peer| peer.heard_at).map(|at| now.saturating_duration_since(at)).min();
-        let round_trip = connected.iter().filter_map(|peer| peer.rtt).max().unwrap_or_default();
-        let mut look = Look { silent_for: silent_for.unwrap_or(Duration::MAX), round_trip, ..Look::default() };
+        let is_prompt = connected.iter().any(|peer| peer.answers);
+        let mut look = Look { silent_for: silent_for.unwrap_or(Duration::MAX), is_prompt, ..Look::default() };
+        let passages = [publisher, subscriber].map(|peer| self.look_at_way(peer?, now, &mut look));
         self.look_at_uplink(key, now, &mut look);
-        for peer in [publisher, subscriber].into_iter().flatten() {
-            self.look_at_downlink(peer, now, &mut look);
+        for (peer, passage) in [publisher, subscriber].into_iter().zip(&passages) {
+            if let Some(peer) = peer {
+                self.look_at_downlink(peer, passage.as_ref(), now, &mut look);
+            }
         }
+        let is_distance_known = passages.iter().flatten().any(|passage| passage.round_trip.is_some());
+        self.ask_if_needed([subscriber, publisher], look.silent_for, is_distance_known, now);
         Some(look)
+    }
+
+    /// What became of what was sent on a transport, where the client says so.
+    fn look_at_way(&mut self, peer: PeerKey, now: Instant, look: &mut Look) -> Option<Passage> {
+        let at = self.egress.send_time(now).at;
+        let peer = self.peers.get_mut(peer).filter(|peer| peer.profile.is_some())?;
+        let passage = peer.bandwidth.take_passage();
+        let owes_for = peer.bandwidth.owes_for(at, now);
+        let round_trip = passage.and_then(|passage| passage.round_trip).or(peer.rtt).unwrap_or_default();
+        look.round_trip = look.round_trip.max(round_trip);
+        look.unheard_for = look.unheard_for.max(owes_for.unwrap_or_default());
+        look.is_prompt |= passage.is_some() || owes_for.is_some();
+        passage
     }
 
     fn look_at_uplink(&mut self, key: ParticipantKey, now: Instant, look: &mut Look) {
@@ -94,22 +114,20 @@ impl Shard {
         }
     }
 
-    fn look_at_downlink(&mut self, peer: PeerKey, now: Instant, look: &mut Look) {
+    fn look_at_downlink(&mut self, peer: PeerKey, passage: Option<&Passage>, now: Instant, look: &mut Look) {
         let Some(peer) = self.peers.get(peer) else { return };
+        let is_measured = peer.bandwidth.is_measured();
         let in_flight = look.round_trip.as_secs_f64() / LOOK.as_secs_f64();
         for &key in &peer.downs {
             let Some(down) = self.downs.get_mut(key) else { continue };
             let Some(up) = self.ups.get(down.up) else { continue };
-            let counters = DownlinkCounters {
-                reports: down.reported.reports,
-                reported_lost: down.reported.cumulative_lost.into(),
-                never_sent: down.reported.never_sent,
-                sent: down.sent.packets,
-                late: down.sent.late,
-                resent: down.sent.retransmitted,
-            };
+            let counters = down.counters();
             let jitter = ticks(down.reported.jitter_ticks, up.codec.codec.clock_rate_hz());
-            look.traffic[part(TransportRole::Subscriber, up.kind())] += down.meter.take(counters, in_flight, jitter);
+            look.traffic[part(TransportRole::Subscriber, up.kind())] += match passage {
+                Some(passage) => down.meter.take_share(counters, passage),
+                None if is_measured => Traffic::default(),
+                None => down.meter.take(counters, in_flight, jitter),
+            };
             look.is_flowing |= down.meter.is_sending(down.sent.packets) && up.kind() == MediaKind::Video;
             if up.kind() == MediaKind::Video && !up.is_muted && down.payload_type.is_some() {
                 let left_out = down.share.left_out(wanted_rung(&down.wish, &up.ladder(now)));

@@ -3,11 +3,11 @@
 //! Classes by rating (see [`rating`]): EXCELLENT from 80, GOOD from 60 (G.107 annex B: "satisfied", "many users
 //! dissatisfied" below), POOR below that, LOST after [`FLOW_SILENCE`] or [`SILENCE`]. The rating is the lowest of audio and video, up
 //! and down. A class falls at once, by the last [`SPAN`] looks together. It rises after two looks in a row that are good enough each
-//! for itself, with [`RISE_MARGIN`] to spare; then what was before is forgotten. Who falls again soon waits longer the next time.
+//! for itself, with [`RISE_MARGIN`] to spare; then what was before is forgotten. Who falls again soon needs a third.
 //! In the same class, another direction or cause is told when two looks in a row have found it.
-//! So each change is told within four looks, and so many seconds. What a client loses is known by its reports: with video it sends one
-//! each second, on audio every 2.5 to 7.5 (libwebrtc). So where there is video, what it loses of audio is judged by that; what it loses of
-//! audio alone is told with the next report.
+//! So each change is told within four looks, and so many seconds. What a client loses is known by its transport-wide feedback with the
+//! next look. Without that it is known by its reports: with video it sends one each second, on audio every 2.5 to 7.5 (libwebrtc). So where
+//! there is video, what it loses of audio is judged by that; what it loses of audio alone is told with the next report.
 
 use std::time::Duration;
 
@@ -22,18 +22,21 @@ const SPAN: usize = 3;
 /// for a client with audio only sends reports as rarely.
 const SILENCE: Duration = Duration::from_secs(7);
 /// The same for a client that sends media or is sent video: then packets, or reports at least every 1.5 s, are the rule (libwebrtc's
-/// `rtcp_sender.cc`: 1 s for video, half as much more by chance), and checks every 2.5 s (`p2p_constants.cc`).
+/// `rtcp_sender.cc`: 1 s for video, half as much more by chance), and checks every 2.5 s (`p2p_constants.cc`). For one that says what
+/// arrives, or answers when it is asked, it is the rule in any case.
 const FLOW_SILENCE: Duration = Duration::from_secs(3);
+/// Where nothing comes any more, the last words of a client are of about the same time.
+const HEARD_SINCE: Duration = Duration::from_millis(500);
 const EXCELLENT: f64 = 80.0;
 const GOOD: f64 = 60.0;
 /// A better class is reached only with so much to spare.
 const RISE_MARGIN: f64 = 3.0;
 /// And in so many looks in a row.
 const RISE_LOOKS: u8 = 2;
-/// So many more for each fall within [`RELAPSE_LOOKS`] of a rise.
-const RELAPSE_PENALTY: u8 = 2;
+/// So many more after a fall within [`RELAPSE_LOOKS`] of a rise: with more of them nobody would know within five seconds.
+const RELAPSE_PENALTY: u8 = 1;
 /// At most.
-const MOST_RISE_LOOKS: u8 = 10;
+const MOST_RISE_LOOKS: u8 = 3;
 /// See [`RELAPSE_PENALTY`].
 const RELAPSE_LOOKS: u8 = 20;
 /// Fewer packets say nothing.
@@ -103,6 +106,10 @@ struct Worst {
 pub struct Look {
     /// Since when nothing was heard of the client.
     pub silent_for: Duration,
+    /// Since when it should have said something of what was sent to it.
+    pub unheard_for: Duration,
+    /// It says what arrives, or answers when it is asked: silence means something.
+    pub is_prompt: bool,
     /// It ought to be heard all the time: it sends media that somebody wants, or is sent video.
     pub is_flowing: bool,
     /// Of the client, if known.
@@ -150,22 +157,27 @@ impl Monitor {
                 let reached = class(newest.rating - RISE_MARGIN);
                 self.looks_better = if reached > told { self.looks_better.saturating_add(1) } else { 0 };
                 if self.looks_better < self.patience {
-                    return self.reconsider(told, ailment, &worst, &newest);
+                    return self.reconsider(told, ailment, &worst, &newest, look);
                 }
                 self.looks_since_rise = Some(0);
                 self.parts.iter_mut().for_each(Part::forget_older);
-                Some(self.tell(reached, &newest))
+                Some(self.tell(reached, &newest, look))
             }
-            Some((Quality::Lost, _)) if is_lost => None,
+            Some((Quality::Lost, ailment)) if is_lost => {
+                let found = ailment_of_lost(look);
+                let is_certain = found != ailment && self.suspected == Some(found);
+                self.suspected = (found != ailment).then_some(found);
+                is_certain.then(|| self.tell(Quality::Lost, &worst, look))
+            }
             Some((told, _)) if told != Quality::Lost => {
                 self.patience = match self.looks_since_rise.take() {
                     Some(looks) if looks <= RELAPSE_LOOKS => (self.patience + RELAPSE_PENALTY).min(MOST_RISE_LOOKS),
                     Some(_) => RISE_LOOKS,
                     None => self.patience,
                 };
-                Some(self.tell(found, &worst))
+                Some(self.tell(found, &worst, look))
             }
-            _ => Some(self.tell(found, &worst)),
+            _ => Some(self.tell(found, &worst, look)),
         }
     }
 
@@ -173,25 +185,25 @@ impl Monitor {
         let silent_before = std::mem::replace(&mut self.silent_for, look.silent_for);
         // Of what was sent meanwhile and did not arrive there are gaps.
         let has_gaps = [UP_AUDIO, UP_VIDEO].iter().any(|&part| look.traffic[part].lost > 0);
-        self.is_taciturn |= was_lost && look.silent_for < silent_before && silent_before < SILENCE && !has_gaps;
-        let limit = if (look.is_flowing || was_lost) && !self.is_taciturn { FLOW_SILENCE } else { SILENCE };
-        look.silent_for >= limit
+        self.is_taciturn |= was_lost && look.silent_for < silent_before && silent_before < SILENCE && !has_gaps && !look.is_prompt;
+        let is_missed = (look.is_flowing || was_lost) && !self.is_taciturn || look.is_prompt;
+        look.silent_for >= if is_missed { FLOW_SILENCE } else { SILENCE } || is_deaf(look)
     }
 
     /// The class stays: perhaps what it follows from does not.
-    fn reconsider(&mut self, told: Quality, ailment: Ailment, worst: &Worst, newest: &Worst) -> Option<Verdict> {
+    fn reconsider(&mut self, told: Quality, ailment: Ailment, worst: &Worst, newest: &Worst, look: &Look) -> Option<Verdict> {
         if told == Quality::Excellent || class(newest.rating) > told {
             return None;
         }
         let found = newest.ailment;
         let is_certain = found != ailment && self.suspected == Some(found);
         self.suspected = (found != ailment).then_some(found);
-        is_certain.then(|| self.tell(told, &Worst { ailment: found, ..*worst }))
+        is_certain.then(|| self.tell(told, &Worst { ailment: found, ..*worst }, look))
     }
 
-    fn tell(&mut self, quality: Quality, worst: &Worst) -> Verdict {
+    fn tell(&mut self, quality: Quality, worst: &Worst, look: &Look) -> Verdict {
         let ailment = match quality {
-            Quality::Lost => Ailment { direction: QualityDirection::Up, cause: QualityCause::Silence },
+            Quality::Lost => ailment_of_lost(look),
             Quality::Excellent => Ailment { direction: QualityDirection::Neither, cause: QualityCause::None },
             Quality::Good | Quality::Poor => worst.ailment,
         };
@@ -239,6 +251,16 @@ impl Monitor {
             None => traffic,
         }
     }
+}
+
+/// It has been heard for some time since it last said what arrives, though more was sent.
+fn is_deaf(look: &Look) -> bool {
+    look.unheard_for >= FLOW_SILENCE && look.silent_for + HEARD_SINCE <= look.unheard_for
+}
+
+fn ailment_of_lost(look: &Look) -> Ailment {
+    let direction = if is_deaf(look) { QualityDirection::Down } else { QualityDirection::Up };
+    Ailment { direction, cause: QualityCause::Silence }
 }
 
 /// What costs a path the most.
@@ -327,6 +349,8 @@ mod tests {
     fn look(lost: u64) -> Look {
         let mut look = Look {
             silent_for: Duration::ZERO,
+            unheard_for: Duration::ZERO,
+            is_prompt: false,
             is_flowing: true,
             round_trip: Duration::from_millis(40),
             traffic: [Traffic::default(); PARTS],
@@ -382,7 +406,7 @@ mod tests {
             judge(monitor, &look(10));
             (1..=30).find(|_| judge(monitor, &look(0)) == Some(Quality::Excellent))
         };
-        assert_eq!([(); 6].map(|()| looks_to_rise(&mut monitor)), [2, 4, 6, 8, 10, 10].map(Some));
+        assert_eq!([(); 6].map(|()| looks_to_rise(&mut monitor)), [2, 3, 3, 3, 3, 3].map(Some));
         for _ in 0..=RELAPSE_LOOKS {
             judge(&mut monitor, &look(0));
         }
@@ -457,6 +481,33 @@ mod tests {
         judge(&mut listener, &look(0));
         let quiet = |seconds| Look { is_flowing: false, ..silent(seconds) };
         assert_eq!([3, 6, 7].map(|seconds| judge(&mut listener, &quiet(seconds))), [None, None, Some(Quality::Lost)]);
+    }
+
+    #[test]
+    fn who_answers_when_asked_is_missed_soon_and_every_time() {
+        let silent = |seconds| Look { silent_for: Duration::from_secs(seconds), is_flowing: false, is_prompt: true, ..look(0) };
+        let mut monitor = Monitor::default();
+        judge(&mut monitor, &look(0));
+        for _ in 0..3 {
+            let told = [1, 2, 3, 4, 0].map(|seconds| judge(&mut monitor, &silent(seconds)));
+            assert_eq!(told, [None, None, Some(Quality::Lost), None, Some(Quality::Excellent)]);
+        }
+    }
+
+    #[test]
+    fn who_is_heard_but_says_nothing_of_what_is_sent_to_it_does_not_get_it() {
+        let mut monitor = Monitor::default();
+        judge(&mut monitor, &look(0));
+        let deaf = |seconds: u64| Look { unheard_for: Duration::from_secs(seconds), is_prompt: true, ..look(0) };
+        assert_eq!([1, 2].map(|seconds| judge(&mut monitor, &deaf(seconds))), [None, None]);
+        let verdict = monitor.judge(&deaf(3)).expect("it is told");
+        assert_eq!((verdict.quality, verdict.direction, verdict.cause), (Quality::Lost, QualityDirection::Down, QualityCause::Silence));
+        let silent = |look: Look| Look { silent_for: look.unheard_for, ..look };
+        assert_eq!(
+            [4, 5].map(|seconds| monitor.judge(&silent(deaf(seconds))).map(|verdict| verdict.direction)),
+            [None, Some(QualityDirection::Up)]
+        );
+        assert_eq!(judge(&mut monitor, &deaf(0)), Some(Quality::Excellent));
     }
 
     #[test]

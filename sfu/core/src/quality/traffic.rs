@@ -1,7 +1,8 @@
 //! What happened to packets between two looks, from counters that only grow.
 //!
 //! Uplink: expected by sequence numbers, against what is in the ring in the end, by whichever way it came.
-//! Downlink: what the client reports as lost, without the packets that we had not sent because the publisher's were missing,
+//! Downlink: where the client says by transport-wide numbers what arrives, the share of that for each stream. Otherwise what the
+//! client reports as lost, without the packets that we had not sent because the publisher's were missing,
 //! nor those that came late and were on their way when the client reported; what we resent counts as repaired as often as
 //! the path lets packets through.
 
@@ -9,6 +10,7 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::rating::Path;
+use crate::bandwidth::passage::Passage;
 
 /// Packets of one kind of media in one direction.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -115,6 +117,16 @@ impl DownlinkMeter {
         std::mem::replace(&mut self.sent_before, sent) != sent
     }
 
+    /// What happened since the last call to the packets of a stream, on a transport of which this is known.
+    pub fn take_share(&mut self, counters: DownlinkCounters, passage: &Passage) -> Traffic {
+        let packets = counters.sent.saturating_sub(self.before.sent);
+        let resent = counters.resent.saturating_sub(self.before.resent);
+        self.before = counters;
+        let lost = passage.lost_of(packets);
+        let repaired = resent - passage.lost_of(resent);
+        Traffic { packets, lost, residual: lost.saturating_sub(repaired), jitter: passage.jitter }
+    }
+
     /// What happened since the last report that was looked at; nothing if there is no newer one. `in_flight` is the share
     /// of the time between two looks for which a report is old when it comes, 0.0 to 1.0.
     pub fn take(&mut self, counters: DownlinkCounters, in_flight: f64, jitter: Duration) -> Traffic {
@@ -185,6 +197,16 @@ mod tests {
         // Ten came late; the client reported a tenth of the time before that reached it.
         let repaired = DownlinkCounters { reports: 4, reported_lost: 22, never_sent: 20, sent: 280, late: 10, ..Default::default() };
         assert_eq!(meter.take(repaired, 0.1, Duration::ZERO).lost, 0);
+    }
+
+    #[test]
+    fn a_stream_fares_as_all_that_is_sent_does() {
+        let mut meter = DownlinkMeter::default();
+        let passage = Passage { packets: 200, lost: 20, jitter: Duration::from_millis(3), ..Passage::default() };
+        let counters = DownlinkCounters { sent: 100, resent: 5, ..Default::default() };
+        let expected = Traffic { packets: 100, lost: 10, residual: 6, jitter: Duration::from_millis(3) };
+        assert_eq!(meter.take_share(counters, &passage), expected, "one of the five got lost as well");
+        assert_eq!(meter.take_share(counters, &passage).packets, 0);
     }
 
     #[test]

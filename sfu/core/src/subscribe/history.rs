@@ -100,14 +100,19 @@ impl History {
         self.knows(wire).then(|| entry.origin())
     }
 
-    /// Finds a packet by its number on the wire and counts the resend; None if it is forgotten or asked too often.
-    pub fn take(&mut self, wire: u16) -> Option<Origin> {
-        let entry = self.entries.get_mut(usize::from(wire) % ENTRIES)?;
-        if entry.output != wire || entry.state & RESENDS >= MAX_RESENDS {
-            return None;
+    /// A packet with this number on the wire is remembered, and has not been asked for too often.
+    #[must_use]
+    pub fn may_take(&self, wire: u16) -> bool {
+        self.entries.get(usize::from(wire) % ENTRIES).is_some_and(|entry| entry.output == wire && entry.state & RESENDS < MAX_RESENDS)
+    }
+
+    /// It was resent.
+    pub fn count_resend(&mut self, wire: u16) {
+        if self.may_take(wire)
+            && let Some(entry) = self.entries.get_mut(usize::from(wire) % ENTRIES)
+        {
+            entry.state += 1;
         }
-        entry.state += 1;
-        Some(entry.origin())
     }
 }
 
@@ -133,7 +138,7 @@ mod tests {
         for step in 0..100_000_u64 {
             history.record(65_000 + step, 200_000 + step, 3, None);
             if let Some(asked) = step.checked_sub(500) {
-                let origin = history.take(low16(65_000 + asked));
+                let origin = history.look_up(low16(65_000 + asked));
                 assert_eq!(origin.map(|o| widen(o.source, 200_000 + step)), Some(200_000 + asked));
             }
         }
@@ -142,20 +147,24 @@ mod tests {
     #[test]
     fn a_forgotten_or_unknown_number_has_no_origin() {
         let mut history = History::default();
-        assert_eq!(history.take(1), None);
+        assert!(!history.may_take(1));
         for output in 1..=1500 {
             history.record(output, output, 0, None);
         }
-        assert_eq!(history.take(1), None);
-        assert_eq!(history.take(1501), None);
-        assert!(history.take(1500).is_some());
+        assert_eq!([1, 1500, 1501].map(|wire| history.may_take(wire)), [false, true, false]);
+        assert_eq!([1, 1501].map(|wire| history.look_up(wire)), [None, None]);
     }
 
     #[test]
     fn a_packet_is_resent_a_few_times_at_most() {
         let mut history = History::default();
         history.record(5, 5, 0, None);
-        let resends = (0..100).filter(|_| history.take(5).is_some()).count();
+        let mut resend = || {
+            let may = history.may_take(5);
+            history.count_resend(5);
+            may
+        };
+        let resends = (0..100).filter(|_| resend()).count();
         assert_eq!(resends, usize::from(MAX_RESENDS));
     }
 
@@ -165,9 +174,10 @@ mod tests {
         for (number, marker, is_emptied) in [(0, false, false), (1, true, false), (2, false, true)] {
             history.record(number, number, 0, Some(Looks { marker, is_emptied }));
             for _ in 0..MAX_RESENDS {
-                assert_eq!(history.take(low16(number)).and_then(|origin| origin.looks), Some(Looks { marker, is_emptied }));
+                assert_eq!(history.look_up(low16(number)).and_then(|origin| origin.looks), Some(Looks { marker, is_emptied }));
+                history.count_resend(low16(number));
             }
-            assert_eq!(history.take(low16(number)), None);
+            assert!(!history.may_take(low16(number)));
         }
     }
 

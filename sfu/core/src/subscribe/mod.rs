@@ -4,6 +4,7 @@ pub mod asking;
 pub mod copy;
 pub mod filter;
 pub mod history;
+pub mod nacked;
 pub mod playout;
 pub mod resent;
 pub mod retransmit;
@@ -23,7 +24,7 @@ use crate::ids::{PeerKey, UpKey};
 use crate::media::Codec;
 use crate::negotiate::DownFormat;
 use crate::publish::UpTrack;
-use crate::quality::traffic::DownlinkMeter;
+use crate::quality::traffic::{DownlinkCounters, DownlinkMeter};
 use crate::rtp::extension::{Renumbering, SendStamp};
 use crate::rtp::ntp::CompactNtp;
 use crate::rtp::payload::dependency_descriptor::Layer;
@@ -32,6 +33,7 @@ use crate::telemetry::sampler::DownlinkSampler;
 use asking::Asking;
 use filter::LayerFilter;
 use history::History;
+use nacked::AskCredit;
 use playout::Playout;
 use resent::Resent;
 use retransmit::ResendBudget;
@@ -97,6 +99,8 @@ pub struct DownTrack {
     pub next_rtx_sequence: u64,
     /// Bounds retransmission.
     pub resend_budget: ResendBudget,
+    /// Bounds what is looked up for that.
+    pub ask_credit: AskCredit,
     /// What was resent a moment ago.
     pub resent: Resent,
     /// How long the player should wait for it.
@@ -197,6 +201,19 @@ pub struct Reported {
 }
 
 impl DownTrack {
+    /// What was sent and reported so far.
+    #[must_use]
+    pub fn counters(&self) -> DownlinkCounters {
+        DownlinkCounters {
+            reports: self.reported.reports,
+            reported_lost: self.reported.cumulative_lost.into(),
+            never_sent: self.reported.never_sent,
+            sent: self.sent.packets,
+            late: self.sent.late,
+            resent: self.sent.retransmitted,
+        }
+    }
+
     /// A subscription that nothing flows on yet. SSRCs (of the media, of its RTX) and `first_sequence` are random.
     #[must_use]
     pub fn new(track: TrackId, up: UpKey, peer: PeerKey, codec: Codec, cname: &str, ssrcs: (u32, u32), first_sequence: u16) -> Self {
@@ -228,6 +245,7 @@ impl DownTrack {
             history: History::default(),
             next_rtx_sequence: u64::from(first_sequence & 0x7fff),
             resend_budget: ResendBudget::default(),
+            ask_credit: AskCredit::default(),
             resent: Resent::default(),
             playout: Playout::default(),
             sent: Sent::default(),

@@ -30,12 +30,22 @@ pub struct ResendBudget {
 }
 
 impl ResendBudget {
-    fn take(&mut self, now: Instant) -> bool {
-        if self.window_start.is_none_or(|start| now.saturating_duration_since(start) >= BUDGET_WINDOW) {
+    /// Something is left of it.
+    #[must_use]
+    pub fn has_left(&self, now: Instant) -> bool {
+        self.is_over(now) || self.used < BUDGET
+    }
+
+    /// A packet is resent.
+    fn pay(&mut self, now: Instant) {
+        if self.is_over(now) {
             *self = Self { window_start: Some(now), used: 0 };
         }
         self.used += 1;
-        self.used <= BUDGET
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.window_start.is_none_or(|start| now.saturating_duration_since(start) >= BUDGET_WINDOW)
     }
 }
 
@@ -58,7 +68,18 @@ fn is_given_up(wire: u16, down: &DownTrack) -> bool {
     nearest(wire, highest) <= given_up
 }
 
-/// Resends the packet that went out with the number `wire`; false if that is not possible any more.
+/// The packet that went out with the number `wire` could be resent, if that may cost something now. Nothing is paid for it yet.
+pub fn is_resendable(wire: u16, down: &mut DownTrack) -> bool {
+    if down.rtx_payload_type.is_none() || is_given_up(wire, down) {
+        return false;
+    }
+    if !down.history.knows(wire) {
+        recall(wire, down);
+    }
+    down.history.may_take(wire)
+}
+
+/// Resends the packet that went out with the number `wire`; false if that is not possible any more. What is not sent costs nothing.
 pub fn resend(
     wire: u16,
     up: &UpTrack,
@@ -68,18 +89,14 @@ pub fn resend(
     send_time: SendTime,
     now: Instant,
 ) -> bool {
-    if down.rtx_payload_type.is_none() || is_given_up(wire, down) {
+    if !is_resendable(wire, down) || !down.resend_budget.has_left(now) {
         return false;
     }
-    if !down.history.knows(wire) {
-        recall(wire, down);
-    }
-    let Some(origin) = down.history.take(wire) else { return false };
-    if !down.resend_budget.take(now) {
-        return false;
-    }
+    let Some(origin) = down.history.look_up(wire) else { return false };
     let is_sent = send_again(wire, origin, up, down, peer, outbox, send_time).is_some();
     if is_sent {
+        down.history.count_resend(wire);
+        down.resend_budget.pay(now);
         down.resent.note(wire, now);
     }
     is_sent

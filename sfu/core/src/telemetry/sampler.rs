@@ -1,13 +1,13 @@
 //! Differences of counters that only grow, from one sample of a track to the next.
 //!
-//! Not the meters of [`crate::quality`]: these look every two seconds, for a class that signaling is told.
+//! Not the meters of [`crate::quality`]: these look every second, for a class that signaling is told.
 
 use std::time::Duration;
 
 use sfu_api::emodel::LossRuns;
 
 use crate::publish::encoding::Encoding;
-use crate::quality::traffic::{DownlinkCounters, DownlinkMeter, Traffic, UplinkCounters, UplinkMeter};
+use crate::quality::traffic::{DownlinkMeter, Traffic, UplinkCounters, UplinkMeter};
 use crate::subscribe::DownTrack;
 
 /// What happened on a stream since the sample before.
@@ -105,16 +105,8 @@ pub struct DownlinkSampler {
 impl DownlinkSampler {
     /// What happened since the last call; losses as far as the client has reported them. `in_flight` as for [`DownlinkMeter`].
     pub fn take(&mut self, down: &DownTrack, in_flight: f64, jitter: Duration) -> Happened {
-        let counters = DownlinkCounters {
-            reports: down.reported.reports,
-            reported_lost: down.reported.cumulative_lost.into(),
-            never_sent: down.reported.never_sent,
-            sent: down.sent.packets,
-            late: down.sent.late,
-            resent: down.sent.retransmitted,
-        };
         let happened = Happened {
-            traffic: self.meter.take(counters, in_flight, jitter),
+            traffic: self.meter.take(down.counters(), in_flight, jitter),
             bytes: down.sent.octets.saturating_sub(self.bytes),
             packets: down.sent.packets.saturating_sub(self.packets),
             nacks: down.reported.nacks.saturating_sub(self.nacks),

@@ -31,6 +31,8 @@ pub struct StunOutcome {
     pub evicted: Option<Flow>,
     /// The client nominated another path than the one that was in use.
     pub has_moved: bool,
+    /// How long the client took to answer, if this side has asked.
+    pub round_trip: Option<Duration>,
 }
 
 /// The lite side of one ICE session.

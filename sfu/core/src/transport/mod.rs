@@ -245,10 +245,10 @@ impl Transport {
     /// Why it was dropped without any change.
     pub fn handle_answer(&mut self, now: Instant, flow: Flow, datagram: &[u8]) -> Result<StunOutcome, Discard> {
         let remote = self.remote.as_ref().filter(|_| self.state != State::Ended).ok_or(Discard::UnknownEntity)?;
-        self.probes.take(now, flow, datagram, &remote.ice)?;
+        let round_trip = self.probes.take(now, flow, datagram, &remote.ice)?;
         let outcome = self.ice.prove(now, flow);
         self.settle();
-        Ok(outcome)
+        Ok(StunOutcome { round_trip: Some(round_trip), ..outcome })
     }
 
     /// The connection under a path (ICE-TCP) has ended. Media goes on by the path on which the client was heard last, if there

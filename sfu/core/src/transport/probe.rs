@@ -3,7 +3,8 @@
 //! A lite agent needs none to connect, since the client checks. But a NAT can give a client another address in mid-call
 //! without the client noticing; its next own check may be 2.5 s away, while its media, authentic, arrives from there already.
 //! Then this side asks with a Binding request, and the client's answer, which every full agent gives (RFC 8445 section 7.3),
-//! validates the path as a check of its own would.
+//! validates the path as a check of its own would. On a path that is valid the answer says how far away the client is, and that it is
+//! there.
 //! Invariants: nothing but the request goes to an address before its answer is there; an answer counts once, from where the
 //! request went, with the client's password. Bounds: [`MAX_PENDING`] requests, one every [`INTERVAL`].
 
@@ -62,11 +63,11 @@ impl Probes {
         Some(transaction)
     }
 
-    /// Takes an answer.
+    /// Takes an answer; returns how long it took.
     ///
     /// # Errors
     /// Why it proves nothing.
-    pub(super) fn take(&mut self, now: Instant, flow: Flow, datagram: &[u8], remote: &IceCredentials) -> Result<(), Discard> {
+    pub(super) fn take(&mut self, now: Instant, flow: Flow, datagram: &[u8], remote: &IceCredentials) -> Result<Duration, Discard> {
         let answer = BindingSuccess::parse(datagram)?;
         let is_asked = |pending: &Pending| {
             pending.transaction == answer.transaction && pending.flow == flow && now.saturating_duration_since(pending.sent_at) < LIFETIME
@@ -75,7 +76,7 @@ impl Probes {
         if !answer.is_authentic(&stun::key(&remote.pwd)) {
             return Err(Discard::StunIntegrity);
         }
-        self.pending.remove(index);
-        Ok(())
+        let pending = self.pending.remove(index);
+        Ok(now.saturating_duration_since(pending.sent_at))
     }
 }

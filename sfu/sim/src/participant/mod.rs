@@ -75,6 +75,8 @@ pub struct Participant {
     pub takes_reduced_rtcp: bool,
     /// RTCP datagrams that came and are no compound: they don't begin with a report, or name no sender (RFC 3550 section 6.1).
     pub reduced_rtcp: u64,
+    /// Between two reports; libwebrtc sends one each second where there is video, and each five seconds on audio alone.
+    pub report_interval: Duration,
     pub(crate) is_gone: bool,
     /// With one peer connection: its m-lines behind that of data, in order.
     lines: Option<Vec<Line>>,
@@ -130,6 +132,7 @@ impl Participant {
             refuses: None,
             takes_reduced_rtcp: true,
             reduced_rtcp: 0,
+            report_interval: REPORT_INTERVAL,
             is_gone: false,
             lines: None,
             offers: Offers::default(),
@@ -352,7 +355,7 @@ impl Participant {
     fn tick(&mut self, now: Instant) {
         let with_reports = now >= self.next_report;
         if with_reports {
-            self.next_report = now + REPORT_INTERVAL;
+            self.next_report = now + self.report_interval;
             let mut compound = Vec::new();
             self.sending.iter().for_each(|sending| sending.report(now, &self.wall_clock, &mut compound));
             send_rtcp(&mut self.publisher, compound);

@@ -543,5 +543,5 @@ pub(crate) fn cid(track: TrackId) -> String {
     format!("cid-{}", track.0)
 }
 
-/// How often sender reports are sent.
+/// How often reports are sent, unless a test says otherwise.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);

@@ -8,7 +8,8 @@ use sfu_core::error::Discard;
 use sfu_core::limits::MAX_SSRCS_PER_TRANSPORT;
 use sfu_core::media::Codec;
 use sfu_core::net::{Flow, Protocol};
-use sfu_sim::link::LinkConfig;
+use sfu_core::rtp::rtcp::{Pli, write_pli};
+use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::{Datagram, TrackSpec};
 use sfu_sim::sdp::extension_ids;
 use sfu_sim::world::server_address;
@@ -258,4 +259,50 @@ fn mutate(datagram: &mut Datagram, rng: &mut impl rand::Rng) {
     if rng.random_ratio(1, 20) {
         datagram.flow.remote.set_port(rng.random());
     }
+}
+
+#[test]
+fn what_is_wrong_in_a_compound_costs_nothing_else_of_it() {
+    let (mut world, track, who) = pair(134, |world| world.single(Codec::Vp8));
+    world.run_for(2 * SECOND);
+    let before = (world.discarded(Discard::FeedbackUnfounded), world.discarded(Discard::RtcpMalformed));
+    let asked = world.sender(track).feedback(0).keyframe_requests;
+    // Feedback on what was never sent, an element that does not parse, and a request for a keyframe behind them.
+    let mut compound = vec![0x8f, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0x90, 0, 0, 4, 0, 0, 0, 0, 0, 4, 0, 0];
+    compound.extend_from_slice(&[0x8f, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0]);
+    write_pli(&mut compound, Pli { sender_ssrc: 1, media_ssrc: world.participant(who).receiving(track).unwrap().ssrc });
+    let forged = world.forge_rtcp(who, TransportRole::Subscriber, compound).unwrap();
+    world.inject(forged.flow, &forged.bytes);
+    world.run_for(SECOND);
+    assert_eq!((world.discarded(Discard::FeedbackUnfounded), world.discarded(Discard::RtcpMalformed)), (before.0 + 1, before.1 + 1));
+    assert_eq!(world.sender(track).feedback(0).keyframe_requests, asked + 1);
+    assert_faultless(&world, who, track);
+}
+
+#[test]
+fn a_storm_of_numbers_that_are_asked_for_is_not_looked_up() {
+    let (mut world, track, who) = pair(135, |world| world.single(Codec::Vp8));
+    world.run_for(2 * SECOND);
+    let media_ssrc = world.participant(who).receiving(track).unwrap().ssrc;
+    let mut compound = vec![0x81, 205];
+    let pairs = 350_u16;
+    compound.extend_from_slice(&(pairs + 2).to_be_bytes());
+    compound.extend_from_slice(&[0, 0, 0, 1]);
+    compound.extend_from_slice(&media_ssrc.to_be_bytes());
+    (0..pairs).for_each(|pair| compound.extend_from_slice(&[pair.to_be_bytes(), [0xff; 2]].concat()));
+    let before = world.discarded(Discard::FeedbackUnfounded);
+    for _ in 0..100 {
+        let forged = world.forge_rtcp(who, TransportRole::Subscriber, compound.clone()).unwrap();
+        world.inject(forged.flow, &forged.bytes);
+    }
+    world.run_for(100 * MS);
+    let refused = world.discarded(Discard::FeedbackUnfounded) - before;
+    assert_eq!(refused, 100, "each of them names more than there is to be resent");
+    world.run_for(2 * SECOND);
+    // Who is a victim of its own storm is heard again as more is sent.
+    world.participant_mut(who).down.reconfigure(LinkConfig { loss: Loss::Random(Chance::percent(5.0)), ..LinkConfig::delayed(10 * MS) });
+    let resent = world.participant(who).receiving(track).unwrap().retransmissions;
+    world.run_for(5 * SECOND);
+    assert!(world.participant(who).receiving(track).unwrap().retransmissions > resent + 10);
+    assert_faultless(&world, who, track);
 }

@@ -15,6 +15,7 @@ mod layers;
 mod loss;
 mod moving;
 mod narrow;
+mod noticing;
 mod overload;
 mod paths;
 mod publishing;

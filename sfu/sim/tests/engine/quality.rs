@@ -1,8 +1,6 @@
 //! Classes of connections, and subscriptions that cease to flow.
 
-use std::time::Duration;
-
-use sfu_api::{Command, Event, Quality, QualityCause, QualityDirection, TrackId, VideoWish};
+use sfu_api::{Command, Quality, QualityCause, QualityDirection, TrackId, VideoWish};
 use sfu_core::media::Codec;
 use sfu_core::subscribe::stream_state::STALL;
 use sfu_sim::link::{Chance, LinkConfig, Loss};
@@ -10,10 +8,8 @@ use sfu_sim::participant::TrackSpec;
 use sfu_sim::scalability::Mode;
 use sfu_sim::world::{Who, World};
 
+use crate::noticing::{NOTICED_WITHIN, classes, found};
 use crate::{MS, SECOND, pair, room, states};
-
-/// A client is to know within five seconds of a change; of these, signaling takes half a second (`signaling_core::limits::QUALITY_BEAT`).
-const NOTICED_WITHIN: Duration = Duration::from_millis(4_500);
 
 #[test]
 fn perfect_links_are_excellent_and_that_is_told_once() {
@@ -37,68 +33,6 @@ fn a_subscribers_loss_is_its_own_and_passes() {
     world.run_for(NOTICED_WITHIN);
     assert_eq!(classes(&world, people[1]).last(), Some(&Quality::Excellent));
     assert_eq!(classes(&world, people[0]), [Quality::Excellent]);
-}
-
-/// What is found first is what comes of it: a way that becomes longer at once looks like a queue, and bandwidth that is there again is
-/// used little by little.
-const SETTLES_LATER: [&str; 2] = ["a long way", "recovery from congestion"];
-
-/// One after the other, on the link of one of two who show and hear each other, with several phases of looks and reports.
-#[test]
-fn every_change_is_noticed_in_time_with_its_direction_and_cause() {
-    use {
-        Quality::{Excellent, Lost, Poor},
-        QualityCause as Cause, QualityDirection as Direction,
-    };
-    let good = LinkConfig::delayed(10 * MS);
-    let narrow = LinkConfig { rate_bps: Some(200_000), queue_bytes: 30_000, ..good };
-    let (loss, far) = (lossy(20.0), LinkConfig::delayed(400 * MS));
-    let fine = (Direction::Neither, Cause::None);
-    let steps = [
-        ("uplink loss", loss, good, Some(Poor), (Direction::Up, Cause::Loss)),
-        ("from uplink to downlink loss", good, loss, Some(Poor), (Direction::Down, Cause::Loss)),
-        ("recovery from downlink loss", good, good, Some(Excellent), fine),
-        ("downlink loss", good, loss, Some(Poor), (Direction::Down, Cause::Loss)),
-        ("from downlink to uplink loss", loss, good, Some(Poor), (Direction::Up, Cause::Loss)),
-        ("recovery from uplink loss", good, good, Some(Excellent), fine),
-        ("a long way", far, far, None, (Direction::Both, Cause::Delay)),
-        ("a short way", good, good, Some(Excellent), fine),
-        ("downlink congestion", good, narrow, None, (Direction::Down, Cause::Bandwidth)),
-        ("recovery from congestion", good, good, Some(Excellent), fine),
-        ("silence", lossy(100.0), good, Some(Lost), (Direction::Up, Cause::Silence)),
-        ("recovery from silence", good, good, Some(Excellent), fine),
-    ];
-    let mut late = Vec::new();
-    for seed in [130, 131, 132, 133] {
-        let (mut world, people) = room(seed, 2);
-        for (sender, receiver) in [(0, 1), (1, 0)] {
-            for spec in [world.simulcast(Codec::Vp8), TrackSpec::Audio { level: 30 }] {
-                let track = world.publish(people[sender], spec);
-                world.subscribe(people[receiver], track);
-            }
-        }
-        world.run_for(10 * SECOND + MS * 137 * u32::try_from(seed % 10).unwrap());
-        let who = people[1];
-        for (name, up, down, class, ailment) in steps {
-            let began = world.now();
-            let participant = world.participant_mut(who);
-            participant.up.reconfigure(up);
-            participant.down.reconfigure(down);
-            let is_found = |world: &World| {
-                let (quality, found) = found(world, who);
-                found == ailment && class.is_none_or(|class| class == quality)
-            };
-            assert!(world.run_until(40 * SECOND, is_found), "{seed}, {name}: {:?}", found(&world, who));
-            let took = world.now() - began;
-            if took > NOTICED_WITHIN && !SETTLES_LATER.contains(&name) {
-                late.push((seed, name, took, found(&world, who)));
-            }
-            // So that the next change does not come in the middle of this one.
-            world.run_for(25 * SECOND);
-        }
-        assert_eq!(classes(&world, people[0]), [Excellent], "the other one has nothing to do with it, {seed}");
-    }
-    assert_eq!(late, []);
 }
 
 #[test]
@@ -222,28 +156,4 @@ fn call(seed: u64) -> (World, Vec<Who>, Vec<TrackId>) {
 
 fn lossy(percent: f64) -> LinkConfig {
     LinkConfig { loss: Loss::Random(Chance::percent(percent)), ..LinkConfig::delayed(10 * MS) }
-}
-
-fn classes(world: &World, who: Who) -> Vec<Quality> {
-    let id = world.id(who);
-    let class = |event: &Event| match event {
-        Event::ConnectionQuality { participant, quality, score, .. } if *participant == id => {
-            assert!((1.0..=4.5).contains(score));
-            Some(*quality)
-        }
-        _ => None,
-    };
-    world.log.iter().filter_map(class).collect()
-}
-
-/// The newest class with its direction and cause.
-fn found(world: &World, who: Who) -> (Quality, (QualityDirection, QualityCause)) {
-    let id = world.id(who);
-    let newest = world.log.iter().rev().find_map(|event| match event {
-        Event::ConnectionQuality { participant, quality, direction, cause, .. } if *participant == id => {
-            Some((*quality, (*direction, *cause)))
-        }
-        _ => None,
-    });
-    newest.unwrap()
 }

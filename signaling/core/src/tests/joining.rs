@@ -205,7 +205,7 @@ fn a_token_may_ask_for_a_smaller_room_but_not_for_a_larger_one() {
     let config = |asked| RoomConfig { max_participants: asked, ..Default::default() };
     let server = SignalingConfig { max_participants: 5, ..Default::default() };
     for (asked, expected) in [(0, 5), (3, 3), (9, 5)] {
-        assert_eq!(crate::room::RoomSettings::new(&server, &config(asked)).max_participants, expected);
+        assert_eq!(crate::settings::RoomSettings::new(&server, &config(asked)).max_participants, expected);
     }
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod administering;
+mod administering_data;
+mod administering_rooms;
 mod agents;
 mod chaos;
 mod codecs;
@@ -11,6 +13,7 @@ mod ends;
 mod joining;
 mod malformed;
 mod messaging;
+mod moving;
 mod profiles;
 mod publishing;
 mod qualities;

@@ -14,7 +14,7 @@ use rand::RngExt as _;
 use signaling_api::{DemoTokenRequest, DemoTokenResponse, ErrorCode, VideoGrant};
 
 use super::problem::Refused;
-use super::{App, body};
+use super::{App, MAX_BODY_BYTES, body};
 use crate::auth::{self, TokenOptions};
 use crate::net::TcpPeer;
 use crate::unix_now;
@@ -23,7 +23,7 @@ use crate::unix_now;
 pub(crate) async fn token(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, request: Request) -> Response {
     let minted = async {
         admit(&app, peer, request.headers())?;
-        mint(&app, body::read_json(request, &app.config.limits).await?)
+        mint(&app, body::read_json(request, &app, MAX_BODY_BYTES).await?)
     };
     match minted.await {
         Ok(token) => {

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -33,6 +33,7 @@ use crate::agents;
 use crate::config::{MetricsAccess, ServerConfig};
 use crate::drain::DrainStatus;
 use crate::gate::Gate;
+use crate::holdings::Holdings;
 use crate::media::Pulse;
 use crate::metrics::Metrics;
 use crate::net::TcpPeer;
@@ -49,6 +50,7 @@ pub(crate) struct App {
     pub(crate) inbox: mpsc::Sender<ToLoop>,
     /// The same for messages of clients.
     pub(crate) intake: Intake,
+    pub(crate) holdings: Holdings,
     pub(crate) quota: Quota,
     pub(crate) sockets: Gate,
     pub(crate) demo_tokens: Gate,
@@ -113,7 +115,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/self:drain", post(node::drain))
         .route("/v1/nodes/self:undrain", post(node::undrain))
         // errors of these paths are Twirp's
-        .route("/twirp/{*path}", any(twirp::serve).layer(DefaultBodyLimit::max(twirp::MAX_BODY_BYTES)))
+        .route("/twirp/{*path}", any(twirp::serve))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(cors());
 
@@ -133,7 +135,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), measure))
         .with_state(app)
 }

@@ -14,7 +14,7 @@ use signaling_api::ErrorCode;
 use tokio::time::timeout;
 
 use super::problem::Refused;
-use super::{ANSWER_TIME, App, NoAnswer, access, body};
+use super::{ANSWER_TIME, App, MAX_BODY_BYTES, NoAnswer, access, body};
 use crate::drain::DrainRequest;
 use crate::net::TcpPeer;
 use crate::ws::ToLoop;
@@ -44,7 +44,7 @@ struct Body {
 pub(crate) async fn drain(State(app): State<Arc<App>>, Extension(peer): Extension<TcpPeer>, request: Request) -> Response {
     let asked = async {
         check(&app, peer, request.headers()).await?;
-        let deadline = deadline(&body::read(request, &app.config.limits).await?)?;
+        let deadline = deadline(&body::read(request, &app, MAX_BODY_BYTES).await?)?;
         Ok(DrainRequest::Begin { deadline })
     };
     ask(&app, asked.await).await

@@ -22,7 +22,7 @@ use signaling_core::{Judgement, parse_track_sid};
 
 use super::params::Params;
 use super::problem::Refused;
-use super::{App, access, body};
+use super::{App, MAX_BODY_BYTES, access, body};
 use crate::net::TcpPeer;
 use crate::timelines::{ClientView, Person, REACH_S, Track, column};
 use crate::unix_now;
@@ -278,7 +278,7 @@ pub(crate) async fn report(
         if !(grants.room_join && grants.room == room) {
             return Err(not_its_own());
         }
-        take(&app, &room, &who, &grants, &body::read(request, &app.config.limits).await?)
+        take(&app, &room, &who, &grants, &body::read(request, &app, MAX_BODY_BYTES).await?)
     };
     match taken.await {
         Ok(()) => {

@@ -96,7 +96,13 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
     let upgrade = socket::bounded(upgrade, limits);
     let conn = ConnId(app.next_connection.fetch_add(1, Ordering::Relaxed));
     let arrival = Arrival { conn, grants, request, remote_ip, pass, asked_at };
-    let link = SocketLink { inbox: app.inbox.clone(), intake: app.intake.clone(), limits: limits.clone(), metrics: app.metrics.clone() };
+    let link = SocketLink {
+        inbox: app.inbox.clone(),
+        intake: app.intake.clone(),
+        holdings: app.holdings.clone(),
+        limits: limits.clone(),
+        metrics: app.metrics.clone(),
+    };
     upgrade.on_upgrade(move |socket| socket::serve(socket, arrival, link))
 }
 

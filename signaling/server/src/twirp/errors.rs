@@ -136,6 +136,7 @@ impl From<BodyError> for TwirpError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge => Self::too_large(MAX_BODY_BYTES),
+            BodyError::NoRoom => Self::new(Code::Unavailable, "the server has too many large requests to answer: try again"),
             BodyError::TooLate => Self::new(Code::Canceled, "the request body did not come in time"),
             BodyError::Malformed(_) => Self::malformed("failed to read request body"),
         }

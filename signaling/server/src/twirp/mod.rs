@@ -14,7 +14,6 @@ mod room_service;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{Method, header};
@@ -28,7 +27,8 @@ use self::agent_dispatch::AgentDispatchService;
 use self::codec::{Form, Named};
 use self::errors::{Code, TwirpError};
 use self::room_service::RoomService;
-use crate::http::{App, access, body};
+use crate::http::body::{self, Body};
+use crate::http::{App, access};
 use crate::net::TcpPeer;
 use crate::ws::ToLoop;
 
@@ -45,7 +45,8 @@ struct Call<'a> {
     app: &'a App,
     grants: &'a Grants,
     form: Form,
-    body: Bytes,
+    /// Kept until the answer: so long what was made of it is there.
+    body: Body,
 }
 
 impl Call<'_> {
@@ -105,7 +106,7 @@ async fn answer(app: &App, peer: TcpPeer, path: &str, request: Request) -> Resul
         return Err(TwirpError::denied());
     }
     app.quota.key(&grants, Instant::now()).map_err(|wait| TwirpError::too_fast("with this API key", wait))?;
-    let body = body::read(request, &app.config.limits).await?;
+    let body = body::read(request, app, MAX_BODY_BYTES).await?;
     let call = Call { app, grants: &grants, form, body };
     let answered = if service == RoomService::NAME {
         RoomService::call(function, &call).await

@@ -2,7 +2,7 @@
 //!
 //! In: frames. Out: decoded messages to the signaling loop, one at a time; what the loop queued to the client.
 //! Invariants: while there is no place for a message (`intake`), or the client is above its rate, nothing more is read, so the
-//! client's own socket fills; a frame is decoded when it has its place; a write of up to a megabyte to a client that takes
+//! client's own socket fills; a frame is decoded when it has its place, and those of all clients that wait have a bound (`holdings`); a write of up to a megabyte to a client that takes
 //! nothing never lasts longer than `write_timeout`, and a frame's turn is not kept meanwhile; the loop learns of the end exactly once.
 
 use std::error::Error as _;
@@ -28,6 +28,7 @@ use crate::codec::Encoding;
 use crate::config::ServerLimits;
 use crate::gate::{Pass, TokenBucket};
 use crate::give_way::give_way;
+use crate::holdings::{Held, Holding, Holdings};
 use crate::metrics::Metrics;
 
 /// Who arrived; everything about them is verified.
@@ -45,6 +46,7 @@ pub(crate) struct Arrival {
 pub(crate) struct SocketLink {
     pub(crate) inbox: mpsc::Sender<ToLoop>,
     pub(crate) intake: Intake,
+    pub(crate) holdings: Holdings,
     pub(crate) limits: ServerLimits,
     pub(crate) metrics: Metrics,
 }
@@ -61,8 +63,8 @@ pub(crate) fn bounded<F>(upgrade: WebSocketUpgrade<F>, limits: &ServerLimits) ->
 /// Serves a socket until its end.
 pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketLink) {
     let Arrival { conn, grants, request, remote_ip, pass, asked_at } = arrival;
-    let SocketLink { inbox, intake, limits, metrics } = link;
-    let (outbox, queue) = Outbox::open(&limits);
+    let SocketLink { inbox, intake, holdings, limits, metrics } = link;
+    let (outbox, queue) = Outbox::open(&limits, holdings.messages);
     metrics.connections.inc();
     let newcomer = Box::new(Newcomer { conn, grants, request, remote_ip, outbox, asked_at });
     let end = match inbox.send(ToLoop::Connect(newcomer)).await {
@@ -71,6 +73,7 @@ pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketL
                 conn,
                 socket: &mut socket,
                 door: intake.door(),
+                all_waiting: holdings.frames,
                 queue,
                 encoding: Encoding::Protobuf,
                 malformed: 0,
@@ -102,6 +105,7 @@ struct Session<'a> {
     conn: ConnId,
     socket: &'a mut WebSocket,
     door: Door,
+    all_waiting: Holding,
     queue: Queue,
     encoding: Encoding,
     malformed: u32,
@@ -115,6 +119,7 @@ struct Session<'a> {
 struct Waiting {
     encoding: Encoding,
     payload: Bytes,
+    _held: Held,
     /// Its turn in the queue for a place; none while the socket is stuck in a write, so that no place is kept from others.
     place: Option<Pin<Box<dyn Future<Output = Option<Place>> + Send>>>,
 }
@@ -181,7 +186,8 @@ impl Session<'_> {
             Message::Ping(_) | Message::Pong(_) => return Ok(None),
         };
         let payload = frame.into_data();
-        Ok(Some(Waiting { encoding, payload, place: None }))
+        let held = self.all_waiting.take(payload.len()).ok_or(SocketEnd::Overloaded)?;
+        Ok(Some(Waiting { encoding, payload, _held: held, place: None }))
     }
 
     /// Decodes a frame that has its place, and gives it to the loop if it is a signaling message.
@@ -212,8 +218,8 @@ impl Session<'_> {
         let (mut end, mut written) = (Ok(()), 0);
         while let Some(outgoing) = next {
             match outgoing {
-                Outgoing::Message(response) => {
-                    self.queue.begin(response.size());
+                Outgoing::Message(response, held) => {
+                    self.queue.begin(response.size(), held);
                     if let Some(frame) = response.frame(self.encoding) {
                         self.feed(frame).await?;
                     }
@@ -319,3 +325,78 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 const WRITE_PART_BYTES: usize = 1 << 20;
 /// Time for the close frame; a client that does not take it gets none.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::future::ready;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    const BYTES: usize = 1_000;
+
+    /// Room for one message, which is taken; two clients with a frame each, the first of which has its turn next.
+    struct Crowd {
+        taken: Option<Place>,
+        doors: [Door; 2],
+        waiting: [Option<Waiting>; 2],
+        _inbox: mpsc::Receiver<ToLoop>,
+    }
+
+    impl Crowd {
+        fn new() -> Self {
+            let (sender, inbox) = mpsc::channel(8);
+            let limits = ServerLimits { inbox_bytes: BYTES, inbox_bytes_per_socket: 10 * BYTES, ..ServerLimits::default() };
+            let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+            let (intake, frames) = (Intake::new(sender, &limits), Holdings::new(&limits, &metrics).frames);
+            let frame = || Waiting {
+                encoding: Encoding::Protobuf,
+                payload: Bytes::from_static(&[0; BYTES]),
+                _held: frames.take(BYTES).unwrap(),
+                place: None,
+            };
+            let (doors, mut waiting) = ([intake.door(), intake.door()], [Some(frame()), Some(frame())]);
+            let taken = is_ready(&mut Some(frame()), &doors[0]);
+            assert!(taken.is_some());
+            for (waiting, door) in waiting.iter_mut().zip(&doors) {
+                assert!(is_ready(waiting, door).is_none(), "they queue up");
+            }
+            Self { taken, doors, waiting, _inbox: inbox }
+        }
+
+        /// The place is free: who has it?
+        fn places(&mut self) -> [bool; 2] {
+            self.taken = None;
+            let Self { doors, waiting, .. } = self;
+            // the second one is asked first: a place that is granted to the first is kept for it
+            let [second, first] = [1, 0].map(|client| is_ready(&mut waiting[client], &doors[client]));
+            [first.is_some(), second.is_some()]
+        }
+    }
+
+    /// A place, if a frame has it.
+    fn is_ready(waiting: &mut Option<Waiting>, door: &Door) -> Option<Place> {
+        match std::pin::pin!(place_of(waiting, door)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(place) => place,
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_takes_long_gives_up_the_turn_of_the_frame_that_waits() {
+        let mut crowd = Crowd::new();
+        crowd.taken = None;
+        let [first, second] = &mut crowd.waiting;
+        // the place is kept for the first, whose write ends when the second one has it
+        let place = timeout(Duration::from_secs(10), beside(place_of(second, &crowd.doors[1]), first)).await;
+        assert!(place.expect("a client that does not read keeps nobody waiting").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_short_write_keeps_it() {
+        let mut crowd = Crowd::new();
+        beside(ready(()), &mut crowd.waiting[0]).await;
+        assert_eq!(crowd.places(), [true, false]);
+    }
+}

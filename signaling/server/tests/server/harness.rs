@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use livekit_protocol::{JoinResponse, Ping, SignalRequest, SignalResponse, signal_request, signal_response};
+use livekit_protocol::{JoinResponse, Ping, SignalRequest, SignalResponse, UpdateParticipantMetadata, signal_request, signal_response};
 use prometheus::Registry;
 use prost::Message as _;
 use sfu_api::{Command, Event, ParticipantId, TransportRole, TransportState};
-use signaling_api::Secret;
+use signaling_api::{Secret, VideoGrant};
 use signaling_server::auth::{TokenOptions, mint};
 use signaling_server::{ApiKeys, MediaLink, Server, ServerConfig, unix_now};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -66,6 +66,21 @@ impl TestServer {
             Some(signal_response::Message::Join(join)) => (client, join),
             other => panic!("not welcome: {other:?}"),
         }
+    }
+
+    /// Joins and tells others so many bytes of itself, more than fits into the token of a query.
+    pub(crate) async fn join_with_metadata(&self, identity: &str, room: &str, bytes: usize) -> Client {
+        let grants = VideoGrant { room_join: true, can_update_own_metadata: Some(true), ..VideoGrant::default() };
+        let (mut client, join) = self.enter(&minted(&TokenOptions { grants, ..TokenOptions::join(identity, room) })).await;
+        let update = UpdateParticipantMetadata { metadata: "m".repeat(bytes), ..UpdateParticipantMetadata::default() };
+        client.send(signal_request::Message::UpdateMetadata(update)).await;
+        let own = join.participant.unwrap().sid;
+        let is_done = |message| match message {
+            signal_response::Message::Update(update) => update.participants.iter().any(|info| info.sid == own).then_some(()),
+            _ => None,
+        };
+        client.until(is_done).await;
+        client
     }
 
     /// The node says that a participant's transport is up.

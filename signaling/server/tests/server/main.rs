@@ -7,6 +7,7 @@ mod agents;
 mod door;
 mod frames;
 mod harness;
+mod holdings;
 mod operating;
 mod pages;
 mod patience;

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use livekit_protocol::{DisconnectReason, UpdateParticipantMetadata, leave_request, signal_request, signal_response};
+use livekit_protocol::{DisconnectReason, leave_request, signal_response};
 use prost::Message as _;
-use signaling_api::VideoGrant;
-use signaling_server::auth::{TokenOptions, verify};
+use signaling_server::auth::verify;
 use signaling_server::{ApiKeys, unix_now};
 
-use crate::harness::{TestServer, minted, soon, token};
+use crate::harness::{TestServer, soon, token};
 
 #[tokio::test]
 async fn a_session_whose_socket_was_cut_is_resumed() {
@@ -34,18 +33,7 @@ async fn who_joins_or_resumes_in_a_room_of_large_profiles_is_welcome() {
     let server = TestServer::with(|config| config.limits.send_queue_bytes = 160 * 1024).await;
     let mut people = Vec::new();
     for identity in ["a", "b", "c"] {
-        let grants = VideoGrant { room_join: true, can_update_own_metadata: Some(true), ..VideoGrant::default() };
-        let (mut client, join) = server.enter(&minted(&TokenOptions { grants, ..TokenOptions::join(identity, "lobby") })).await;
-        // more than fits into the token of a query
-        let update = UpdateParticipantMetadata { metadata: "m".repeat(60_000), ..UpdateParticipantMetadata::default() };
-        client.send(signal_request::Message::UpdateMetadata(update)).await;
-        let own = join.participant.unwrap().sid;
-        let is_done = |message| match message {
-            signal_response::Message::Update(update) => update.participants.iter().any(|info| info.sid == own).then_some(()),
-            _ => None,
-        };
-        client.until(is_done).await;
-        people.push(client);
+        people.push(server.join_with_metadata(identity, "lobby", 60_000).await);
     }
     let (newcomer, join) = server.join("newcomer", "lobby").await;
     assert!(join.encoded_len() > 180_000 && join.other_participants.len() == 3);

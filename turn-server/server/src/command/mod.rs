@@ -83,6 +83,8 @@ fn serve(file: &File) -> anyhow::Result<()> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     signals.thread_block().context("signals can't be received")?;
     let server = turn_server::start(file.config()?)?;
+    // a process without a relay looks well; whatever started it starts it anew
+    server.when_failed(|| std::process::exit(1));
     let registry = Registry::new();
     turn_server::metrics::register(&registry, server.clone())?;
     if let Some(address) = file.metrics {

@@ -125,8 +125,8 @@ impl EventLoop {
         })
     }
 
-    /// Runs until it is told to stop, or drained.
-    pub(crate) fn run(mut self) {
+    /// Runs until it is told to stop, or drained; false: it can't go on.
+    pub(crate) fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             let patience = self.patience(Instant::now());
@@ -134,7 +134,7 @@ impl EventLoop {
                 && error.kind() != ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the event queue is gone");
-                return;
+                return false;
             }
             let at = read_clock();
             for token in std::mem::take(&mut self.again) {
@@ -175,6 +175,7 @@ impl EventLoop {
             }
         }
         self.hand_out_snapshot();
+        true
     }
 
     fn patience(&self, now: Instant) -> Duration {

@@ -48,17 +48,15 @@ impl<'a> Iterator for Packets<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() {
-            let parsed = split_packet(self.rest).and_then(|(packet, rest)| {
-                self.rest = rest;
-                packet.parse()
-            });
-            match parsed {
+            let Ok((packet, rest)) = split_packet(self.rest) else {
+                self.rest = &[];
+                return Some(Err(Discard::RtcpMalformed));
+            };
+            self.rest = rest;
+            match packet.and_then(|packet| packet.parse()) {
                 Ok(None) => {}
                 Ok(Some(packet)) => return Some(Ok(packet)),
-                Err(malformed) => {
-                    self.rest = &[];
-                    return Some(Err(malformed));
-                }
+                Err(malformed) => return Some(Err(malformed)),
             }
         }
         None
@@ -72,20 +70,24 @@ struct RawPacket<'a> {
     body: &'a [u8],
 }
 
-/// RFC 3550 section 6.4.1: version, padding, count, type, length in words without the header.
-fn split_packet(compound: &[u8]) -> Result<(RawPacket<'_>, &[u8]), Discard> {
+/// RFC 3550 section 6.4.1: version, padding, count, type, length in words without the header. The outer error: where the next packet
+/// begins is not known.
+fn split_packet(compound: &[u8]) -> Result<(Result<RawPacket<'_>, Discard>, &[u8]), Discard> {
     let (&[first, packet_type, len_high, len_low], rest) = compound.split_first_chunk().ok_or(Discard::RtcpMalformed)?;
     if first >> 6 != 2 {
         return Err(Discard::RtcpMalformed);
     }
     let len = 4 * usize::from(u16::from_be_bytes([len_high, len_low]));
-    let (mut body, rest) = rest.split_at_checked(len).ok_or(Discard::RtcpMalformed)?;
-    if first & PADDING != 0 {
-        // libwebrtc pads transport feedback inside of compounds, and by less than a word.
-        let padding = body.last().map_or(0, |&count| usize::from(count));
-        body = body.len().checked_sub(padding).filter(|_| padding > 0).and_then(|len| body.get(..len)).ok_or(Discard::RtcpMalformed)?;
-    }
-    Ok((RawPacket { count_or_format: first & 0x1f, packet_type, body }, rest))
+    let (body, rest) = rest.split_at_checked(len).ok_or(Discard::RtcpMalformed)?;
+    let unpadded = if first & PADDING == 0 { Some(body) } else { without_padding(body) };
+    let packet = unpadded.map(|body| RawPacket { count_or_format: first & 0x1f, packet_type, body });
+    Ok((packet.ok_or(Discard::RtcpMalformed), rest))
+}
+
+/// libwebrtc pads transport feedback inside of compounds, and by less than a word.
+fn without_padding(body: &[u8]) -> Option<&[u8]> {
+    let padding = usize::from(*body.last()?);
+    body.len().checked_sub(padding).filter(|_| padding > 0).and_then(|len| body.get(..len))
 }
 
 impl<'a> RawPacket<'a> {

@@ -294,26 +294,29 @@ fn a_compound_is_read_in_order_and_unknown_packets_are_left_out() {
 }
 
 #[test]
-fn a_malformed_packet_ends_the_compound() {
+fn a_malformed_packet_costs_nothing_else_of_its_compound_if_its_end_is_known() {
     let mut good = Vec::new();
     write_pli(&mut good, Pli { sender_ssrc: 1, media_ssrc: 2 });
-    let malformed: [&[u8]; 11] = [
-        &[0x80],
-        &[0x40, 201, 0, 1, 0, 0, 0, 1],                                     // version 1
-        &[0x80, 201, 0, 2, 0, 0, 0, 1],                                     // longer than the datagram
-        &[0x81, 201, 0, 1, 0, 0, 0, 1],                                     // a block that is not there
-        &[0x80, 200, 0, 1, 0, 0, 0, 1],                                     // no sender info
-        &[0xa0, 201, 0, 1, 0, 0, 0, 0],                                     // padding of 0
-        &[0xa0, 201, 0, 1, 0, 0, 0, 5],                                     // more padding than packet
-        &[0x81, 202, 0, 2, 0, 0, 0, 1, 1, 9, b'a', 0],                      // text longer than the chunk
-        &[0x81, 205, 0, 1, 0, 0, 0, 1],                                     // NACK without a media SSRC
-        &[0x84, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2],             // half a FIR entry
-        &[0x8f, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0], // feedback without chunks
+    let malformed: [(bool, &[u8]); 11] = [
+        (false, &[0x80]),
+        (false, &[0x40, 201, 0, 1, 0, 0, 0, 1]),                                    // version 1
+        (false, &[0x80, 201, 0, 7, 0, 0, 0, 1]),                                    // longer than the datagram
+        (true, &[0x81, 201, 0, 1, 0, 0, 0, 1]),                                     // a block that is not there
+        (true, &[0x80, 200, 0, 1, 0, 0, 0, 1]),                                     // no sender info
+        (true, &[0xa0, 201, 0, 1, 0, 0, 0, 0]),                                     // padding of 0
+        (true, &[0xa0, 201, 0, 1, 0, 0, 0, 5]),                                     // more padding than packet
+        (true, &[0x81, 202, 0, 2, 0, 0, 0, 1, 1, 9, b'a', 0]),                      // text longer than the chunk
+        (true, &[0x81, 205, 0, 1, 0, 0, 0, 1]),                                     // NACK without a media SSRC
+        (true, &[0x84, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]),             // half a FIR entry
+        (true, &[0x8f, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0]), // feedback without chunks
     ];
-    for bytes in malformed {
+    for (goes_on, bytes) in malformed {
         let compound = [&good, bytes, &good].concat();
-        let results: Vec<_> = packets(&compound[..good.len() + bytes.len()]).collect();
-        assert!(matches!(results[..], [Ok(RtcpPacket::Pli(_)), Err(Discard::RtcpMalformed)]), "{bytes:?}: {results:?}");
+        let results: Vec<_> = packets(&compound).collect();
+        let (begin, rest) = results.split_at(2);
+        assert!(matches!(begin, [Ok(RtcpPacket::Pli(_)), Err(Discard::RtcpMalformed)]), "{bytes:?}: {results:?}");
+        assert_eq!(matches!(rest, [Ok(RtcpPacket::Pli(_))]), goes_on, "{bytes:?}: {results:?}");
+        assert_eq!(rest.is_empty(), !goes_on, "{bytes:?}: {results:?}");
     }
 }
 
