@@ -19,8 +19,9 @@ const RECENT: u16 = 24;
 /// Before a keyframe is asked for, or sent, where so much was lost: a full queue has no room for it. It arrives no earlier if it is sent
 /// earlier, and meanwhile it is decided which size it should have.
 const COLLAPSE_PAUSE: Duration = Duration::from_millis(60);
-/// Probes at once; further ones wait. Each lasts for some 25 ms.
+/// Probes at once; further ones wait. Each lasts for some 25 ms; long ones, of which there are fewer at once, for a quarter of a second.
 const MAX_PROBES: usize = 64;
+const MAX_LONG_PROBES: usize = 8;
 
 /// The transports on which a probe is being sent.
 #[derive(Default)]
@@ -138,9 +139,11 @@ impl Shard {
         if self.probing.peers.len() >= MAX_PROBES || self.carrier(key).is_none() {
             return;
         }
+        let is_long = |key: &&PeerKey| self.peers.get(**key).is_some_and(|peer| peer.bandwidth.is_probing_long());
+        let may_be_long = self.probing.peers.iter().filter(is_long).count() < MAX_LONG_PROBES;
         // Where nobody waits for more there is nothing to find out.
         let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.allotment.may_probe()) else { return };
-        if peer.bandwidth.start_probe(now) {
+        if peer.bandwidth.start_probe(may_be_long, now) {
             self.probing.peers.push(key);
             self.probing.next.get_or_insert(now);
         }

@@ -28,7 +28,7 @@ fn every_scenario_reaches_its_bars_and_the_table_is_fresh() {
          Virtual time, the real engine as the sender of what an encoder makes that follows the estimate at once; `adaptation.md` has cameras in three\n\
          encodings and the allocation. Scenarios and bars are in `src/scorecard/scenarios.rs`, what the columns mean in\n\
          `src/scorecard/mod.rs`. Written by `SCORECARD_WRITE=1 cargo test -p sfu-sim --test scorecard`; `make test` compares. One seed, but\n\
-         Jain and max/min are means of four. What the same settings do on seeds that they were not chosen by is in `scorecard-held-out.md`.\n\n",
+         Jain and max/min are means of eight. What the same settings do on seeds that they were not chosen by is in `scorecard-held-out.md`.\n\n",
     );
     table.push_str(Card::HEAD);
     let (mut missed, mut open) = (String::new(), String::new());

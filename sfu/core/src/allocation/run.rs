@@ -41,6 +41,8 @@ const LONG_QUEUE: Duration = Duration::from_millis(150);
 const SHORT_QUEUE: Duration = Duration::from_millis(75);
 /// The estimate has to get so much beyond the next step: what is aimed at is not quite met, and steps change their rates.
 const AIM_PERCENT: u64 = 5;
+/// Until it is known whether a queue was a moment's: by then it is believed or gone.
+const FRESH_CUT: Duration = Duration::from_secs(1);
 /// Where more begin at once, their first pictures show as much as a probe, which would be too much besides.
 const FEW_PICTURES: usize = 3;
 /// Not so soon again what was lost while nothing was heard is given back at once.
@@ -164,6 +166,8 @@ pub struct Allotment {
     start: Start,
     /// Nothing was reported yet, so that the first probe may begin with the first packet.
     awaits_first_probe: bool,
+    /// Somebody waits for a division, whatever comes of it.
+    has_waiting: bool,
     /// When the estimator last lowered its target.
     cut_at: Option<Instant>,
     /// Since when nothing is heard of the client, and when what was lost meanwhile was last given back at once.
@@ -267,7 +271,7 @@ fn budget_by(estimate: &Estimate, allotment: &mut Allotment, is_probed: bool, no
     let is_open = match verdict {
         Verdict::Free => {
             let is_start = estimate.limit != Limit::Client && allotment.start.goes_on(is_probed, true, now);
-            return is_start.then(|| start_budget(estimate));
+            return is_start.then(|| start_budget(estimate, now));
         }
         Verdict::Open => true,
         Verdict::Full => false,
@@ -293,10 +297,10 @@ fn budget_by(estimate: &Estimate, allotment: &mut Allotment, is_probed: bool, no
 const START: Budget = Budget { bps: START_BPS, lasting_bps: START_BPS, is_open: true, keeps_least: true, is_start: true };
 
 /// The same once something is heard of it. What probes took is over, and nobody waits for it.
-fn start_budget(estimate: &Estimate) -> Budget {
+fn start_budget(estimate: &Estimate, now: Instant) -> Budget {
     let shown_bps = estimate.target_bps.saturating_sub(estimate.resent_bps);
     // A queue that was seen may be a moment's; until that is known nothing is added.
-    let is_start = estimate.cut_at.is_none();
+    let is_start = estimate.cut_at.is_none_or(|at| now.saturating_duration_since(at) >= FRESH_CUT);
     let bps = if is_start { shown_bps.max(START_BPS) } else { shown_bps };
     Budget { bps, lasting_bps: bps, is_start, ..START }
 }
@@ -383,9 +387,10 @@ impl Shard {
         let is_probed = peer.downs.iter().filter_map(|&down| self.downs.get(down)).any(DownTrack::can_be_probed);
         let budget = budget(peer, is_probed, now);
         let was_divided = std::mem::replace(&mut peer.allotment.is_divided, budget.is_some());
+        let has_waiting = std::mem::take(&mut peer.allotment.has_waiting);
         peer.allotment.awaits_first_probe &= budget.is_some();
         match budget {
-            None => self.grant_everything(key, was_divided, now),
+            None => self.grant_everything(key, was_divided || has_waiting, now),
             Some(budget) => self.divide(key, budget, !was_divided, now),
         }
         if let Some(allotment) = self.peers.get_mut(key).map(|peer| &mut peer.allotment) {
@@ -439,7 +444,8 @@ impl Shard {
             (peer.allotment.granted_bps, peer.allotment.next_bps) = (allocation.now_bps, allocation.next_bps);
             let has_everything = allocation.grants.iter().zip(&claims).all(|(grant, claim)| grant.step >= claim.steps.len().checked_sub(1));
             peer.allotment.has_everything = has_everything;
-            peer.allotment.start.on_divided(!claims.is_empty(), has_everything, now);
+            let is_sending = peer.bandwidth.sent.sent_bytes > 0;
+            peer.allotment.start.on_divided(!claims.is_empty(), has_everything, is_sending, now);
             peer.allotment.awaits_first_probe =
                 budget.is_start && known.is_none() && allocation.next_bps.is_some() && claims.len() <= FEW_PICTURES;
             let overhead_bps = known.map_or(0, |known| known.overhead_bps);
@@ -549,17 +555,21 @@ impl Shard {
     /// has none yet.
     pub(crate) fn waits_for_share(&mut self, key: DownKey, now: Instant) -> bool {
         let Some(down) = self.downs.get_mut(key) else { return false };
-        let Some(allotment) = self.peers.get_mut(down.peer).map(|peer| &mut peer.allotment) else { return false };
+        let Some(peer) = self.peers.get_mut(down.peer) else { return false };
+        // Whoever names an estimate of its own is not probed, whatever it agreed to.
+        let is_probed = down.can_be_probed() && peer.bandwidth.estimate().is_none_or(|estimate| estimate.limit != Limit::Client);
+        let allotment = &mut peer.allotment;
         if down.share.cap != Cap::None || !down.wish.enabled || allotment.is_foreign {
             return false;
         }
-        let is_new = down.sent.packets == 0 && down.flow.wanted.is_none() && down.can_be_probed();
+        let is_new = down.sent.packets == 0 && down.flow.wanted.is_none() && is_probed;
         let waits = allotment.is_divided || (is_new && allotment.start.begin_again());
         if !waits {
             return false;
         }
         let wished = self.ups.get(down.up).and_then(|up| wanted_rung(&down.wish, &up.ladder(now)));
         down.share.begin(wished, now);
+        allotment.has_waiting = true;
         let peer = down.peer;
         self.hurry_allocation(peer, now);
         self.downs.get(key).is_some_and(|down| down.share.cap == Cap::Paused)

@@ -34,6 +34,7 @@ pub struct Start {
 impl Start {
     /// Whether little is known of the way. `is_probed`: its client can be probed; `is_heard`: it has reported.
     pub fn goes_on(&mut self, is_probed: bool, is_heard: bool, now: Instant) -> bool {
+        self.is_unheard &= !is_heard;
         let lasts = |since: Option<Instant>, time| since.is_some_and(|since: Instant| now.saturating_duration_since(since) >= time);
         if self.is_over || !is_probed {
             return false;
@@ -43,9 +44,10 @@ impl Start {
         !self.is_over
     }
 
-    /// What is sent was divided anew; `has_everything`: there is video, and nobody wants more of it.
-    pub fn on_divided(&mut self, has_video: bool, has_everything: bool, now: Instant) {
-        if has_video {
+    /// What may be sent was divided anew. `has_video`: some of it is wanted; `has_everything`: nobody wants more of it; `is_sending`:
+    /// something has been sent, of which the client may report.
+    pub fn on_divided(&mut self, has_video: bool, has_everything: bool, is_sending: bool, now: Instant) {
+        if has_video && is_sending {
             self.since.get_or_insert(now);
         }
         self.content_since = if has_video && has_everything { self.content_since.or(Some(now)) } else { None };
@@ -75,7 +77,7 @@ mod tests {
     fn it_ends_when_everybody_has_had_everything_for_a_while() {
         let (mut start, began) = (Start::default(), Instant::now());
         for tenth in 0..50 {
-            start.on_divided(true, tenth >= 5, began + TENTH * tenth);
+            start.on_divided(true, tenth >= 5, true, began + TENTH * tenth);
             assert_eq!(start.goes_on(true, true, began + TENTH * tenth), tenth < 25, "{tenth}");
         }
         assert!(start.begin_again() && start.goes_on(true, true, began));
@@ -87,7 +89,7 @@ mod tests {
     fn audio_alone_proves_nothing() {
         let (mut start, began) = (Start::default(), Instant::now());
         assert!((0..100).all(|tenth| {
-            start.on_divided(false, true, began + TENTH * tenth);
+            start.on_divided(false, true, true, began + TENTH * tenth);
             start.goes_on(true, false, began + TENTH * tenth)
         }));
     }
@@ -95,9 +97,19 @@ mod tests {
     #[test]
     fn who_can_not_be_probed_or_is_not_heard_has_none() {
         let (mut start, began) = (Start::default(), Instant::now());
-        start.on_divided(true, false, began);
+        start.on_divided(true, false, true, began);
         assert!(!start.goes_on(false, true, began));
         assert!(start.goes_on(true, false, began + UNHEARD / 2) && !start.goes_on(true, false, began + UNHEARD));
         assert!(!start.begin_again() && !start.goes_on(true, false, began + UNHEARD));
+        // Its reports were late.
+        assert!(!start.goes_on(true, true, began + UNHEARD * 2) && start.begin_again() && start.goes_on(true, true, began + UNHEARD * 2));
+    }
+
+    #[test]
+    fn nobody_has_to_report_on_what_was_not_sent() {
+        let (mut start, began) = (Start::default(), Instant::now());
+        start.on_divided(true, false, false, began);
+        start.on_divided(true, false, true, began + UNHEARD * 2);
+        assert!(start.goes_on(true, false, began + UNHEARD * 2) && !start.goes_on(true, false, began + UNHEARD * 3));
     }
 }

@@ -64,6 +64,8 @@ const LONGEST_SETTLING: Duration = Duration::from_millis(400);
 const EXPERIMENT: f64 = 0.7;
 /// Share of what arrived that is sent once the queue is empty.
 const RETURN: f64 = 0.92;
+/// A probe has to show so much more than is known.
+const NEWS: f64 = 1.05;
 /// Growth per second while the capacity is unknown or far.
 const FAST_GROWTH: f64 = 0.16;
 const MOST_SLOW_GROWTH: f64 = 0.3;
@@ -356,9 +358,17 @@ impl Control {
             return None;
         }
         let rate_bps = self.probes.take_due(now, self.target_bps, wanted_bps, train_bps, self.is_app_limited)?;
-        let is_long = self.policed.is_some_and(|policed| !policed.holds(now));
+        let is_long = self.is_long_probe_next(now);
         let most_bps = if is_long { self.target_bps * LONG_PROBE } else { self.most_probed_bps(now) };
-        Some(Order { rate_bps: rate_bps.min(most_bps).min(MAX_BPS), is_long })
+        let rate_bps = rate_bps.min(most_bps).min(MAX_BPS);
+        // Less would show nothing.
+        (rate_bps > self.target_bps * NEWS).then_some(Order { rate_bps, is_long })
+    }
+
+    /// The next probe is to empty a policer's bucket.
+    #[must_use]
+    pub fn is_long_probe_next(&self, now: Instant) -> bool {
+        self.policed.is_some_and(|policed| !policed.holds(now))
     }
 
     /// What is believed of a short probe.
@@ -377,7 +387,7 @@ impl Control {
             self.policed = self.policed.and_then(|policed| policed.after_long_probe(outcome.passed_bps, now));
         }
         let passed = outcome.passed_bps.unwrap_or(0.0).min(outcome.tried_bps * 1.05).min(self.most_probed_bps(now));
-        if self.phase == Phase::Grow && passed > self.target_bps * 1.05 && queue < HIGH {
+        if self.phase == Phase::Grow && passed > self.target_bps * NEWS && queue < HIGH {
             // Of what filled the link the prober has taken something off already; who shares it with others takes more off.
             self.set(if outcome.has_filled && self.probes.is_unlimited() { passed } else { passed * 0.95 });
             self.limit = Limit::None;

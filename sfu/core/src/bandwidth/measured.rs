@@ -8,7 +8,7 @@ use super::control::{Control, Followup, Signals};
 use super::delay::QueueMeter;
 use super::history::{SendHistory, SentAt};
 use super::loss::LossMeter;
-use super::overrun::OverrunMeter;
+use super::overrun::{Overrun, OverrunMeter};
 use super::passage::PassageMeter;
 use super::probe::Prober;
 use super::rate::{RateMeter, whole};
@@ -37,6 +37,9 @@ const HEAVY_LOSS: f64 = 0.15;
 const OVERRUN_QUEUE: Duration = Duration::from_millis(200);
 /// What was sent before an overrun is not reported on after so much time of what was sent after it.
 const OVERRUN_AGE_US: i64 = 2_000_000;
+/// Below it a tenth of a second holds too few packets to say what the way carries. Above it others' packets come between, and two of
+/// ours that met say what the way carries for all.
+const NARROW_BPS: f64 = 400_000.0;
 /// A queue of this length counts as one that may overflow, if none twice as long has passed without a loss lately.
 const QUEUE_SEEN: Duration = Duration::from_millis(15);
 const PASSED_FADING_PER_S: f64 = 0.02;
@@ -216,6 +219,9 @@ impl Measured {
         }
         // So many that one more or less does not matter.
         let few_packets_us = i64::try_from(10_000_000_000_000 / whole(self.control.target_bps()).max(1) / 100).unwrap_or(0);
+        let busy_bps = self.busy.bps().filter(|_| self.control.target_bps() < NARROW_BPS);
+        // A large packet takes so long on a narrow way that it seems to have waited, though there was a pause in front of it.
+        let overrun = overrun.map(|overrun| Overrun { rate_bps: overrun.rate_bps.max(busy_bps.unwrap_or(0.0)), ..overrun });
         let signals = Signals {
             queue,
             overrun,
@@ -223,7 +229,7 @@ impl Measured {
             acked_bps: self.arrived.bps(ARRIVED_WINDOW_US),
             acked_now_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US.max(few_packets_us)),
             acked_quick_bps: self.arrived.bps(ARRIVED_NOW_WINDOW_US),
-            busy_bps: self.busy.bps().filter(|_| few_packets_us > ARRIVED_NOW_WINDOW_US),
+            busy_bps,
             acked_long_bps: self.arrived.bps(SENT_WINDOW_US),
             sent_bps: self.sent.bps(SENT_WINDOW_US),
             loss: self.loss.end_report(now_us, has_queue),

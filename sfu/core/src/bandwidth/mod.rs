@@ -125,7 +125,7 @@ pub struct Bandwidth {
     demand: Demand,
     resends: ResendCredit,
     looks: Looks,
-    /// Exists from the first feedback on.
+    /// Exists from the first feedback or probe on.
     measured: Option<Box<Measured>>,
 }
 
@@ -300,7 +300,7 @@ impl Bandwidth {
     /// The client has told by transport-wide numbers what arrived.
     #[must_use]
     pub fn is_measured(&self) -> bool {
-        self.measured.is_some()
+        self.measured.as_ref().is_some_and(|measured| measured.is_heard())
     }
 
     /// For how long the client has owed a word on what is sent to it. None: it owes none, or has never said one.
@@ -336,14 +336,23 @@ impl Bandwidth {
     pub fn start_first_probe(&mut self, now: Instant) -> bool {
         self.measured.is_none() && {
             self.measured = Some(Box::default());
-            self.start_probe(now)
+            self.start_probe(false, now)
         }
     }
 
-    /// Begins a probe if one is worth its while and `is_possible`; true if packets of one are due from now on.
-    pub fn start_probe(&mut self, now: Instant) -> bool {
+    /// A long probe is being sent.
+    #[must_use]
+    pub fn is_probing_long(&self) -> bool {
+        self.measured.as_ref().is_some_and(|measured| measured.prober.is_long())
+    }
+
+    /// Begins a probe if one is worth its while; true if packets of one are due from now on. `may_be_long`: there is room for a long one.
+    pub fn start_probe(&mut self, may_be_long: bool, now: Instant) -> bool {
         let wanted = wanted_bps(self.demand);
         let Some(measured) = self.measured.as_mut().filter(|measured| !measured.prober.is_busy()) else { return false };
+        if !may_be_long && measured.control.is_long_probe_next(now) {
+            return false;
+        }
         let Some(order) = measured.control.probe(now, wanted, measured.trains.bps()) else { return false };
         self.sent.probe = measured.prober.start(order, self.sent.sent_bytes, now);
         true

@@ -90,6 +90,12 @@ impl Prober {
         self.current.is_some()
     }
 
+    /// It is a long one.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.current.as_ref().is_some_and(|probe| probe.is_long)
+    }
+
     /// Something of a probe is still to be sent.
     #[must_use]
     pub fn is_sending(&self) -> bool {

@@ -44,6 +44,8 @@ pub struct ProbePlan {
     has_probed: bool,
     /// Probes in vain that do not count yet; none once a queue was seen.
     free_failures: u8,
+    /// Probes in a row that passed and raised nothing.
+    passes: u8,
 }
 
 impl Default for ProbePlan {
@@ -58,6 +60,7 @@ impl Default for ProbePlan {
             train_at_queue_bps: None,
             has_probed: false,
             free_failures: FIRST_FAILURES,
+            passes: 0,
         }
     }
 }
@@ -115,7 +118,7 @@ impl ProbePlan {
 
     /// A probe has raised the rate; `is_full`: it showed what the way carries, and not only that it carries what was tried.
     pub fn succeeded(&mut self, now: Instant, is_full: bool) {
-        self.raised_at = Some(now);
+        (self.raised_at, self.passes) = (Some(now), 0);
         self.interval = INTERVAL;
         self.next = Some(match is_full {
             false => now,
@@ -124,9 +127,14 @@ impl ProbePlan {
         });
     }
 
-    /// A probe has arrived as it was sent, but was no more than what is known to pass.
+    /// A probe has arrived as it was sent, but was no more than what is known to pass. More than a few of these are in vain.
     pub fn passed(&mut self, now: Instant) {
-        self.next = Some(now);
+        self.passes = self.passes.saturating_add(1);
+        match self.passes {
+            1 => self.next = Some(now),
+            2 | 3 => self.next = Some(now + FIRST_INTERVAL),
+            _ => self.failed(now),
+        }
     }
 
     /// A probe has shown nothing.
@@ -180,6 +188,21 @@ mod tests {
             is_due
         });
         assert!((5..12).contains(&probes.count()), "in two minutes");
+    }
+
+    #[test]
+    fn one_that_passes_and_raises_nothing_is_not_repeated_for_ever() {
+        let (mut plan, start) = (ProbePlan::default(), Instant::now());
+        plan.on_limit();
+        let probes = (0..600).filter(|number| {
+            let now = start + Duration::from_millis(100) * *number;
+            let is_due = plan.take_due(now, 1e6, 1e7, None, false).is_some();
+            if is_due {
+                plan.passed(now);
+            }
+            is_due
+        });
+        assert!((4..12).contains(&probes.count()), "in a minute");
     }
 
     #[test]

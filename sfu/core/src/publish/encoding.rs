@@ -134,6 +134,8 @@ pub struct Encoding {
     second: Second,
     /// See [`REPLAY_OVERLAP`].
     replay_overlap: Duration,
+    /// In frames of usual size; audio has none that are larger.
+    keyframe_size: usize,
     /// Size that the ring began with.
     least: RingSize,
     /// Seconds in which a quarter of the ring would have been enough.
@@ -184,6 +186,7 @@ impl Encoding {
             payload_bytes: 0,
             second: Second::default(),
             replay_overlap: if codec.is_video() { REPLAY_OVERLAP } else { Duration::ZERO },
+            keyframe_size: if codec.is_video() { KEYFRAME_SIZE } else { 1 },
             least: size,
             quiet_seconds: 0,
         }
@@ -219,7 +222,7 @@ impl Encoding {
         self.second.packets += 1;
         let is_of_keyframe =
             meta.payload.starts_keyframe || self.newest_keyframe.is_some_and(|keyframe| keyframe.timestamp == meta.timestamp);
-        let usual = if is_of_keyframe { KEYFRAME_SIZE } else { 1 };
+        let usual = if is_of_keyframe { self.keyframe_size } else { 1 };
         self.rates.count(meta.frame.targets, (block.len() + payload.len()) / usual, now);
         self.payload_bytes += payload.len() as u64;
         self.stored += 1;

@@ -192,6 +192,11 @@ impl Participant {
         self.receiving.remb = Some(RembEstimator::new(style));
     }
 
+    /// It takes transport-wide numbers and never reports on them.
+    pub fn report_nothing_of_packets(&mut self) {
+        self.receiving.is_reticent = true;
+    }
+
     /// A published track.
     #[must_use]
     pub fn sending(&self, track: TrackId) -> Option<&SendingTrack> {

@@ -85,6 +85,8 @@ pub(super) struct Receiving {
     pub(super) transport_sequences: Vec<u16>,
     /// Arrival times for congestion feedback.
     twcc: TwccReceiver,
+    /// It takes the numbers of packets and says nothing of them.
+    pub(super) is_reticent: bool,
     /// What it uses if it does not know that.
     pub(super) remb: Option<RembEstimator>,
 }
@@ -166,7 +168,7 @@ impl Receiving {
                 write_receiver_report(compound, OWN_SSRC, &blocks);
             }
         }
-        while self.twcc.write_feedback(compound, OWN_SSRC, OWN_SSRC, now) {}
+        while !self.is_reticent && self.twcc.write_feedback(compound, OWN_SSRC, OWN_SSRC, now) {}
         if let Some(bps) = self.remb.as_mut().and_then(|remb| remb.due(now)) {
             let mut ssrcs: Vec<u32> = self.by_ssrc.iter().filter(|(_, (_, is_rtx))| !is_rtx).map(|(&ssrc, _)| ssrc).collect();
             ssrcs.sort_unstable();

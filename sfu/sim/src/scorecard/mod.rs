@@ -22,7 +22,7 @@ pub const PAYLOAD_SHARE: f64 = 0.94;
 /// Encoders hear of the estimate this often.
 pub const CONTROL_INTERVAL: Duration = Duration::from_millis(50);
 /// See [`Scenario::plays`].
-const FAIRNESS_PLAYS: u64 = 4;
+const FAIRNESS_PLAYS: u64 = 8;
 /// The beginning of a phase in which utilisation does not count.
 const SETTLING: Duration = Duration::from_secs(10);
 

@@ -174,7 +174,8 @@ pub fn all() -> Vec<RoomScenario> {
         RoomScenario {
             cameras: 2,
             delay: MS * 25,
-            bars: RoomBars { received: Some(80.0), freeze: Some(500.0), up: Some(8.0), ..steady },
+            bars: RoomBars { received: Some(80.0), freeze: Some(500.0), ..steady },
+            goals: RoomBars { up: Some(8.0), ..RoomBars::default() },
             ..base("4, 1, 4 Mbit/s, two cameras", 90, &[(0, 4 * MBIT), (30, MBIT), (60, 4 * MBIT)])
         },
         RoomScenario {

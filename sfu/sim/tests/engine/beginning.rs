@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sfu_api::TrackId;
+use sfu_api::{TrackId, TransportRole};
 use sfu_core::media::Codec;
-use sfu_sim::link::LinkConfig;
+use sfu_core::rtp::rtcp::{write_receiver_report, write_remb};
+use sfu_sim::link::{Chance, LinkConfig, Loss};
 use sfu_sim::participant::TrackSpec;
 use sfu_sim::road::RoadConfig;
 use sfu_sim::scalability::Mode;
@@ -17,6 +18,13 @@ const KBIT: u64 = 1_000;
 
 /// Cameras in three sizes up to 1.7 Mbit/s, and somebody who joins behind a road of this rate and subscribes to all of them.
 fn join(seed: u64, cameras: usize, kbps: u64) -> (World, Vec<TrackId>, Who) {
+    let (mut world, tracks, who) = stage(seed, cameras, &[(Duration::ZERO, kbps * KBIT)]);
+    tracks.iter().for_each(|&track| world.subscribe(who, track));
+    (world, tracks, who)
+}
+
+/// The same behind a road of these rates (times from now), without subscriptions.
+fn stage(seed: u64, cameras: usize, rates: &[(Duration, u64)]) -> (World, Vec<TrackId>, Who) {
     let mut world = World::new(seed);
     world.has_dynacast = true;
     let tracks: Vec<TrackId> = (0..cameras)
@@ -29,11 +37,7 @@ fn join(seed: u64, cameras: usize, kbps: u64) -> (World, Vec<TrackId>, Who) {
     let link = LinkConfig::delayed(25 * MS);
     let who = world.join_over(ROOM, link, link);
     world.run_for(2 * SECOND);
-    world.share_road(
-        RoadConfig { rates: vec![(Duration::ZERO, kbps * KBIT)], queue: 300 * MS, link: LinkConfig::default(), tcp: Vec::new() },
-        &[who],
-    );
-    tracks.iter().for_each(|&track| world.subscribe(who, track));
+    world.share_road(RoadConfig { rates: rates.to_vec(), queue: 300 * MS, link: LinkConfig::default(), tcp: Vec::new() }, &[who]);
     (world, tracks, who)
 }
 
@@ -76,4 +80,55 @@ fn who_comes_later_begins_small_as_well() {
     world.run_for(5 * SECOND);
     assert_eq!(world.road_meter(who).dropped, before);
     assert_eq!(world.layer(who, tracks[0]), Some(2), "nobody loses anything for it");
+}
+
+/// It fell to the lot of a voice, minutes ago.
+#[test]
+fn after_an_old_cut_a_picture_begins_at_once_all_the_same() {
+    let (mut world, tracks, who) = stage(627, 1, &[(Duration::ZERO, 10_000 * KBIT), (5 * SECOND, 20 * KBIT), (9 * SECOND, 10_000 * KBIT)]);
+    let speaker = world.sender_of(tracks[0]);
+    let voice = world.publish(speaker, TrackSpec::Audio { level: 30 });
+    world.subscribe(who, voice);
+    // Long enough that nothing is held against the way.
+    world.run_for(75 * SECOND);
+    let estimate = world.shard.estimate(world.id(who)).unwrap();
+    assert!(estimate.cut_at.is_some(), "{estimate:?}");
+    world.subscribe(who, tracks[0]);
+    world.expect("there is a picture", 300 * MS, |world| world.layer(who, tracks[0]).is_some());
+}
+
+/// It has agreed to number packets, and names what it makes of them by REMB.
+#[test]
+fn who_says_nothing_of_packets_gets_each_camera() {
+    let (mut world, tracks, who) = stage(628, 3, &[(Duration::ZERO, 20_000 * KBIT)]);
+    world.participant_mut(who).report_nothing_of_packets();
+    for &track in &tracks {
+        world.subscribe(who, track);
+        world.run_for(100 * MS);
+        let mut compound = Vec::new();
+        write_receiver_report(&mut compound, 1, &[]);
+        write_remb(&mut compound, 1, 8_000_000, &[]);
+        let datagram = world.forge_rtcp(who, TransportRole::Subscriber, compound).unwrap();
+        world.inject(datagram.flow, &datagram.bytes);
+        world.expect("there is a picture", SECOND, |world| world.layer(who, track).is_some());
+        world.run_for(SECOND);
+    }
+    world.expect("all are large", 3 * SECOND, |world| tracks.iter().all(|&track| world.layer(who, track) == Some(2)));
+}
+
+/// As behind a firewall, where it takes some tries.
+#[test]
+fn who_takes_long_to_connect_is_not_flooded_either() {
+    let (mut world, tracks, _) = stage(629, 1, &[(Duration::ZERO, 1_000 * KBIT)]);
+    let lost = LinkConfig { loss: Loss::Random(Chance::new(1.0)), ..LinkConfig::default() };
+    let who = world.join_over(ROOM, lost, LinkConfig::delayed(25 * MS));
+    let rates = vec![(Duration::ZERO, 1_000 * KBIT)];
+    world.share_road(RoadConfig { rates, queue: 300 * MS, link: LinkConfig::default(), tcp: Vec::new() }, &[who]);
+    world.subscribe(who, tracks[0]);
+    world.run_for(5 * SECOND);
+    assert_eq!(world.frames(who, tracks[0]), 0);
+    world.participant_mut(who).up.reconfigure(LinkConfig::delayed(25 * MS));
+    world.expect("there is a picture", 10 * SECOND, |world| world.frames(who, tracks[0]) > 0);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.road_meter(who).dropped, 0);
 }
