@@ -349,7 +349,7 @@ def page(rows: list[str], missed: list[str], load: float) -> str:
 Written by `.cache/venv/bin/python tests/net/scorecard.py`: the real server behind the link emulator, in network namespaces, with {CAMERAS} cameras
 in three sizes ({', '.join(map(str, SIZES_KBPS))} kbit/s) and a microphone. What the columns mean is said in that file; utilisation is of
 each phase without its first {SETTLING_S:.0f} s. Steps between sizes are up to {SIZES_KBPS[2] - SIZES_KBPS[1]} kbit/s, so what is left of a narrow link is often too little for
-the next one. What is dropped and waits at first counts too: everything is sent in full until something shows that it does not fit. Tier 1, in virtual time and with an encoder that follows, is `sfu/sim/scorecard.md`.
+the next one. What is dropped and waits at first counts too. Tier 1, in virtual time and with an encoder that follows, is `sfu/sim/scorecard.md`.
 {platform.system()} {platform.release().split('-')[0]}, {os.cpu_count()} cores, load up to {load:.1f}. One run.
 
 {Card.HEAD}{chr(10).join(rows)}
