@@ -115,14 +115,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             let failed = Arc::clone(&relay_failed);
             relay.when_failed(move || failed.notify_one());
         }
-        let shutdown = async move {
-            tokio::select! {
-                // an error means that nobody can stop it any more, and then it stops
-                _ = is_stopping.wait_for(|stopping| *stopping) => {}
-                // clients that need the relay would connect to nothing: they are asked to come again, and the process ends as failed
-                () = relay_failed.notified() => {}
-            }
-        };
+        let shutdown = async move { until_shutdown(&mut is_stopping, &relay_failed).await };
         let server = Server::serve(server_config, media, registry, shutdown).await.map_err(explain_serve_error)?;
         announce(server.local_addr(), &node)?;
         tokio::spawn(signals.watch(stopping.clone(), server.drain(), drain_timeout));
@@ -130,7 +123,7 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
             tokio::spawn(turn::drain_along(server.drain(), relay));
         }
         server.stopped().await;
-        if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the server has failed: see the log")) }
+        outcome(&stopping)
     });
     node.shutdown();
     if let Some(turn) = turn {
@@ -138,6 +131,21 @@ pub(crate) fn start(checked: &Checked, announce: impl FnOnce(SocketAddr, &NodeHa
     }
     info!("stopped");
     served
+}
+
+/// Until somebody stops the server, or it is of no use any more.
+async fn until_shutdown(is_stopping: &mut watch::Receiver<bool>, relay_failed: &Notify) {
+    tokio::select! {
+        // an error means that nobody can stop it any more, and then it stops
+        _ = is_stopping.wait_for(|stopping| *stopping) => {}
+        // clients that need the relay would connect to nothing: they are asked to come again, and the process ends as failed
+        () = relay_failed.notified() => {}
+    }
+}
+
+/// What the process ends with once the server has ended: whoever supervises it starts what failed again.
+fn outcome(stopping: &watch::Sender<bool>) -> anyhow::Result<()> {
+    if *stopping.borrow() { Ok(()) } else { Err(anyhow!("the server has failed: see the log")) }
 }
 
 /// Lets the threads of media go first where they share a core with those of signaling: what waits for a join is one person, what waits
@@ -450,6 +458,19 @@ mod tests {
 
     use super::*;
     use crate::config::Loader;
+
+    #[tokio::test]
+    async fn a_relay_that_fails_ends_the_process_as_failed_and_a_signal_does_not() {
+        let (stopping, mut is_stopping) = watch::channel(false);
+        let relay_failed = Notify::new();
+        // before anybody waits for it
+        relay_failed.notify_one();
+        until_shutdown(&mut is_stopping, &relay_failed).await;
+        assert!(outcome(&stopping).is_err());
+        stopping.send_replace(true);
+        until_shutdown(&mut is_stopping, &relay_failed).await;
+        assert!(outcome(&stopping).is_ok());
+    }
 
     #[test]
     fn a_taken_port_names_the_port_and_the_option() {

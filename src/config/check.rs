@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use sfu_node::AdvertisedAddress;
-use signaling_server::{Collector, IpPrefix};
+use signaling_server::{Collector, FREE_PROFILE_BYTES, IpPrefix, MAX_REQUEST_BODY_BYTES};
 use tracing_subscriber::EnvFilter;
 
 use super::advertise::Advertise;
@@ -58,18 +58,7 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
             findings.push(error(format!("`limits.{option}` = {rate}: a rate is a number above 0")));
         }
     }
-    for (option, bytes, part, part_bytes) in [
-        ("all_waiting_messages", limits.all_waiting_messages.0, "max_message", limits.max_message.0),
-        ("all_large_messages", limits.all_large_messages.0, "room_profiles", limits.room_profiles.0),
-    ] {
-        if bytes < part_bytes {
-            findings.push(error(format!(
-                "`limits.{option}` = {} is less than `limits.{part}` = {}: a client alone would find no room",
-                ByteSize(bytes),
-                ByteSize(part_bytes)
-            )));
-        }
-    }
+    check_memory(config, &mut findings);
     if let Err(e) = EnvFilter::builder().parse(&config.log.level) {
         findings.push(error(format!("`log.level` = {:?} is not a level: {e}", config.log.level)));
     }
@@ -78,6 +67,36 @@ pub(crate) fn check(config: &Config, keys: &[ApiKey], shards: u16) -> Vec<Findin
 
 /// A slow mobile connection takes up to a second for a ping and its answer.
 const LEAST_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What all clients make this process hold is enough for the largest thing of one.
+fn check_memory(config: &Config, findings: &mut Vec<Finding>) {
+    let limits = &config.limits;
+    for (option, bytes, part, part_bytes) in [
+        ("all_waiting_messages", limits.all_waiting_messages.0, "`limits.max_message`", limits.max_message.0),
+        ("all_large_messages", limits.all_large_messages.0, "`limits.room_profiles`", limits.room_profiles.0),
+        ("all_request_bodies", limits.all_request_bodies.0, "the largest request", MAX_REQUEST_BODY_BYTES),
+    ] {
+        if bytes < part_bytes {
+            findings.push(error(format!(
+                "`limits.{option}` = {} is less than {part} = {}: a client alone would find no room",
+                ByteSize(bytes),
+                ByteSize(part_bytes)
+            )));
+        }
+    }
+    let of_room = usize::try_from(config.rooms.max_participants).ok().filter(|people| *people > 0).unwrap_or(usize::MAX);
+    let people = of_room.min(limits.max_participants);
+    let whole = limits.room_profiles.0.saturating_add(people.saturating_mul(FREE_PROFILE_BYTES));
+    if (limits.room_profiles.0..whole).contains(&limits.all_large_messages.0) {
+        findings.push(warning(format!(
+            "`limits.all_large_messages` = {} is less than a room may have: {} of `limits.room_profiles`, and {} each of up to {people} people \
+             (`rooms.max_participants`, `limits.max_participants`). Nobody could join a room that has as much",
+            ByteSize(limits.all_large_messages.0),
+            ByteSize(limits.room_profiles.0),
+            ByteSize(FREE_PROFILE_BYTES),
+        )));
+    }
+}
 
 fn check_metrics(config: &Config, findings: &mut Vec<Finding>) {
     let metrics = &config.metrics;
@@ -524,9 +543,30 @@ mod tests {
         let mut config = public();
         config.limits.all_waiting_messages = ByteSize(100_000);
         config.limits.all_large_messages = ByteSize(1_000_000);
+        config.limits.all_request_bodies = ByteSize(10_000_000);
         let found = messages(&config, 1);
         assert!(found[0].contains("`limits.all_waiting_messages`") && found[0].contains("`limits.max_message`"), "{found:?}");
         assert!(found[1].contains("`limits.all_large_messages`") && found[1].contains("`limits.room_profiles`"), "{found:?}");
+        assert!(found[2].contains("`limits.all_request_bodies`") && found[2].contains("10 MiB"), "{found:?}");
+    }
+
+    #[test]
+    fn a_newcomer_of_a_full_room_has_to_find_room_for_all_of_it() {
+        let mut config = public();
+        for (large_mib, of_rooms, of_all, is_fine) in [
+            (8, 0, 20_000, false),
+            (86, 0, 20_000, false),
+            (87, 0, 20_000, true),
+            (8, 1_000, 20_000, false),
+            (12, 1_000, 20_000, true),
+            (12, 0, 1_000, true),
+        ] {
+            config.limits.all_large_messages = ByteSize(large_mib << 20);
+            (config.rooms.max_participants, config.limits.max_participants) = (of_rooms, of_all);
+            let found = check(&config, &[strong_key()], 1);
+            assert_eq!(found.is_empty(), is_fine, "{found:?}");
+            assert!(is_fine || !found[0].is_error && found[0].message.contains("`rooms.max_participants`"), "{found:?}");
+        }
     }
 
     #[test]

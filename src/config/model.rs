@@ -148,12 +148,14 @@ section! {
         max_message: ByteSize = ByteSize(ServerLimits::default().max_message_bytes),
         /// Messages waiting for one client; a client that reads too slowly for it is closed. What it is told of a large room has room beside.
         send_queue: ByteSize = ByteSize(ServerLimits::default().send_queue_bytes),
-        /// Messages above 64 KiB that wait for all clients together: what newcomers are told of large rooms. A client for whose message there is
-        /// no room is closed (1013, overloaded), and comes again.
+        /// Messages above 64 KiB that wait for all clients together: what newcomers are told of large rooms, and large changes of participants.
+        /// Beyond it, or beyond a quarter of it for one address, joins of large rooms and resumes are refused (503, unavailable). Members are not.
         all_large_messages: ByteSize = ByteSize(ServerLimits::default().all_large_messages_bytes),
-        /// Messages of all clients together that wait to be taken. A client for whose message there is no room is closed likewise.
+        /// Messages above 4 KiB of all clients together that wait to be taken; of one address a quarter of it. A client for whose message there
+        /// is no room is closed (1013, overloaded), and resumes.
         all_waiting_messages: ByteSize = ByteSize(ServerLimits::default().all_waiting_frames_bytes),
-        /// Bodies above 64 KiB of administrators' requests that are not answered yet, of all together. Beyond: 503.
+        /// Bodies above 64 KiB of administrators' requests that are not answered yet, of all together; of one address a quarter of it, or one
+        /// request. Beyond: 503.
         all_request_bodies: ByteSize = ByteSize(ServerLimits::default().all_request_bodies_bytes),
         /// A client that sent nothing, not even a pong, for so long is gone. It is asked three times within it, at least every 10 s.
         idle_timeout: Span = Span(ServerLimits::default().idle_timeout),

@@ -15,10 +15,10 @@ from remote import RemotePeer
 from topology import IPV4, Network
 from waiting import until
 
-TOLD_WITHIN_S = 5
-"""From a change of the link until another participant has been told."""
-SLACK_S = 1.5
-"""For a machine on which other tests run. In virtual time there is none (`sfu/sim/tests/engine/noticing.rs`)."""
+GOAL_S = 5
+"""From a change of the link until another participant has been told. Held to in virtual time (`sfu/sim/tests/engine/noticing.rs`)."""
+TOLD_WITHIN_S = GOAL_S + 1.5
+"""What is asserted here: with slack for a machine on which other tests run."""
 SETTLED_WITHIN_S = 20
 """Who is behind a link that loses what it is told learns it by what is sent again."""
 BAD = Direction(loss_percent=20)
@@ -57,8 +57,9 @@ async def test_every_change_of_a_link_is_told_in_time_and_explained(lab, serve, 
     await call(alice, bob, url(network.address()))
     for who in (alice, bob):
         await until("both are excellent", lambda: all_are(who, {"alice": "excellent", "bob": "excellent"}), within_s=SETTLED_WITHIN_S)
-    await assert_told(node, link, alice, [LOSS_UP, RECOVERY, LOSS_DOWN, RECOVERY, LONG, RECOVERY, DEAF, RECOVERY, CONGESTION])
-    await until("bob has been told too", lambda: knows(bob, "bob", CONGESTION.levels), within_s=SETTLED_WITHIN_S)
+    for told_to_bob, before in ((LOSS_UP, []), (RECOVERY, []), (RECOVERY, [LOSS_DOWN]), (CONGESTION, [LONG, RECOVERY, DEAF, RECOVERY])):
+        await assert_told(node, link, alice, [*before, told_to_bob])
+        await until(f"bob has been told of {told_to_bob.name} too", lambda change=told_to_bob: knows(bob, "bob", change.levels), within_s=SETTLED_WITHIN_S)
     await assert_told(node, link, alice, [SILENCE])
 
 
@@ -82,15 +83,15 @@ async def assert_told(node: Node, link: Link, alice: RemotePeer, changes: list[C
         link.set(back=change.back, forward=change.forward)
         began = time.monotonic()
         await until(f"alice knows of {change.name}", lambda: knows(alice, "bob", change.levels), within_s=SETTLED_WITHIN_S, poll_s=0.1)
-        took_s = (await alice.qualities())[-1][0] - began
-        print(f"{change.name}: told after {took_s:.1f} s", flush=True)
-        if took_s > TOLD_WITHIN_S + SLACK_S:
+        took_s = max(at for at, whose, _ in await alice.qualities() if whose == "bob") - began
+        print(f"{change.name}: told after {took_s:.1f} s (goal: {GOAL_S} s)", flush=True)
+        if took_s > TOLD_WITHIN_S:
             late.append(f"{number}, {change.name}: {took_s:.1f} s")
         found = await until("REST says the same", lambda: connection(node, room, change), within_s=SETTLED_WITHIN_S)
         assert found["since"] <= time.time() and (found["level"] == "excellent") == (found["score"] > 4), found
         labels = f'cause="{found["cause"]}",direction="{found["direction"]}",level="{found["level"]}"'
         await until("metrics say the same", lambda: node.metrics()[f"sfu_connection_quality_participants{{{labels}}}"] >= 1, within_s=SETTLED_WITHIN_S)
-    assert not late, f"told later than after {TOLD_WITHIN_S} s and {SLACK_S} s of slack: {late}"
+    assert not late, f"told later than after {TOLD_WITHIN_S} s: {late}"
     assert not {"poor", "lost"} & {level for _, whose, level in await alice.qualities() if whose == "alice"}
 
 

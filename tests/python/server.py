@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -104,14 +105,25 @@ def binary() -> str:
 def free_port() -> int:
     """A port that nobody uses at the moment, for TCP and UDP, on any address.
 
-    The system gives none of its own choice out of this range, so nobody gets it by chance until it is bound here.
+    The system gives none of its own choice out of this range, so nobody gets it by chance until it is bound here. Where there is no
+    such range, or nothing free in it, the system chooses.
     """
-    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(FIRST_PORT, first_ephemeral)
+    below = range(FIRST_PORT, _first_ephemeral())
+    for port in itertools.chain(random.sample(below, min(TRIES, len(below))), (_of_the_system() for _ in range(TRIES))):
         if port not in _given and _is_free(port):
             _given.add(port)
             return port
+    raise RuntimeError("no port is free")
+
+
+def _first_ephemeral() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+
+def _of_the_system() -> int:
+    with socket.socket() as stream:
+        stream.bind(("", 0))
+        return int(stream.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:
@@ -125,4 +137,5 @@ def _is_free(port: int) -> bool:
 
 
 FIRST_PORT = 10_000
+TRIES = 100
 _given: set[int] = set()

@@ -230,6 +230,13 @@ impl Signaling {
         }
     }
 
+    /// About how many bytes somebody who joins or resumes with this token is told first of the participants of the room.
+    pub fn welcome_bytes(&mut self, grants: &Grants) -> usize {
+        let room = self.rooms.by_name(&grants.room).map(|room| room.id);
+        let others = room.and_then(|id| self.rooms.get_mut(id)).map_or(0, |room| room.welcome_bytes(&self.config));
+        others + profiles::profile_bytes(grants)
+    }
+
     /// No one may join any more; everybody is asked to join anew, which leads to another server. Rooms close.
     pub fn drain(&mut self, now: Instant, unix_now: Duration, rng: &mut impl Rng) {
         self.is_draining = true;

@@ -138,8 +138,8 @@ impl Members {
     }
 
     /// Counts those who may have changed, but for `except`, and returns them.
-    pub(crate) fn settle(&mut self, except: ParticipantId) -> Vec<ParticipantId> {
-        let (kept, settled): (Vec<_>, Vec<_>) = std::mem::take(&mut self.touched).into_iter().partition(|id| *id == except);
+    pub(crate) fn settle(&mut self, except: Option<ParticipantId>) -> Vec<ParticipantId> {
+        let (kept, settled): (Vec<_>, Vec<_>) = std::mem::take(&mut self.touched).into_iter().partition(|id| Some(*id) == except);
         self.touched = kept;
         for id in &settled {
             let Some(member) = self.by_id.get_mut(id) else { continue };

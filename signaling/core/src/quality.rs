@@ -8,6 +8,7 @@
 //! A participant without a signal connection or with a lost transport is LOST whatever the node says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_response::Message;
@@ -33,7 +34,8 @@ pub struct Judgement {
 pub(crate) struct Qualities {
     found: BTreeMap<ParticipantId, Judgement>,
     told: BTreeMap<ParticipantId, Judgement>,
-    unsettled: BTreeSet<ParticipantId>,
+    /// Whose class may be another than the one told, and since when.
+    unsettled: BTreeMap<ParticipantId, Instant>,
     /// Who was found to be well connected for the first time, and is to be told with other news.
     first_found: BTreeSet<ParticipantId>,
     /// Who came to a large room, and the publishers of whom it is to be told.
@@ -116,13 +118,22 @@ impl Room {
 
     /// A connection of a participant came or went.
     pub(crate) fn quality_may_change(&mut self, id: ParticipantId, turn: &mut Turn<'_>) {
-        self.qualities.unsettled.insert(id);
+        self.qualities.unsettled.entry(id).or_insert(turn.now);
         turn.timers.set_if_unset(Timer::QualityBeat(self.id), turn.now + limits::QUALITY_BEAT);
     }
 
     pub(crate) fn tell_qualities(&mut self, turn: &mut Turn<'_>) {
-        let unsettled = std::mem::take(&mut self.qualities.unsettled);
-        self.tell_qualities_of(unsettled, turn);
+        let mut settled = BTreeSet::new();
+        // The beat is everybody's, and may have begun for another one, or for newcomers.
+        self.qualities.unsettled.retain(|id, since| {
+            let is_young = turn.now.saturating_duration_since(*since) < limits::QUALITY_BEAT;
+            is_young || !settled.insert(*id)
+        });
+        // The youngest's turn, and all the others' with it: few writes.
+        if let Some(since) = self.qualities.unsettled.values().max() {
+            turn.timers.set(Timer::QualityBeat(self.id), *since + limits::QUALITY_BEAT);
+        }
+        self.tell_qualities_of(settled, turn);
     }
 
     /// To all who see them, and to newcomers what they are still to be told.

@@ -257,7 +257,7 @@ impl Room {
         self.members.len() > config.small_room
     }
 
-    pub(crate) fn update_beat(&self, config: &SignalingConfig) -> Duration {
+    fn update_beat(&self, config: &SignalingConfig) -> Duration {
         let members = if self.is_large(config) { u32::try_from(self.members.len()).unwrap_or(u32::MAX) } else { 0 };
         let by_size = limits::UPDATE_BEAT_PER_PARTICIPANT.saturating_mul(members);
         by_size.clamp(limits::UPDATE_BEAT, limits::LONGEST_UPDATE_BEAT)

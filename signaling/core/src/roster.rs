@@ -131,11 +131,21 @@ impl Welcome {
 impl Room {
     /// What a newcomer is told first.
     pub(crate) fn welcome(&mut self, newcomer: ParticipantId, join: proto::JoinResponse, config: &SignalingConfig) -> Welcome {
+        self.show_changed(Some(newcomer), config);
+        debug_assert!(self.is_shown_as_it_is(newcomer, config));
+        Welcome::new(join, self.members.roster.without(newcomer))
+    }
+
+    /// About how many bytes a newcomer is told first: what it is told of the others.
+    pub(crate) fn welcome_bytes(&mut self, config: &SignalingConfig) -> usize {
+        self.show_changed(None, config);
+        self.members.roster.encoded.len()
+    }
+
+    fn show_changed(&mut self, newcomer: Option<ParticipantId>, config: &SignalingConfig) {
         for id in self.members.settle(newcomer) {
             self.show(id, config);
         }
-        debug_assert!(self.is_shown_as_it_is(newcomer, config));
-        Welcome::new(join, self.members.roster.without(newcomer))
     }
 
     fn show(&mut self, id: ParticipantId, config: &SignalingConfig) {

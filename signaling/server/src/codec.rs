@@ -2,13 +2,15 @@
 //!
 //! A connection is answered in the form that it last used, as LiveKit's server does; until it has used one, in binary.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes};
 use livekit_protocol::{SignalRequest, SignalResponse};
 use prost::Message as _;
 use signaling_core::Welcome;
+
+use crate::holdings::Held;
 
 /// Form of the messages of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,24 +47,36 @@ pub(crate) struct Response {
     size: usize,
     protobuf: OnceLock<Bytes>,
     json: OnceLock<Option<Utf8Bytes>>,
+    /// Of a large one: as long as it waits or is being written.
+    held: Option<Arc<Held>>,
 }
 
 impl Response {
     /// Not yet encoded.
     pub(crate) fn new(message: Box<SignalResponse>) -> Self {
-        Self { size: message.encoded_len(), message, is_abridged: false, protobuf: OnceLock::new(), json: OnceLock::new() }
+        Self { size: message.encoded_len(), message, is_abridged: false, protobuf: OnceLock::new(), json: OnceLock::new(), held: None }
     }
 
     /// To a newcomer.
     pub(crate) fn welcome(welcome: Welcome) -> Self {
         let (message, encoded) = welcome.into_parts();
         let size = encoded.len();
-        Self { message, is_abridged: true, size, protobuf: OnceLock::from(Bytes::from(encoded)), json: OnceLock::new() }
+        Self { message, is_abridged: true, size, protobuf: OnceLock::from(Bytes::from(encoded)), json: OnceLock::new(), held: None }
     }
 
     /// What is to be encoded; of a welcome the part that says what it is.
     pub(crate) fn message(&self) -> &SignalResponse {
         &self.message
+    }
+
+    /// It counts until all to whom it goes have it.
+    pub(crate) fn count(&mut self, held: Held) {
+        self.held = Some(Arc::new(held));
+    }
+
+    /// What counts, if it is large.
+    pub(crate) fn held(&self) -> Option<Arc<Held>> {
+        self.held.clone()
     }
 
     /// Bytes in its protobuf form.

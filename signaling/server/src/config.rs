@@ -166,11 +166,13 @@ pub struct ServerLimits {
     pub inbox_bytes: usize,
     /// The same for one connection alone.
     pub inbox_bytes_per_socket: usize,
-    /// Bytes of large messages (what newcomers are told of large rooms) that are not written yet, of all clients together; the client for
-    /// whose message there is no room is closed with code 1013 `overloaded`, and comes again.
+    /// Bytes of large messages (what newcomers are told of large rooms, large changes of participants) that are not written yet, of all
+    /// clients together. A client that comes and would be told more is refused with 503 `unavailable`; the rare one for which room is
+    /// found missing only then is closed with code 1013 `overloaded`. What members are told counts once for all of them, and nobody is
+    /// closed for it. Here and below one address (IPv6: one /64) has at most a quarter, or one thing however large.
     pub all_large_messages_bytes: usize,
-    /// Bytes of frames that wait for their place in the inbox, of all clients together; a client whose frame finds no room is closed
-    /// likewise.
+    /// Bytes of frames of more than 4 KiB that wait for their place in the inbox, of all clients together; a client whose frame finds no
+    /// room is closed with code 1013 `overloaded`.
     pub all_waiting_frames_bytes: usize,
     /// Bytes of large bodies of requests that are not answered yet, of all together; a further one gets 503 `unavailable`.
     pub all_request_bodies_bytes: usize,

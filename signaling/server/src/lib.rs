@@ -48,8 +48,10 @@ pub use drain::{DrainControl, DrainEnd, DrainRequest, DrainStatus};
 pub use media::MediaLink;
 pub use proxy::{InvalidPrefix, IpPrefix};
 pub use shared::{IceTcp, SharedPort, Turn};
+pub use signaling_core::limits::FREE_PROFILE_BYTES;
 pub use signaling_core::{PARTICIPANT_PREFIX, Region, Relays, SignalingConfig, participant_sid};
 pub use traces::export::Collector;
+pub use twirp::MAX_BODY_BYTES as MAX_REQUEST_BODY_BYTES;
 
 use gate::Gate;
 use holdings::Holdings;
@@ -147,6 +149,7 @@ impl Server {
         let timelines = Arc::new(Mutex::new(Timelines::new(config.timeline_bytes)));
         let (drain_status, drain) = watch::channel(DrainStatus::default());
         let drain_control = DrainControl::new(inbox_in.clone(), drain.clone());
+        let holdings = Holdings::new(&limits, &metrics);
         let shared = Shared {
             metrics: metrics.clone(),
             heartbeat: heartbeat.clone(),
@@ -154,6 +157,7 @@ impl Server {
             drain: drain_status,
             traces,
             failed,
+            large_messages: holdings.messages.clone(),
         };
         let pulse = Arc::clone(&media.pulse);
         let signaling =
@@ -166,7 +170,7 @@ impl Server {
             demo_tokens: Gate::new(usize::MAX, demo_rate, limits.tracked_ips),
             quota: Quota::new(&config.keys, &limits),
             intake: Intake::new(inbox_in.clone(), &limits),
-            holdings: Holdings::new(&limits, &metrics),
+            holdings,
             config,
             inbox: inbox_in,
             metrics,

@@ -105,7 +105,7 @@ impl Metrics {
         let held_bytes = IntGaugeVec::new(
             Opts::new(
                 "signaling_held_bytes",
-                "Bytes that clients make this process hold: messages (large ones that are not written yet), frames (that wait for their place), bodies (large ones of requests that are not answered yet).",
+                "Bytes that clients make this process hold: messages (large ones that are not written yet; what is told to many counts once), frames (large ones that wait for their place), bodies (large ones of requests that are not answered yet).",
             ),
             &["what"],
         )?;

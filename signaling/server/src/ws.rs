@@ -17,13 +17,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{JobAssignment, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_response};
+use livekit_protocol::{
+    JobAssignment, LeaveRequest, RoomMovedResponse, ServerMessage, SignalRequest, SignalResponse, server_message, signal_request,
+    signal_response,
+};
 use rand::rngs::StdRng;
 use sfu_api::telemetry::TrackSample;
 use sfu_api::{Command, Event};
 use signaling_api::{EndReason, ErrorCode, Grants};
 use signaling_core::{
-    AdminId, AdminRequest, AdminResult, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId, WorkerInput,
+    AdminId, AdminRequest, AdminResult, CloseReason, ConnId, Counters, Happening, Input, JoinParams, Note, Output, Signaling, WorkerId,
+    WorkerInput,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -38,6 +42,7 @@ use crate::codec::Response;
 use crate::config::ApiKeys;
 use crate::drain::{Drain, DrainRequest, DrainStatus, DrainStep};
 use crate::give_way::give_way;
+use crate::holdings::{Holding, LARGE_BYTES};
 use crate::media::MediaLink;
 use crate::metrics::Metrics;
 use crate::net::stopping;
@@ -47,8 +52,8 @@ use crate::unix_now;
 
 /// What request handlers and socket tasks say.
 pub(crate) enum ToLoop {
-    /// Would a join work as things are?
-    Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<(), ErrorCode>> },
+    /// Would a join work as things are, and about how many bytes would the newcomer be told first?
+    Check { grants: Grants, request: JoinParams, reply: oneshot::Sender<Result<usize, ErrorCode>> },
     /// An administrator asks something that its token allows.
     Admin { grants: Box<Grants>, request: Box<AdminRequest>, reply: oneshot::Sender<Box<AdminResult>> },
     /// Is a genuine token still good?
@@ -100,6 +105,7 @@ pub(crate) struct SignalingLoop {
     asked: u64,
     workers: HashMap<WorkerId, Workplace>,
     failed: Arc<Notify>,
+    large_messages: Holding,
 }
 
 /// What the loop shares with request handlers.
@@ -111,6 +117,8 @@ pub(crate) struct Shared {
     pub(crate) traces: Option<Traces>,
     /// Told when the server can't go on and is to stop.
     pub(crate) failed: Arc<Notify>,
+    /// What is large and not written yet.
+    pub(crate) large_messages: Holding,
 }
 
 /// An agent worker's connection.
@@ -134,7 +142,7 @@ enum Attempt {
 
 impl SignalingLoop {
     pub(crate) fn new(signaling: Signaling, media: MediaLink, keys: ApiKeys, rng: StdRng, shared: Shared) -> Self {
-        let Shared { metrics, heartbeat, timelines, drain, traces, failed } = shared;
+        let Shared { metrics, heartbeat, timelines, drain, traces, failed, large_messages } = shared;
         Self {
             signaling,
             connections: HashMap::new(),
@@ -152,6 +160,7 @@ impl SignalingLoop {
             asked: 0,
             workers: HashMap::new(),
             failed,
+            large_messages,
         }
     }
 
@@ -199,8 +208,9 @@ impl SignalingLoop {
     fn receive(&mut self, message: ToLoop) {
         match message {
             ToLoop::Check { grants, request, reply } => {
+                let checked = self.signaling.check_join(&grants, &request).map(|()| self.signaling.welcome_bytes(&grants));
                 // who asked may be gone by now
-                let _ = reply.send(self.signaling.check_join(&grants, &request));
+                let _ = reply.send(checked);
             }
             ToLoop::Verify { grants, reply } => drop(reply.send(self.signaling.check_token(&grants))),
             ToLoop::Admin { grants, request, reply } => {
@@ -256,24 +266,29 @@ impl SignalingLoop {
     }
 
     fn hand_out(&mut self) {
+        let mut resumed = Vec::new();
         while let Some(output) = self.signaling.poll() {
             match output {
                 Output::Send { conn, response } => {
-                    let is_welcome = is_welcome(&response);
-                    self.send(&[conn], Response::new(response));
-                    if is_welcome {
-                        self.welcomed(conn);
+                    if is_welcome(&response) {
+                        resumed.push(conn);
                     }
+                    self.send(conn, Response::new(response));
                 }
                 Output::Welcome { conn, welcome } => {
-                    self.send(&[conn], Response::welcome(*welcome));
+                    self.send(conn, Response::welcome(*welcome));
                     self.welcomed(conn);
                 }
-                Output::Broadcast { conns, response } => self.send(&conns, Response::new(response)),
+                Output::Broadcast { conns, response } => self.broadcast(&conns, Response::new(response)),
                 Output::Close { conn, reason } => {
                     if let Some(connection) = self.connections.remove(&conn) {
                         self.refused(connection.awaits, reason.as_str());
-                        connection.outbox.close(SocketEnd::Session(reason));
+                        match reason {
+                            CloseReason::Resumed | CloseReason::Ended(EndReason::DuplicateIdentity) => {
+                                connection.outbox.close_soon(SocketEnd::Session(reason));
+                            }
+                            _ => connection.outbox.close(SocketEnd::Session(reason)),
+                        }
                     }
                 }
                 Output::RefreshToken { conn, grants } => self.refresh_token(conn, &grants),
@@ -300,11 +315,16 @@ impl SignalingLoop {
                 }
             }
         }
+        // The room follows the first message, and may have found no room.
+        for conn in resumed {
+            self.welcomed(conn);
+        }
     }
 
-    /// A connection has its first message.
+    /// A connection has what it is told first.
     fn welcomed(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.outbox.let_go();
         match connection.awaits.take() {
             Some(Attempt::Join) => self.metrics.welcomed(connection.asked_at.elapsed()),
             Some(Attempt::Resume) => self.metrics.resumed(None),
@@ -312,8 +332,27 @@ impl SignalingLoop {
         }
     }
 
-    /// The same message to all of these; it is encoded once.
-    fn send(&mut self, conns: &[ConnId], response: Response) {
+    /// A message to one client. One that comes may find that all have as much as may be; a member has room as far as its queue goes.
+    fn send(&mut self, conn: ConnId, mut response: Response) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        if connection.awaits.is_none() {
+            return self.broadcast(&[conn], response);
+        }
+        match connection.outbox.count(&mut response) {
+            Ok(()) => self.queue_for_all(&[conn], response),
+            Err(end) => self.cut_off(conn, end),
+        }
+    }
+
+    /// The same message to all of these members; it is encoded and held once.
+    fn broadcast(&mut self, conns: &[ConnId], mut response: Response) {
+        if response.size() > LARGE_BYTES {
+            response.count(self.large_messages.keep(response.size()));
+        }
+        self.queue_for_all(conns, response);
+    }
+
+    fn queue_for_all(&mut self, conns: &[ConnId], response: Response) {
         let response = Arc::new(response);
         let sent = conns.iter().filter(|conn| self.queue(**conn, &response)).count();
         self.metrics.sent(response.message(), sent);
@@ -323,26 +362,36 @@ impl SignalingLoop {
     fn queue(&mut self, conn: ConnId, response: &Arc<Response>) -> bool {
         let Some(connection) = self.connections.get(&conn) else { return false };
         let Err(end) = connection.outbox.push(response) else { return true };
-        if let Some(connection) = self.connections.remove(&conn) {
-            debug!(?conn, end = end.as_str(), "there is no room for what a client is sent");
-            // a resume is answered by that; whoever joined is in the room until its grace period ends, and is counted then
-            if let Some(Attempt::Resume) = connection.awaits {
-                self.metrics.resumed(Some(end.as_str()));
-            }
-            match end {
-                SocketEnd::Overloaded => connection.outbox.close(end),
-                _ => connection.outbox.drop_slow(),
-            }
-            self.input(Input::Closed { conn });
-        }
+        self.cut_off(conn, end);
         false
+    }
+
+    /// There is no room for what a client is sent.
+    fn cut_off(&mut self, conn: ConnId, end: SocketEnd) {
+        let Some(connection) = self.connections.remove(&conn) else { return };
+        debug!(?conn, end = end.as_str(), "there is no room for what a client is sent");
+        match end {
+            SocketEnd::Overloaded => connection.outbox.close(end),
+            _ => connection.outbox.drop_slow(),
+        }
+        match connection.awaits {
+            // It was told nothing, and comes anew if at all: it is not to stand in the room meanwhile. By that the join is counted.
+            Some(Attempt::Join) => {
+                let leave = signal_request::Message::Leave(LeaveRequest::default());
+                self.input(Input::Message { conn, request: Box::new(SignalRequest { message: Some(leave) }) });
+            }
+            resume_or_member => {
+                self.refused(resume_or_member, end.as_str());
+                self.input(Input::Closed { conn });
+            }
+        }
     }
 
     fn refresh_token(&mut self, conn: ConnId, grants: &Grants) {
         match auth::refresh(&self.keys, grants, unix_now()) {
             Ok(token) => {
                 let message = Some(signal_response::Message::RefreshToken(token));
-                self.send(&[conn], Response::new(Box::new(SignalResponse { message })));
+                self.send(conn, Response::new(Box::new(SignalResponse { message })));
             }
             Err(error) => error!(%error, "a token was not refreshed"),
         }
@@ -352,7 +401,7 @@ impl SignalingLoop {
         match auth::refresh(&self.keys, grants, unix_now()) {
             Ok(token) => {
                 let message = Some(signal_response::Message::RoomMoved(RoomMovedResponse { token, ..moved }));
-                self.send(&[conn], Response::new(Box::new(SignalResponse { message })));
+                self.send(conn, Response::new(Box::new(SignalResponse { message })));
             }
             Err(error) => error!(%error, "a token was not minted"),
         }
@@ -457,3 +506,6 @@ fn is_welcome(response: &SignalResponse) -> bool {
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Time for the last messages to be written.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests;

@@ -209,6 +209,27 @@ fn a_line_that_is_back_at_once_is_no_news() {
 }
 
 #[test]
+fn nor_is_it_where_others_are_told_of_meanwhile() {
+    let mut world = World::with(SignalingConfig { small_room: 2, ..SignalingConfig::default() });
+    let (alice, bob, ..) = call(&mut world);
+    judged(&mut world, &alice, Quality::Excellent);
+    world.advance(QUALITY_BEAT * 10);
+    world.take(bob.conn);
+    let dave = world.join("dave");
+    world.transport(&dave, TransportRole::Subscriber, TransportState::Connected);
+    world.advance(QUALITY_BEAT * 3 / 4);
+    world.close(&alice);
+    world.advance(QUALITY_BEAT / 2);
+    let back = world.resume(&alice);
+    world.advance(QUALITY_BEAT * 2);
+    assert_eq!(qualities(&world.take(bob.conn)).iter().filter(|(_, class)| *class == ConnectionQuality::Lost).count(), 0);
+
+    world.close(&back);
+    world.advance(QUALITY_BEAT);
+    assert_eq!(qualities(&world.take(bob.conn)), [(alice.sid, ConnectionQuality::Lost)], "and in time if it stays so");
+}
+
+#[test]
 fn a_new_subscriber_learns_the_class_once() {
     let mut world = World::new();
     let (alice, _, carol, track, sid) = call(&mut world);

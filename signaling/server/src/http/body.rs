@@ -1,7 +1,9 @@
 //! Bodies of requests, each read when it is known that its sender may ask: within the size of its route, `body_timeout`, and what all of
-//! them together may have (`holdings`).
+//! them together, and those of its address, may have (`holdings`).
 //!
 //! Handlers read bodies by this alone: axum's extractors wait for as long as the client likes.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::Json;
 use axum::extract::Request;
@@ -13,7 +15,8 @@ use tokio::time::timeout;
 
 use super::App;
 use super::problem::Refused;
-use crate::holdings::{Held, LARGE_BYTES};
+use crate::holdings::{Held, LARGE_BYTES, Share};
+use crate::net::TcpPeer;
 
 /// What was sent. A large one counts until this is dropped: when what was made of it is done with.
 #[derive(Default)]
@@ -64,6 +67,9 @@ async fn collect(request: Request, app: &App, max_bytes: usize) -> Result<Body, 
     if declared.is_some_and(|bytes| bytes > max_bytes) {
         return Err(BodyError::TooLarge);
     }
+    let peer = request.extensions().get::<TcpPeer>();
+    let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| app.client_ip(*peer, request.headers()));
+    let share = app.holdings.bodies.share_of(address);
     let (mut body, mut chunks) = (Body::default(), request.into_body().into_data_stream());
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| BodyError::Malformed(error.to_string()))?;
@@ -71,19 +77,19 @@ async fn collect(request: Request, app: &App, max_bytes: usize) -> Result<Body, 
             return Err(BodyError::TooLarge);
         }
         // Counted as it comes: a length that is only declared costs nothing.
-        body.count(chunk.len(), app)?;
+        body.count(chunk.len(), &share)?;
         body.bytes.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
 impl Body {
-    fn count(&mut self, more: usize, app: &App) -> Result<(), BodyError> {
+    fn count(&mut self, more: usize, share: &Share) -> Result<(), BodyError> {
         let is_counted = match &mut self.held {
             Some(held) => held.grow(more),
             None if self.bytes.len() + more <= LARGE_BYTES => true,
             None => {
-                self.held = app.holdings.bodies.take(self.bytes.len() + more);
+                self.held = share.take(self.bytes.len() + more);
                 self.held.is_some()
             }
         };

@@ -21,6 +21,7 @@ use super::problem::{self, Refused};
 use super::{ANSWER_TIME, App, access};
 use crate::auth;
 use crate::gate::Pass;
+use crate::holdings::Held;
 use crate::join_request::{self, JoinRequestError};
 use crate::net::TcpPeer;
 use crate::query::RtcQuery;
@@ -42,6 +43,8 @@ struct Admitted {
     request: JoinParams,
     /// Its place among those of its address.
     pass: Pass,
+    /// Room for what it is told first, if that is much.
+    reserved: Option<Held>,
 }
 
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
@@ -79,7 +82,7 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
         app.metrics.join_attempts.inc();
         app.metrics.checked(asked_at.elapsed());
     }
-    let Admitted { grants, request, pass } = match admitted {
+    let Admitted { grants, request, pass, reserved } = match admitted {
         Ok(admitted) => admitted,
         Err(refused) => {
             let reason = refused.code.as_str();
@@ -95,7 +98,7 @@ async fn open(app: &App, door: Door, peer: TcpPeer, query: Option<&str>, headers
     let limits = &app.config.limits;
     let upgrade = socket::bounded(upgrade, limits);
     let conn = ConnId(app.next_connection.fetch_add(1, Ordering::Relaxed));
-    let arrival = Arrival { conn, grants, request, remote_ip, pass, asked_at };
+    let arrival = Arrival { conn, grants, request, remote_ip, pass, reserved, asked_at };
     let link = SocketLink {
         inbox: app.inbox.clone(),
         intake: app.intake.clone(),
@@ -173,7 +176,10 @@ async fn admit(
     let (asked_grants, asked) = (grants.clone(), request.clone());
     request.messages = messages;
     match app.ask(ANSWER_TIME, |reply| ToLoop::Check { grants: asked_grants, request: asked, reply }).await? {
-        Ok(()) => Ok(Admitted { grants, request, pass }),
+        Ok(welcome_bytes) => match app.holdings.messages.share_of(remote_ip).take_large(welcome_bytes) {
+            Ok(reserved) => Ok(Admitted { grants, request, pass, reserved }),
+            Err(_) => Err(Refused::new(ErrorCode::Unavailable, "too many join large rooms at once: try again")),
+        },
         // the words by which livekit-client tells this 404 from that of a server without /rtc/v1
         Err(ErrorCode::RoomNotFound) => Err(Refused::new(ErrorCode::RoomNotFound, "requested room does not exist")),
         Err(code) => Err(Refused::new(code, code.message())),

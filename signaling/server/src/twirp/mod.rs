@@ -128,6 +128,6 @@ fn missing(service: &str) -> Option<&'static str> {
 }
 
 /// The largest request: metadata of a room and of all its agents (LiveKit: `max_api_request_body_size`).
-pub(crate) const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
+pub const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 /// Longer than any call to a participant may take.
 const ANSWER_TIME: Duration = Duration::from_secs(90);

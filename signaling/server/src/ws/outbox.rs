@@ -2,25 +2,30 @@
 //!
 //! Invariant: what waits or is being written has at most `send_queue_bytes`, and beside it there may be one large message, of more
 //! than half of that: who joins or resumes is told of all the room at once, and that has a bound of its own (`max_profile_bytes` of
-//! `signaling_core`). A client for which there is no room is too slow, and is closed. All of such messages together have a bound too
-//! (`holdings`); whose message would be beyond it is closed as well, and comes again.
+//! `signaling_core`). A client for which there is no room is too slow, and is closed. What is large and for one that comes has a
+//! bound for all together too (`holdings`): who comes is asked for it at the door, where it can be refused with words that clients
+//! understand; whoever finds none later is closed. Members are not: what they are told counts, once for all who are told it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, close_code};
 use signaling_core::CloseReason;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
 
 use crate::codec::Response;
 use crate::config::ServerLimits;
-use crate::holdings::{Held, Holding, LARGE_BYTES};
+use crate::holdings::{Held, LARGE_BYTES, Share};
 
 /// The loop's end of a connection.
 pub(crate) struct Outbox {
     queue: mpsc::Sender<Outgoing>,
     backlog: Arc<Backlog>,
-    all_large: Holding,
+    share: Share,
+    /// Room for what it is told first, found at the door.
+    reserved: Option<Held>,
     is_dropped: Arc<Notify>,
 }
 
@@ -32,7 +37,7 @@ pub(crate) struct Queue {
     pub(crate) is_dropped: Arc<Notify>,
     small_bytes_in_hand: usize,
     large_in_hand: usize,
-    held_in_hand: Vec<Held>,
+    held_in_hand: Vec<Arc<Held>>,
 }
 
 /// What is not written yet.
@@ -44,21 +49,42 @@ struct Backlog {
 
 /// To a socket task.
 pub(crate) enum Outgoing {
-    /// To be written; a large one is held until it is.
-    Message(Arc<Response>, Option<Held>),
+    /// To be written.
+    Message(Arc<Response>),
     /// Write what came before, then close.
     Close(SocketEnd),
 }
 
 impl Outbox {
-    /// Both ends of a queue with these bounds, and that of all large messages.
-    pub(crate) fn open(limits: &ServerLimits, all_large: Holding) -> (Self, Queue) {
+    /// Both ends of a queue with these bounds, and what the client may have of all large messages.
+    pub(crate) fn open(limits: &ServerLimits, share: Share, reserved: Option<Held>) -> (Self, Queue) {
         let (queue, messages) = mpsc::channel(limits.send_queue_messages.max(1));
         let (small_bytes, large) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let backlog = Arc::new(Backlog { small_bytes, large, max_bytes: limits.send_queue_bytes });
         let is_dropped = Arc::new(Notify::new());
-        let outbox = Self { queue, backlog: Arc::clone(&backlog), all_large, is_dropped: Arc::clone(&is_dropped) };
+        let outbox = Self { queue, backlog: Arc::clone(&backlog), share, reserved, is_dropped: Arc::clone(&is_dropped) };
         (outbox, Queue { messages, backlog, is_dropped, small_bytes_in_hand: 0, large_in_hand: 0, held_in_hand: Vec::new() })
+    }
+
+    /// Counts a message to a client that comes, if it is large.
+    ///
+    /// # Errors
+    /// As much is held already as may be: why the connection is over.
+    pub(crate) fn count(&mut self, response: &mut Response) -> Result<(), SocketEnd> {
+        let bytes = response.size();
+        let held = match self.reserved.take_if(|_| bytes > LARGE_BYTES) {
+            Some(mut held) => Some(held.resize(bytes).then_some(held).ok_or(SocketEnd::Overloaded)?),
+            None => self.share.take_large(bytes).map_err(|_| SocketEnd::Overloaded)?,
+        };
+        if let Some(held) = held {
+            response.count(held);
+        }
+        Ok(())
+    }
+
+    /// It has been told what it is told first.
+    pub(crate) fn let_go(&mut self) {
+        self.reserved = None;
     }
 
     /// Queues a message.
@@ -69,11 +95,7 @@ impl Outbox {
         if !self.backlog.takes(response.size()) {
             return Err(SocketEnd::Slow);
         }
-        let held = match response.size() {
-            ..=LARGE_BYTES => None,
-            large => Some(self.all_large.take(large).ok_or(SocketEnd::Overloaded)?),
-        };
-        self.queue.try_send(Outgoing::Message(Arc::clone(response), held)).map_err(|_| SocketEnd::Slow)
+        self.queue.try_send(Outgoing::Message(Arc::clone(response))).map_err(|_| SocketEnd::Slow)
     }
 
     /// Ends the connection after what is queued, or at once if the queue is full.
@@ -83,6 +105,17 @@ impl Outbox {
         }
     }
 
+    /// Ends a connection that has a successor after what is queued, but soon: what waits for it is of use to nobody.
+    pub(crate) fn close_soon(self, end: SocketEnd) {
+        let is_dropped = Arc::clone(&self.is_dropped);
+        self.close(end);
+        tokio::spawn(async move {
+            sleep(SUCCEEDED_TIME).await;
+            // nobody listens any more, as a rule
+            is_dropped.notify_one();
+        });
+    }
+
     /// Ends the connection at once.
     pub(crate) fn drop_slow(self) {
         self.is_dropped.notify_one();
@@ -90,13 +123,13 @@ impl Outbox {
 }
 
 impl Queue {
-    /// A message of so many bytes is being written.
-    pub(crate) fn begin(&mut self, size: usize, held: Option<Held>) {
-        self.held_in_hand.extend(held);
-        if self.backlog.is_large(size) {
+    /// A message is being written.
+    pub(crate) fn begin(&mut self, response: &Response) {
+        self.held_in_hand.extend(response.held());
+        if self.backlog.is_large(response.size()) {
             self.large_in_hand += 1;
         } else {
-            self.small_bytes_in_hand += size;
+            self.small_bytes_in_hand += response.size();
         }
     }
 
@@ -122,6 +155,9 @@ impl Backlog {
         }
     }
 }
+
+/// For the last messages to a connection that has a successor.
+const SUCCEEDED_TIME: Duration = Duration::from_secs(1);
 
 /// Why a connection ended; the words are metric labels and never change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,55 +220,105 @@ impl SocketEnd {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::IpAddr;
+
     use livekit_protocol::{SignalResponse, signal_response};
 
     use super::*;
-    use crate::holdings::Holdings;
+    use crate::holdings::{Holding, Holdings};
     use crate::metrics::Metrics;
 
-    fn message(bytes: usize) -> Arc<Response> {
+    fn message(bytes: usize) -> Response {
         let message = Some(signal_response::Message::RefreshToken("x".repeat(bytes)));
-        Arc::new(Response::new(Box::new(SignalResponse { message })))
+        Response::new(Box::new(SignalResponse { message }))
     }
 
-    fn opened(send_queue_bytes: usize, all_large_messages_bytes: usize) -> (Outbox, Queue) {
-        let limits = ServerLimits { send_queue_bytes, all_large_messages_bytes, ..ServerLimits::default() };
-        let holdings = Holdings::new(&limits, &Metrics::register(&prometheus::Registry::new()).unwrap());
-        Outbox::open(&limits, holdings.messages)
+    fn holding(all_large_messages_bytes: usize) -> Holding {
+        let limits = ServerLimits { all_large_messages_bytes, ..ServerLimits::default() };
+        Holdings::new(&limits, &Metrics::register(&prometheus::Registry::new()).unwrap()).messages
+    }
+
+    fn opened(send_queue_bytes: usize, large: &Holding, client: u8) -> (Outbox, Queue) {
+        let limits = ServerLimits { send_queue_bytes, ..ServerLimits::default() };
+        Outbox::open(&limits, large.share_of(IpAddr::from([192, 0, 2, client])), None)
+    }
+
+    /// To this client alone.
+    fn tell(outbox: &mut Outbox, bytes: usize) -> Result<(), SocketEnd> {
+        let mut response = message(bytes);
+        outbox.count(&mut response)?;
+        outbox.push(&Arc::new(response))
     }
 
     fn write_next(queue: &mut Queue) {
-        let Ok(Outgoing::Message(next, held)) = queue.messages.try_recv() else { panic!("nothing there") };
-        queue.begin(next.size(), held);
+        let Ok(Outgoing::Message(next)) = queue.messages.try_recv() else { panic!("nothing there") };
+        queue.begin(&next);
     }
 
     #[test]
-    fn all_large_messages_together_have_a_bound_until_they_are_written() {
-        let (outbox, mut queue) = opened(usize::MAX, 250_000);
-        let large = message(100_000);
-        assert_eq!([(); 3].map(|()| outbox.push(&large)), [Ok(()), Ok(()), Err(SocketEnd::Overloaded)]);
-        assert_eq!(outbox.push(&message(8)), Ok(()), "of small ones many find room");
+    fn large_messages_to_clients_have_a_bound_together_until_they_are_written() {
+        let all = holding(250_000);
+        let ((mut one, mut queue), (mut other, _other_queue)) = (opened(usize::MAX, &all, 1), opened(usize::MAX, &all, 2));
+        assert_eq!([tell(&mut one, 150_000), tell(&mut other, 150_000)], [Ok(()), Err(SocketEnd::Overloaded)]);
+        assert_eq!(tell(&mut other, 8), Ok(()), "of small ones many find room");
         write_next(&mut queue);
-        assert_eq!(outbox.push(&large), Err(SocketEnd::Overloaded), "it is not written yet");
+        assert_eq!(tell(&mut other, 150_000), Err(SocketEnd::Overloaded), "it is not written yet");
         queue.written();
-        assert_eq!(outbox.push(&large), Ok(()));
+        assert_eq!(tell(&mut other, 150_000), Ok(()));
+    }
+
+    #[test]
+    fn what_was_found_at_the_door_is_for_the_first_large_message() {
+        let all = holding(250_000);
+        let (mut newcomer, mut queue) = opened(usize::MAX, &all, 1);
+        newcomer.reserved = all.share_of(IpAddr::from([192, 0, 2, 1])).take(100_000);
+        let (mut other, _other_queue) = opened(usize::MAX, &all, 2);
+        assert_eq!(tell(&mut other, 200_000), Err(SocketEnd::Overloaded));
+        assert_eq!([tell(&mut newcomer, 8), tell(&mut newcomer, 150_000)], [Ok(()); 2], "it may have become more");
+        assert_eq!(tell(&mut other, 200_000), Err(SocketEnd::Overloaded));
+        (0..2).for_each(|_| write_next(&mut queue));
+        queue.written();
+        assert_eq!(tell(&mut other, 200_000), Ok(()));
+    }
+
+    #[test]
+    fn what_is_told_to_many_is_held_once_until_all_have_it() {
+        let all = holding(250_000);
+        let mut crowd: Vec<_> = (1..=50).map(|client| opened(usize::MAX, &all, client)).collect();
+        let mut response = message(100_000);
+        response.count(all.keep(response.size()));
+        let response = Arc::new(response);
+        assert!(crowd.iter().all(|(outbox, _)| outbox.push(&response) == Ok(())), "nobody is closed for it");
+        drop(response);
+        let (mut newcomer, _queue) = opened(usize::MAX, &all, 99);
+        for (_, queue) in &mut crowd {
+            assert_eq!(tell(&mut newcomer, 200_000), Err(SocketEnd::Overloaded), "it counts");
+            write_next(queue);
+            queue.written();
+        }
+        assert_eq!(tell(&mut newcomer, 200_000), Ok(()));
+    }
+
+    /// With everything that is for many: it has no bound but the queue's.
+    fn open_alone(send_queue_bytes: usize) -> (Outbox, Queue) {
+        opened(send_queue_bytes, &holding(0), 1)
     }
 
     #[test]
     fn one_message_larger_than_the_queue_finds_place_beside_what_waits() {
-        let (outbox, mut queue) = opened(100, usize::MAX);
-        assert_eq!([8, 1000, 8].map(|bytes| outbox.push(&message(bytes))), [Ok(()); 3]);
+        let (outbox, mut queue) = open_alone(100);
+        assert_eq!([8, 1000, 8].map(|bytes| outbox.push(&Arc::new(message(bytes)))), [Ok(()); 3]);
         (0..3).for_each(|_| write_next(&mut queue));
         queue.written();
-        assert_eq!(outbox.push(&message(1000)), Ok(()), "the next one, as soon as it is written");
+        assert_eq!(outbox.push(&Arc::new(message(1000))), Ok(()), "the next one, as soon as it is written");
         write_next(&mut queue);
-        assert_eq!(outbox.push(&message(1000)), Err(SocketEnd::Slow), "and not before");
+        assert_eq!(outbox.push(&Arc::new(message(1000))), Err(SocketEnd::Slow), "and not before");
     }
 
     #[test]
     fn small_messages_fill_the_queue_up_to_its_bound() {
-        let (outbox, _queue) = opened(100, usize::MAX);
-        let pushed = (0..100).take_while(|_| outbox.push(&message(8)).is_ok()).count();
+        let (outbox, _queue) = open_alone(100);
+        let pushed = (0..100).take_while(|_| outbox.push(&Arc::new(message(8))).is_ok()).count();
         assert_eq!(pushed, 100 / message(8).size());
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! In: frames. Out: decoded messages to the signaling loop, one at a time; what the loop queued to the client.
 //! Invariants: while there is no place for a message (`intake`), or the client is above its rate, nothing more is read, so the
-//! client's own socket fills; a frame is decoded when it has its place, and those of all clients that wait have a bound (`holdings`); a write of up to a megabyte to a client that takes
-//! nothing never lasts longer than `write_timeout`, and a frame's turn is not kept meanwhile; the loop learns of the end exactly once.
+//! client's own socket fills; a frame is decoded when it has its place, and large ones of all clients that wait have a bound
+//! (`holdings`); a write of up to a megabyte to a client that takes nothing never lasts longer than `write_timeout`, and a frame's turn
+//! is not kept meanwhile; the loop learns of the end exactly once.
 
 use std::error::Error as _;
 use std::future::pending;
@@ -28,7 +29,7 @@ use crate::codec::Encoding;
 use crate::config::ServerLimits;
 use crate::gate::{Pass, TokenBucket};
 use crate::give_way::give_way;
-use crate::holdings::{Held, Holding, Holdings};
+use crate::holdings::{Held, Holdings, LARGE_FRAME_BYTES, Share};
 use crate::metrics::Metrics;
 
 /// Who arrived; everything about them is verified.
@@ -38,6 +39,8 @@ pub(crate) struct Arrival {
     pub(crate) request: JoinParams,
     pub(crate) remote_ip: IpAddr,
     pub(crate) pass: Pass,
+    /// Room for what it will be told first.
+    pub(crate) reserved: Option<Held>,
     /// When its request came.
     pub(crate) asked_at: std::time::Instant,
 }
@@ -62,9 +65,9 @@ pub(crate) fn bounded<F>(upgrade: WebSocketUpgrade<F>, limits: &ServerLimits) ->
 
 /// Serves a socket until its end.
 pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketLink) {
-    let Arrival { conn, grants, request, remote_ip, pass, asked_at } = arrival;
+    let Arrival { conn, grants, request, remote_ip, pass, reserved, asked_at } = arrival;
     let SocketLink { inbox, intake, holdings, limits, metrics } = link;
-    let (outbox, queue) = Outbox::open(&limits, holdings.messages);
+    let (outbox, queue) = Outbox::open(&limits, holdings.messages.share_of(remote_ip), reserved);
     metrics.connections.inc();
     let newcomer = Box::new(Newcomer { conn, grants, request, remote_ip, outbox, asked_at });
     let end = match inbox.send(ToLoop::Connect(newcomer)).await {
@@ -73,7 +76,7 @@ pub(crate) async fn serve(mut socket: WebSocket, arrival: Arrival, link: SocketL
                 conn,
                 socket: &mut socket,
                 door: intake.door(),
-                all_waiting: holdings.frames,
+                waiting_frames: holdings.frames.share_of(remote_ip),
                 queue,
                 encoding: Encoding::Protobuf,
                 malformed: 0,
@@ -105,7 +108,7 @@ struct Session<'a> {
     conn: ConnId,
     socket: &'a mut WebSocket,
     door: Door,
-    all_waiting: Holding,
+    waiting_frames: Share,
     queue: Queue,
     encoding: Encoding,
     malformed: u32,
@@ -119,7 +122,8 @@ struct Session<'a> {
 struct Waiting {
     encoding: Encoding,
     payload: Bytes,
-    _held: Held,
+    /// If it is large.
+    _held: Option<Held>,
     /// Its turn in the queue for a place; none while the socket is stuck in a write, so that no place is kept from others.
     place: Option<Pin<Box<dyn Future<Output = Option<Place>> + Send>>>,
 }
@@ -186,7 +190,11 @@ impl Session<'_> {
             Message::Ping(_) | Message::Pong(_) => return Ok(None),
         };
         let payload = frame.into_data();
-        let held = self.all_waiting.take(payload.len()).ok_or(SocketEnd::Overloaded)?;
+        let held = match payload.len() {
+            // whoever says little goes on whatever others do
+            ..=LARGE_FRAME_BYTES => None,
+            large => Some(self.waiting_frames.take(large).ok_or(SocketEnd::Overloaded)?),
+        };
         Ok(Some(Waiting { encoding, payload, _held: held, place: None }))
     }
 
@@ -218,8 +226,8 @@ impl Session<'_> {
         let (mut end, mut written) = (Ok(()), 0);
         while let Some(outgoing) = next {
             match outgoing {
-                Outgoing::Message(response, held) => {
-                    self.queue.begin(response.size(), held);
+                Outgoing::Message(response) => {
+                    self.queue.begin(&response);
                     if let Some(frame) = response.frame(self.encoding) {
                         self.feed(frame).await?;
                     }
@@ -348,14 +356,8 @@ mod tests {
         fn new() -> Self {
             let (sender, inbox) = mpsc::channel(8);
             let limits = ServerLimits { inbox_bytes: BYTES, inbox_bytes_per_socket: 10 * BYTES, ..ServerLimits::default() };
-            let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-            let (intake, frames) = (Intake::new(sender, &limits), Holdings::new(&limits, &metrics).frames);
-            let frame = || Waiting {
-                encoding: Encoding::Protobuf,
-                payload: Bytes::from_static(&[0; BYTES]),
-                _held: frames.take(BYTES).unwrap(),
-                place: None,
-            };
+            let intake = Intake::new(sender, &limits);
+            let frame = || Waiting { encoding: Encoding::Protobuf, payload: Bytes::from_static(&[0; BYTES]), _held: None, place: None };
             let (doors, mut waiting) = ([intake.door(), intake.door()], [Some(frame()), Some(frame())]);
             let taken = is_ready(&mut Some(frame()), &doors[0]);
             assert!(taken.is_some());
