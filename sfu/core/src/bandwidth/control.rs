@@ -14,7 +14,7 @@ use super::drain::{DRAIN, Drain, Verdict};
 use super::loss::Finding;
 use super::overrun::Overrun;
 use super::policed::{LONG_PROBE, Policed};
-use super::probe::{Order, Outcome};
+use super::probe::{ARRIVES, LONG_ARRIVES, Order, Outcome};
 use super::probe_plan::{MARGIN, ProbePlan};
 use super::trendline::Usage;
 
@@ -75,6 +75,8 @@ const NEAR: f64 = 0.85;
 const SLOW_GROWTH_BPS: f64 = 48_000.0;
 /// A capacity that was not met for so long is forgotten.
 const CAPACITY_AGE: Duration = Duration::from_secs(20);
+/// So much more than what has passed is untested.
+const UNTESTED: f64 = 1.05;
 /// Share of the rate that is sent where it is used.
 const USED: f64 = 0.85;
 /// What arrives beyond the rate raises it: for a second, or for a quarter of one if there is no queue at all.
@@ -147,6 +149,10 @@ pub struct Control {
     /// When a limit of the way was last met.
     limited_at: Option<Instant>,
     policed: Option<Policed>,
+    /// Share of packets that the link loses whatever is sent.
+    inherent_loss: f64,
+    /// The most that passed for a second without a loss, since one lowered the rate.
+    proven_bps: f64,
     /// A longer queue is too long: [`HIGH`], or less.
     high: Duration,
     last_report: Option<Instant>,
@@ -167,6 +173,8 @@ impl Default for Control {
             capacity: None,
             limited_at: None,
             policed: None,
+            inherent_loss: 0.0,
+            proven_bps: 0.0,
             high: HIGH,
             last_report: None,
             last_cut: None,
@@ -251,6 +259,10 @@ impl Control {
         if self.capacity.is_some_and(|(_, at)| now.saturating_duration_since(at) > CAPACITY_AGE) {
             self.capacity = None;
         }
+        self.inherent_loss = signals.inherent_loss;
+        if let Some(bps) = signals.acked_long_bps.filter(|_| signals.is_complete) {
+            self.proven_bps = self.proven_bps.max(bps);
+        }
         self.policed = self.policed.filter(|policed| !policed.is_refuted(signals.inherent_loss));
         let queue = signals.queue.unwrap_or_default();
         self.longest_queue = self.longest_queue.max(queue);
@@ -308,9 +320,13 @@ impl Control {
                     // Less than what came: if all of the loss is the link's own, that shows at once.
                     let came_bps = signals.acked_bps.unwrap_or(self.target_bps);
                     (self.capacity, self.limited_at) = (Some((came_bps, now)), Some(now));
-                    if self.longest_queue < LOW {
+                    // What has passed before is no more than a policer lets pass: then it is chance, or somebody else. Of a voice alone
+                    // nothing follows for a picture.
+                    let is_news = signals.sent_bps.is_some_and(|bps| bps > START_BPS.max(self.proven_bps * UNTESTED));
+                    if self.longest_queue < LOW && is_news {
                         self.policed = Some(Policed::met(self.policed, came_bps, loss, now));
                     }
+                    self.proven_bps = came_bps;
                     came_bps * CUT
                 }
             };
@@ -362,7 +378,8 @@ impl Control {
         let most_bps = if is_long { self.target_bps * LONG_PROBE } else { self.most_probed_bps(now) };
         let rate_bps = rate_bps.min(most_bps).min(MAX_BPS);
         // Less would show nothing.
-        (rate_bps > self.target_bps * NEWS).then_some(Order { rate_bps, is_long })
+        let least = if is_long { LONG_ARRIVES * (1.0 - self.inherent_loss) } else { ARRIVES };
+        (rate_bps > self.target_bps * NEWS).then_some(Order { rate_bps, is_long, least })
     }
 
     /// The next probe is to empty a policer's bucket.
@@ -631,21 +648,29 @@ mod tests {
         assert!(least > 0.2 * MBIT, "{least}");
     }
 
-    /// A control that has met a policer of this rate, and when.
-    fn policed(bps: f64) -> (Control, Instant) {
+    /// A control that was sent more than this rate, of which a fifth was lost without a queue, and when; this share of it had passed before.
+    fn policed(bps: f64, passed: f64) -> (Control, Instant) {
         let (mut control, now) = (Control::default(), Instant::now());
         let arrives = Some(bps);
         let signals = Signals { queue: Some(Duration::ZERO), acked_bps: arrives, acked_now_bps: arrives, ..Signals::default() };
-        control.on_report(now, &signals, 10.0 * MBIT);
+        control.on_report(now, &Signals { is_complete: true, acked_long_bps: Some(bps * passed), ..signals }, 10.0 * MBIT);
         let later = now + Duration::from_secs(1);
-        control.on_report(later, &Signals { loss: Some(Finding::Excess(0.2)), ..signals }, 10.0 * MBIT);
+        let loss = Signals { loss: Some(Finding::Excess(0.2)), sent_bps: Some(bps * 1.25), ..signals };
+        control.on_report(later, &loss, 10.0 * MBIT);
         assert_eq!(control.limit(), Limit::Loss);
         (control, later)
     }
 
     #[test]
+    fn loss_of_no_more_than_what_has_passed_is_no_policer() {
+        let is_met = |bps, passed| policed(bps, passed).0.policed.is_some();
+        assert!(is_met(MBIT, 0.8) && !is_met(MBIT, 1.25));
+        assert!(!is_met(0.04 * MBIT, 0.8), "a voice alone");
+    }
+
+    #[test]
     fn where_loss_came_without_a_queue_a_short_probe_is_believed_little_and_then_a_long_one_has_to_pass() {
-        let (mut control, met) = policed(1.5 * MBIT);
+        let (mut control, met) = policed(1.5 * MBIT, 0.8);
         let soon = met + Duration::from_secs(3);
         let order = control.probe(soon, 10.0 * MBIT, None).expect("it may be tried");
         assert!(!order.is_long && order.rate_bps < 1.9 * MBIT, "{order:?}");

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::control::START_BPS;
+
 /// A probe is believed up to this multiple of what arrived when a policer was met, for so long; then a long one with this multiple of the
 /// rate has to pass, or it is the same for twice as long.
 const PROBE: f64 = 1.2;
@@ -46,7 +48,7 @@ impl Policed {
     /// What is believed of a short probe; None: anything.
     #[must_use]
     pub fn most_bps(&self, now: Instant) -> Option<f64> {
-        self.holds(now).then_some(self.bps * PROBE)
+        self.holds(now).then_some((self.bps * PROBE).max(START_BPS))
     }
 
     /// As much is lost of less: that is the link's own.
@@ -58,8 +60,12 @@ impl Policed {
     /// What is left of it after a long probe.
     #[must_use]
     pub fn after_long_probe(self, passed_bps: Option<f64>, now: Instant) -> Option<Self> {
-        let is_gone = passed_bps.is_some_and(|bps| bps > self.bps * PROBE);
-        (!is_gone).then(|| Self { at: now, lasts: (self.lasts * 2).min(LONGEST), ..self })
+        match passed_bps {
+            Some(bps) if bps > self.bps * PROBE => None,
+            // No more was tried.
+            Some(bps) => Some(Self { bps: bps.max(self.bps), at: now, ..self }),
+            None => Some(Self { at: now, lasts: (self.lasts * 2).min(LONGEST), ..self }),
+        }
     }
 }
 
@@ -83,6 +89,8 @@ mod tests {
         assert!(policed.is_refuted(0.15) && !policed.is_refuted(0.05));
         assert_eq!(policed.after_long_probe(Some(1.5e6), now), None);
         assert!(policed.after_long_probe(None, now).is_some_and(|policed| policed.holds(now + HOLDS_FOR)));
+        let little = policed.after_long_probe(Some(1.1e6), now);
+        assert!(little.is_some_and(|policed| !policed.holds(now + HOLDS_FOR) && policed.bps > 1e6), "no more was tried: {little:?}");
         assert_eq!((policed.most_bps(now), policed.most_bps(now + HOLDS_FOR)), (Some(1e6 * PROBE), None));
     }
 }

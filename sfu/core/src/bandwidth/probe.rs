@@ -13,7 +13,7 @@ use super::rate::micros;
 const LENGTH: Duration = Duration::from_millis(25);
 /// One that is to empty a policer's bucket lasts so long, and nearly all of it has to arrive.
 const LONG: Duration = Duration::from_millis(250);
-const LONG_ARRIVED: f64 = 0.95;
+pub(super) const LONG_ARRIVES: f64 = 0.95;
 /// But it has so many packets and bytes at least.
 const MIN_PACKETS: u32 = 5;
 const MIN_BYTES: u64 = 1_500;
@@ -22,7 +22,7 @@ const MAX_LENGTH: Duration = Duration::from_millis(300);
 /// Its result is not waited for any longer.
 const MAX_WAIT: Duration = Duration::from_millis(1_500);
 /// So many of its packets have to arrive.
-const MIN_ARRIVED: f64 = 0.7;
+pub(super) const ARRIVES: f64 = 0.7;
 /// What arrives slower than this share of how it was sent has filled the link ...
 const FILLED: f64 = 0.9;
 /// ... and so much of it is taken then.
@@ -48,6 +48,8 @@ pub struct Order {
     pub rate_bps: f64,
     /// So long that what passes for a moment only does not pass.
     pub is_long: bool,
+    /// Share of it that has to arrive.
+    pub least: f64,
 }
 
 /// See the module.
@@ -62,6 +64,7 @@ struct Probe {
     number: u8,
     rate_bps: f64,
     is_long: bool,
+    least: f64,
     started: Instant,
     /// Bytes sent on the transport before.
     sent_before: u64,
@@ -104,7 +107,7 @@ impl Prober {
 
     /// Begins a probe; returns the number that its packets are to be marked with. `sent_bytes`: sent on the transport so far.
     pub fn start(&mut self, order: Order, sent_bytes: u64, now: Instant) -> u8 {
-        let Order { rate_bps, is_long } = order;
+        let Order { rate_bps, is_long, least } = order;
         let length = if is_long { LONG } else { LENGTH };
         self.last_number = if self.last_number == u8::MAX { 1 } else { self.last_number + 1 };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and far below 2^53")]
@@ -113,6 +116,7 @@ impl Prober {
             number: self.last_number,
             rate_bps,
             is_long,
+            least,
             started: now,
             sent_before: sent_bytes,
             goal_bytes,
@@ -179,8 +183,7 @@ impl Prober {
         if !(probe.arrived.is_over || probe.arrived.bytes >= bytes || is_late) {
             return None;
         }
-        let least = if probe.is_long { LONG_ARRIVED } else { MIN_ARRIVED };
-        let passed = probe.arrived.passed(bytes, least);
+        let passed = probe.arrived.passed(bytes, probe.least);
         let (passed_bps, has_filled) = (passed.map(|(bps, _)| bps), passed.is_some_and(|(_, has_filled)| has_filled));
         let outcome = Outcome { tried_bps: probe.rate_bps, passed_bps, has_filled, is_long: probe.is_long };
         self.current = None;
@@ -217,7 +220,7 @@ mod tests {
     /// Probes a link of this rate at another; returns the outcome.
     fn probe(tried_bps: f64, link_bps: f64) -> Option<Outcome> {
         let (mut prober, start) = (Prober::default(), Instant::now());
-        let number = prober.start(Order { rate_bps: tried_bps, is_long: false }, 0, start);
+        let number = prober.start(Order { rate_bps: tried_bps, is_long: false, least: ARRIVES }, 0, start);
         let (mut sent_bytes, mut free_us, mut arrivals) = (0_u64, 0.0_f64, Vec::new());
         for ms in 0..400_u32 {
             let now = start + Duration::from_millis(1) * ms;
@@ -253,7 +256,7 @@ mod tests {
     fn a_long_probe_does_not_fit_into_a_bucket_and_a_short_one_does() {
         for (is_long, expected) in [(false, true), (true, false)] {
             let (mut prober, start) = (Prober::default(), Instant::now());
-            let number = prober.start(Order { rate_bps: 2e6, is_long }, 0, start);
+            let number = prober.start(Order { rate_bps: 2e6, is_long, least: if is_long { LONG_ARRIVES } else { ARRIVES } }, 0, start);
             // 1.5 Mbit/s and 11 kB.
             let (mut sent_bytes, mut bucket) = (0_u64, 11_000.0_f64);
             for ms in 0..400_u32 {
@@ -277,7 +280,7 @@ mod tests {
     #[test]
     fn a_probe_of_which_too_little_arrives_shows_nothing() {
         let (mut prober, start) = (Prober::default(), Instant::now());
-        let number = prober.start(Order { rate_bps: 1e6, is_long: false }, 0, start);
+        let number = prober.start(Order { rate_bps: 1e6, is_long: false, least: ARRIVES }, 0, start);
         prober.on_packet(number, SentAt(0), 0, 200);
         assert_eq!(prober.end_report(start), None);
         let late = start + MAX_WAIT + Duration::from_millis(1);

@@ -11,7 +11,7 @@ use crate::publish::keyframe::KeyframeRequester;
 use crate::publish::layers::{Classified, Layers};
 use crate::publish::nack::NackGenerator;
 use crate::publish::numbering::Numbering;
-use crate::publish::rates::LayerRates;
+use crate::publish::rates::{LayerRates, WINDOW};
 use crate::publish::reception::Reception;
 use crate::publish::ring::{Meta, Ring, RingSize};
 use crate::quality::traffic::UplinkMeter;
@@ -38,8 +38,8 @@ const REPLAY_OVERLAP: Duration = Duration::from_millis(50);
 const MAX_HELD: usize = 128;
 /// A ring that is four times too large for this long gives memory back.
 const SHRINK_AFTER_SECONDS: u8 = 10;
-/// A keyframe is about so many times as large as other frames. One comes when a layer begins to be sent, and whoever waits for it must not
-/// find it too expensive because of that.
+/// The keyframe with which a layer begins to be sent is about so many times as large as other frames: whoever waits for it must not find it
+/// too expensive because of that. Later ones are part of what it costs.
 const KEYFRAME_SIZE: usize = 4;
 
 /// Mapping between the publisher's clock and its RTP timestamps (RFC 3550 section 6.4.1).
@@ -136,6 +136,8 @@ pub struct Encoding {
     replay_overlap: Duration,
     /// In frames of usual size; audio has none that are larger.
     keyframe_size: usize,
+    /// Timestamp of the keyframe with which it began to flow.
+    opening: Option<u32>,
     /// Size that the ring began with.
     least: RingSize,
     /// Seconds in which a quarter of the ring would have been enough.
@@ -187,6 +189,7 @@ impl Encoding {
             second: Second::default(),
             replay_overlap: if codec.is_video() { REPLAY_OVERLAP } else { Duration::ZERO },
             keyframe_size: if codec.is_video() { KEYFRAME_SIZE } else { 1 },
+            opening: None,
             least: size,
             quiet_seconds: 0,
         }
@@ -220,9 +223,10 @@ impl Encoding {
         self.ring.insert(meta, block, payload)?;
         self.second.bytes += block.len() + payload.len();
         self.second.packets += 1;
-        let is_of_keyframe =
-            meta.payload.starts_keyframe || self.newest_keyframe.is_some_and(|keyframe| keyframe.timestamp == meta.timestamp);
-        let usual = if is_of_keyframe { self.keyframe_size } else { 1 };
+        if meta.payload.starts_keyframe && self.last_packet_at.is_none_or(|at| now.saturating_duration_since(at) > WINDOW) {
+            self.opening = Some(meta.timestamp);
+        }
+        let usual = if self.opening == Some(meta.timestamp) { self.keyframe_size } else { 1 };
         self.rates.count(meta.frame.targets, (block.len() + payload.len()) / usual, now);
         self.payload_bytes += payload.len() as u64;
         self.stored += 1;

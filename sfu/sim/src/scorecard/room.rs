@@ -90,6 +90,8 @@ pub struct RoomBars {
     /// At most.
     pub freeze: Option<f64>,
     /// At most.
+    pub freezes: Option<f64>,
+    /// At most.
     pub switches: Option<f64>,
     /// At most.
     pub requests: Option<f64>,
@@ -159,7 +161,14 @@ pub fn all() -> Vec<RoomScenario> {
         goals: RoomBars::default(),
     };
     let variable = [(0, MBIT), (40, 5 * MBIT / 2), (60, 600 * KBIT), (80, MBIT)];
-    let steady = RoomBars { queue_p95: Some(120.0), switches: Some(6.0), requests: Some(4.0), unheard: Some(1.0), ..RoomBars::default() };
+    let steady = RoomBars {
+        queue_p95: Some(120.0),
+        switches: Some(6.0),
+        requests: Some(4.0),
+        unheard: Some(1.0),
+        freezes: Some(4.0),
+        ..RoomBars::default()
+    };
     // Row 12 of the table of bars is the room of nine, 5.8 its row 11, 2 % of loss its row 2.
     vec![
         RoomScenario {
@@ -168,7 +177,8 @@ pub fn all() -> Vec<RoomScenario> {
         },
         RoomScenario {
             loss: Loss::Random(Chance::percent(2.0)),
-            bars: RoomBars { received: Some(80.0), lowest: Some(60.0), ..steady },
+            bars: RoomBars { received: Some(80.0), lowest: Some(60.0), freezes: None, ..steady },
+            goals: RoomBars { freeze: Some(500.0), freezes: Some(4.0), ..RoomBars::default() },
             ..base("5.1, 2 % loss", 100, &variable)
         },
         RoomScenario {
@@ -192,7 +202,8 @@ pub fn all() -> Vec<RoomScenario> {
         RoomScenario {
             queue: MS * 60,
             is_policed: true,
-            bars: RoomBars { received: Some(80.0), dropped: Some(3.0), freeze: Some(500.0), ..steady },
+            bars: RoomBars { received: Some(80.0), dropped: Some(3.0), freeze: Some(500.0), freezes: None, ..steady },
+            goals: RoomBars { freezes: Some(4.0), ..RoomBars::default() },
             ..base("policed to 1.5 Mbit/s", 80, &[(0, 3 * MBIT / 2)])
         },
     ]
@@ -423,6 +434,7 @@ impl RoomCard {
             ("overshoot", Some(self.overshoot), bars.overshoot),
             ("up", self.up, bars.up),
             ("freeze", Some(self.freeze), bars.freeze),
+            ("freezes", Some(self.freezes), bars.freezes),
             ("switches", Some(self.switches), bars.switches),
             ("requests", Some(self.requests), bars.requests),
             ("unheard", Some(self.unheard), bars.unheard),

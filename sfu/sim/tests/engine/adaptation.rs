@@ -181,6 +181,26 @@ fn loss_that_no_queue_announces_lowers_the_layer_too() {
     }
 }
 
+/// What arrived while little was sent says nothing of what would.
+#[test]
+fn a_moment_of_loss_while_only_a_voice_is_heard_does_not_keep_a_picture_away() {
+    for seed in 520..524 {
+        let (mut world, video, audio) = stage(seed, Mode::L1T1);
+        let who = world.join(ROOM);
+        let link = LinkConfig { rate_bps: Some(10_000 * KBIT), queue_bytes: 300_000, ..LinkConfig::delayed(20 * MS) };
+        world.participant_mut(who).down.reconfigure(link);
+        world.subscribe(who, audio);
+        world.run_for(20 * SECOND);
+        world.participant_mut(who).down.reconfigure(LinkConfig { loss: Loss::Random(Chance::percent(15.0)), ..link });
+        world.run_for(1_500 * MS);
+        world.participant_mut(who).down.reconfigure(link);
+        world.run_for(SECOND);
+        world.subscribe(who, video);
+        world.expect("a picture is shown", 2 * SECOND, |world| world.frames(who, video) > 0);
+        world.expect("it is large", 10 * SECOND, |world| world.layer(who, video) == Some(2));
+    }
+}
+
 /// Of nothing that flows there are no reports either.
 #[test]
 fn video_alone_is_resumed_after_the_link_has_recovered() {
