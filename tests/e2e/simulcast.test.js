@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { lab } from './lib/lab.js';
+import { STEP_BACK_LIMIT } from './lib/participant.js';
 import { until } from './lib/wait.js';
 
 const { room, participant } = lab('simulcast');
@@ -12,8 +13,6 @@ const FREEZE_LIMIT_MS = 500;
 const SIZES = /** @type {const} */ ({ LOW: '320x180', MEDIUM: '640x360', HIGH: '1280x720' });
 /** The encoder starts its upper layers one after the other as its bandwidth estimate grows. */
 const LAYERS_WITHIN_MS = 30_000;
-/** Frames: the keyframe of a larger layer is paced, so it may show a moment that the smaller one has shown already. */
-const STEP_BACK_LIMIT = 3;
 
 /**
  * Alice publishes a 720p picture in three layers, all of them running.

@@ -13,6 +13,7 @@ from playwright.async_api import BrowserContext, async_playwright
 from playwright.async_api import Page as BrowserPage
 
 from peer import access_token
+from picture import STEP_BACK_LIMIT
 from server import ROOT, Server
 from waiting import until
 
@@ -29,7 +30,6 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
-STEP_BACK_LIMIT = 3
 
 
 COLLECT = """
@@ -106,9 +106,8 @@ class Page:
     async def sees(self, identity: str, picture_id: int, frames: int = 15, step_back_limit: int | None = None) -> dict[str, Any]:
         """Waits until the picture of a participant is read and has moved on by `frames` frames.
 
-        `step_back_limit`: the large keyframe of a simulcast switch is paced, so it may show a moment that the smaller
-        encoding has shown already; by so many frames. None: by `STEP_BACK_LIMIT` if the size has changed, as it does when somebody
-        begins, and not at all if it has not.
+        `step_back_limit`: how far it may step back. None: by `STEP_BACK_LIMIT` if the size has changed, as it does when somebody begins,
+        and not at all if it has not.
         """
         start = await self._picture(identity, 1)
         report = await self._picture(identity, start["readable"] + frames)

@@ -13,6 +13,8 @@ COLUMNS, ROWS, FIRST_CODE_ROW, CODE_BITS = 16, 9, 1, 32
 BLACK, WHITE = 16, 235
 GREY_MARGIN = 40
 NUMBER_PERIOD = 0x10000
+STEP_BACK_LIMIT = 3
+"""Frames: the large keyframe of a change of size may show a moment that the smaller encoding has shown already."""
 
 
 def paint(width: int, height: int, picture_id: int, number: int, noise: int = 0) -> bytes:
@@ -53,8 +55,10 @@ class PictureReport:
     readable: int = 0
     unreadable: int = 0
     backward: int = 0
+    backward_by: int = 0
     last_number: int = -1
     size: tuple[int, int] = (0, 0)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
     longest_gap_s: float = 0.0
     last_at_s: float = 0.0
 
@@ -64,6 +68,8 @@ class PictureReport:
             self.longest_gap_s = max(self.longest_gap_s, at_s - self.last_at_s)
         self.last_at_s = at_s
         self.size = (luma.shape[1], luma.shape[0])
+        if self.size not in self.sizes:
+            self.sizes.append(self.size)
         caption = read(luma)
         if caption is None:
             self.unreadable += 1
@@ -71,8 +77,10 @@ class PictureReport:
         picture_id, number = caption
         self.ids.add(picture_id)
         self.readable += 1
-        if self.last_number >= 0 and (number - self.last_number) % NUMBER_PERIOD > NUMBER_PERIOD // 2:
+        step = (number - self.last_number) % NUMBER_PERIOD
+        if self.last_number >= 0 and step > NUMBER_PERIOD // 2:
             self.backward += 1
+            self.backward_by = max(self.backward_by, NUMBER_PERIOD - step)
         self.last_number = number
 
     def reset(self) -> None:

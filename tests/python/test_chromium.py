@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from livekit import rtc
 
+from picture import STEP_BACK_LIMIT
 from waiting import until
 
-STEP_BACK_LIMIT = 3
 CODECS = {"vp8": rtc.VideoCodec.VP8, "h264": rtc.VideoCodec.H264}
 
 

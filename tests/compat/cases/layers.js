@@ -1,6 +1,7 @@
 // Which size, rate and layer of a picture a subscriber gets, and what that costs.
 
 import assert from 'node:assert/strict';
+import { STEP_BACK_LIMIT } from '../../e2e/lib/participant.js';
 import { always, until } from '../../e2e/lib/wait.js';
 
 /** @typedef {import('../stage.js').Client} Client */
@@ -16,8 +17,6 @@ const QUIET_MS = 1000;
 /** Of the packets of a stream in three layers, where every frame is a keyframe's or a layer's own. */
 const MOST = 0.8;
 const FRAMES = 10;
-/** The large keyframe of a switch is paced, so it may show a moment that the smaller encoding has shown already. */
-const STEP_BACK_LIMIT = 3;
 
 /** @param {Actor} who @param {string} from */
 const widthOf = async (who, from) => Number((await who.do('picture', from))?.size.split('x')[0] ?? 0);

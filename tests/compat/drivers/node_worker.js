@@ -339,12 +339,13 @@ class Lab {
 }
 
 function emptyReport() {
-  return { ids: /** @type {number[]} */ ([]), readable: 0, unreadable: 0, backward: 0, lastNumber: -1, size: '' };
+  return { ids: /** @type {number[]} */ ([]), readable: 0, unreadable: 0, backward: 0, backwardBy: 0, lastNumber: -1, sizes: /** @type {string[]} */ ([]), size: '' };
 }
 
 /** @param {ReturnType<typeof emptyReport>} report @param {{ id: number, number: number } | null} caption @param {number} width @param {number} height */
 function take(report, caption, width, height) {
   report.size = `${width}x${height}`;
+  if (!report.sizes.includes(report.size)) report.sizes.push(report.size);
   if (!caption) {
     report.unreadable += 1;
     return;
@@ -352,7 +353,10 @@ function take(report, caption, width, height) {
   report.readable += 1;
   if (!report.ids.includes(caption.id)) report.ids.push(caption.id);
   const step = (caption.number - report.lastNumber + 0x10000) % 0x10000;
-  if (report.lastNumber >= 0 && step > 0x8000) report.backward += 1;
+  if (report.lastNumber >= 0 && step > 0x8000) {
+    report.backward += 1;
+    report.backwardBy = Math.max(report.backwardBy, 0x10000 - step);
+  }
   report.lastNumber = caption.number;
 }
 

@@ -194,9 +194,10 @@ class Lab:
         report = self._joined.pictures.get((identity, SOURCES[source]))
         if report is None:
             return None
-        size = f"{report.size[0]}x{report.size[1]}"
-        counts = {"readable": report.readable, "unreadable": report.unreadable, "backward": report.backward, "lastNumber": report.last_number}
-        return {**counts, "ids": sorted(report.ids), "size": size, "longestGapMs": int(report.longest_gap_s * 1000)}
+        sizes = [f"{width}x{height}" for width, height in report.sizes]
+        counts = {"readable": report.readable, "unreadable": report.unreadable, "backward": report.backward, "backwardBy": report.backward_by}
+        seen = {"ids": sorted(report.ids), "size": f"{report.size[0]}x{report.size[1]}", "sizes": sizes, "lastNumber": report.last_number}
+        return {**counts, **seen, "longestGapMs": int(report.longest_gap_s * 1000)}
 
     async def resetPicture(self, identity: str, source: str = "camera") -> None:
         self._joined.picture(identity, SOURCES[source]).reset()

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { mintToken } from './token.js';
 import { until } from './wait.js';
 
-const STEP_BACK_LIMIT = 3;
+/** Frames: the large keyframe of a change of size is paced, so it may show a moment that the smaller encoding has shown already. */
+export const STEP_BACK_LIMIT = 3;
 
 /** @typedef {import('../page/lab.ts').Source} Source */
 /** @typedef {(typeof window.lab)} Lab */
@@ -68,8 +69,7 @@ export class Participant {
 
   /**
    * Waits until the picture of `from` is read, carries `id` and moves on by at least `frames` frames.
-   * `stepBackLimit`: the large keyframe of a simulcast switch is paced, so it may show a moment that the smaller encoding
-   * has shown already; by so many frames. Without it: by `STEP_BACK_LIMIT` if the size has changed, as it does when somebody
+   * `stepBackLimit`: how far it may step back. Without it: by `STEP_BACK_LIMIT` if the size has changed, as it does when somebody
    * begins, and not at all if it has not.
    * @param {string} from @param {number} id
    * @param {{ source?: Source, frames?: number, withinMs?: number, stepBackLimit?: number }} [limits]
